@@ -1,0 +1,1 @@
+"""Agent-Raft: the embedded quorum for the few writes that must never conflict."""

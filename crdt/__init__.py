@@ -1,0 +1,1 @@
+"""Signed shelves: the CRDT core, pure and stdlib only."""

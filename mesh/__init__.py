@@ -1,0 +1,1 @@
+"""gossipmesh: agents share signed state over UDP, with no server."""

@@ -1,0 +1,30 @@
+"""What the pure core is told and what it asks for.
+
+The peer core never touches a socket, a clock or a disk. It is given a `Now` with every call and returns effects; the driver in
+`mesh.net` and the simulator are two short loops over the same effects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+Address: TypeAlias = tuple[str, int]
+"""(numeric host, port)."""
+
+
+class Now(NamedTuple):
+    """Both clocks, read once per call. Timers use `monotonic`; only write times, expiry and clock checks see `wall`."""
+
+    monotonic: float
+    """Seconds, from an arbitrary start, never falling."""
+    wall: int
+    """Microseconds since 1970, as this machine believes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this datagram. It may be lost; nothing waits for it."""
+
+    address: Address
+    datagram: bytes

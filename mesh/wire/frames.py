@@ -1,0 +1,41 @@
+"""Frame kinds and lanes: what travels inside a sealed datagram.
+
+A sealed datagram holds frames, each `kind (u8) || length (u16, big-endian) || payload`. The payload of a DELTA or BODY frame is raw
+bytes that are stored and relayed untouched; every other payload is one deterministic CBOR array.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Lane(IntEnum):
+    """Priority classes of a datagram, highest first. Each keeps a guaranteed share, so that none starves."""
+
+    LIVENESS = 0
+    CRITICAL = 1
+    FRESH = 2
+    BULK = 3
+
+
+class Frame(IntEnum):
+    # membership (mesh.swim)
+    PING = 1
+    ACK = 2
+    NACK = 3
+    PING_REQUEST = 4
+    CLAIM = 5
+    LEAVE_CONFIRM = 6
+    # trust (mesh.trust), pulled before deltas
+    TRUST_IDS = 16
+    TRUST_WANT = 17
+    TRUST = 18
+    # dissemination (mesh.sync)
+    DELTA = 32
+    FLOOR = 33
+    DIGEST = 34
+    BUCKETS = 35
+    WANT = 36
+    LISTING = 37
+    WANT_BODIES = 38
+    BODY = 39

@@ -1,0 +1,1 @@
+"""The `mesh` command, the demo and the benchmarks."""
