@@ -39,3 +39,6 @@ class Frame(IntEnum):
     LISTING = 37
     WANT_BODIES = 38
     BODY = 39
+    WANT_LISTING = 40
+    REPAIR = 41
+    """A delta that was asked for: as DELTA, but not relayed further."""
