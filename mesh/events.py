@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from crdt.ids import Dot
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed(Event):
+    """A value as it is now, told to a watcher. Several writes of one path that wait together are told once, by the newest value."""
+
+    path: str
+    """Of the register, set, map ... as a whole; an element of a set has no path of its own."""
+    type: str
+    """Name of the type: "register", "set", ..."""
+    value: Any
+    """What `.value` of a handle gives."""
+    dot: Dot | None
+    """The newest write that is shown there; None when nothing is: cleared, emptied, or its author is gone (while_alive)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced(Event):
+    """All that was there when the telling began has been told; what follows is news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lagged(Event):
+    """The reader was too slow: `n` changes are not told one by one. A watcher is then told the newest values, up to the next `Synced`."""
+
+    n: int
+
+
+Change: TypeAlias = Changed | Synced | Lagged
+"""What a watcher is told."""
