@@ -15,7 +15,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Changed(Event):
-    """A value as it is now, told to a watcher. Several writes of one path that wait together are told once, by the newest value."""
+    """A value as it is now, told to a watcher. Writes of one path that wait together are told once, by the newest value."""
 
     path: str
     """Of the register, set, map ... as a whole; an element of a set has no path of its own."""
@@ -34,7 +34,7 @@ class Synced(Event):
 
 @dataclass(frozen=True, slots=True)
 class Lagged(Event):
-    """The reader was too slow: `n` changes are not told one by one. A watcher is then told the newest values, up to the next `Synced`."""
+    """The reader was too slow: `n` changes are not told one by one. A watcher is told the newest values instead, then `Synced`."""
 
     n: int
 
