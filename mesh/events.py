@@ -34,7 +34,7 @@ class Synced(Event):
 
 @dataclass(frozen=True, slots=True)
 class Lagged(Event):
-    """The reader was too slow: `n` changes are not told one by one. A watcher is told the newest values instead, then `Synced`."""
+    """The reader was too slow: `n` changes are not told one by one. A watcher then gets the newest values and `Synced`."""
 
     n: int
 
