@@ -1,0 +1,121 @@
+"""COSE_Sign1 (RFC 9052 section 4.2): how every signed thing travels.
+
+One profile, so that it is built and read by fixed positions instead of a general parser, and has exactly one encoding:
+
+    18([ h'a10127', {4: kid}, payload, signature ])     protected {alg: EdDSA}; kid 8 bytes; tag 18 once, outermost
+
+The signature is over ["Signature1", h'a10127', external_aad, payload] with external_aad = purpose || mesh id: a signature made
+for one purpose or one mesh is void in every other. Any COSE library reads and checks these bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from mesh.errors import Malformed
+from mesh.wire.crypto import LIBSODIUM, SIGNATURE_BYTES
+
+KID_BYTES: Final = 8
+"""A replica id, or as many bytes of the hash of another signer's key."""
+MESH_ID_BYTES: Final = 16
+PAYLOAD_BYTES_MAX: Final = 0xFFFF
+
+_PROTECTED: Final = bytes.fromhex("43a10127")
+"""bstr of {1 (alg): -8 (EdDSA)}"""
+_PREFIX: Final = b"\xd2\x84" + _PROTECTED + bytes.fromhex("a10448")
+"""Tag 18, array of 4, protected, {4 (kid): bstr of 8 bytes ..."""
+_PAYLOAD_AT: Final = len(_PREFIX) + KID_BYTES
+_SIGNATURE_HEAD: Final = b"\x58\x40"
+"""bstr of 64 bytes"""
+_TAIL_BYTES: Final = len(_SIGNATURE_HEAD) + SIGNATURE_BYTES
+
+
+class Sign1(NamedTuple):
+    """What a COSE_Sign1 says, unverified."""
+
+    kid: bytes
+    payload: bytes
+    signature: bytes
+
+
+def sign1(sign: Callable[[bytes], bytes], payload: bytes, *, kid: bytes, purpose: bytes, mesh_id: bytes) -> bytes:
+    """`payload` signed for one purpose in one mesh. `sign` makes the bare Ed25519 signature (`Identity.sign`)."""
+    return assemble(Sign1(kid, payload, sign(to_be_signed(payload, purpose, mesh_id))))
+
+
+def open1_untrusted(raw: bytes) -> Sign1:
+    """The parts of exactly these bytes, not verified. Raises `Malformed`."""
+    parts, end = split1_untrusted(raw)
+    if end != len(raw):
+        raise Malformed("bytes after COSE_Sign1")
+    return parts
+
+
+def verify1(
+    signed: Sign1,
+    public_key: bytes,
+    purpose: bytes,
+    mesh_id: bytes,
+    verify: Callable[[bytes, bytes, bytes], bool] = LIBSODIUM.verify,
+) -> bool:
+    """Whether the holder of `public_key` signed this payload for this purpose in this mesh. Does not look at the kid."""
+    return verify(public_key, to_be_signed(signed.payload, purpose, mesh_id), signed.signature)
+
+
+def to_be_signed(payload: bytes, purpose: bytes, mesh_id: bytes) -> bytes:
+    """The deterministic encoding of Sig_structure (RFC 9052 section 4.4)."""
+    return _sig_structure_start(purpose, mesh_id) + _bstr_head(len(payload)) + payload
+
+
+@lru_cache(maxsize=64)  # a handful of purposes; more than one mesh only in tests and the simulator
+def _sig_structure_start(purpose: bytes, mesh_id: bytes) -> bytes:
+    if len(mesh_id) != MESH_ID_BYTES:  # with a fixed length at the end, no two (purpose, mesh id) run together alike
+        raise ValueError(f"a mesh id has {MESH_ID_BYTES} bytes, not {len(mesh_id)}")
+    external_aad = purpose + mesh_id
+    return b"\x84\x6aSignature1" + _PROTECTED + _bstr_head(len(external_aad)) + external_aad
+
+
+def assemble(parts: Sign1) -> bytes:
+    """The bytes of a COSE_Sign1 whose signature was made elsewhere."""
+    kid, payload, signature = parts
+    if len(kid) != KID_BYTES or len(signature) != SIGNATURE_BYTES:
+        raise ValueError(f"a kid has {KID_BYTES} bytes and a signature {SIGNATURE_BYTES}, not {len(kid)} and {len(signature)}")
+    return b"".join((_PREFIX, kid, _bstr_head(len(payload)), payload, _SIGNATURE_HEAD, signature))
+
+
+def split1_untrusted(raw: bytes) -> tuple[Sign1, int]:
+    """The COSE_Sign1 at the start of `raw`, not verified, and where it ends. Raises `Malformed`.
+
+    Template matching only: nothing is decoded, so no length from the wire is ever followed beyond the bytes that are there.
+    """
+    start = _PAYLOAD_AT + 3
+    if len(raw) < start or not raw.startswith(_PREFIX):
+        raise Malformed("not a COSE_Sign1 of this profile")
+    # A bstr head in its shortest form, at most 16 bits.
+    size = raw[_PAYLOAD_AT] - 0x40
+    if 0 <= size < 24:
+        start -= 2
+    elif size == 24 and raw[_PAYLOAD_AT + 1] >= 24:
+        size = raw[_PAYLOAD_AT + 1]
+        start -= 1
+    elif size == 25 and raw[_PAYLOAD_AT + 1]:
+        size = int.from_bytes(raw[_PAYLOAD_AT + 1 : start], "big")
+    else:
+        raise Malformed("COSE_Sign1 payload is not a byte string in its shortest form")
+    middle = start + size
+    end = middle + _TAIL_BYTES
+    if len(raw) < end or raw[middle : middle + 2] != _SIGNATURE_HEAD:
+        raise Malformed("COSE_Sign1 without a 64-byte signature")
+    return Sign1(raw[len(_PREFIX) : _PAYLOAD_AT], raw[start:middle], raw[middle + 2 : end]), end
+
+
+def _bstr_head(size: int) -> bytes:
+    if size < 24:
+        return bytes((0x40 | size,))
+    if size < 256:
+        return bytes((0x58, size))
+    if size > PAYLOAD_BYTES_MAX:
+        raise ValueError(f"a signed payload has at most {PAYLOAD_BYTES_MAX} bytes, not {size}")
+    return b"\x59" + size.to_bytes(2, "big")
