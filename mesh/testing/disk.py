@@ -1,0 +1,163 @@
+"""A model of what survives: which batches were on the disk when the process died.
+
+It follows the real store (mesh.store): batches wait up to `group_delay` for company, one transaction at a time writes them, and a
+transaction is there entirely or not at all (SQLite's WAL sees to that for torn writes too). A crash loses what waits; the
+transaction under way may have reached the disk or not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from mesh.testing.clock import SECOND
+from mesh.testing.delay import Delay, Fixed
+
+FSYNC_DEFAULT: Final = Fixed(1_000)
+"""Of one transaction, in microseconds: an SD card on a good day (guess)."""
+GROUP_DELAY_DEFAULT: Final = 100_000
+"""DESIGN section 3: committed within 100 ms."""
+
+BatchT = TypeVar("BatchT")
+BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
+RestoredT = TypeVar("RestoredT")
+RestoredT_co = TypeVar("RestoredT_co", covariant=True)
+
+
+class Image(Protocol[BatchT_contra, RestoredT_co]):
+    """The tables of one store file."""
+
+    def apply(self, batch: BatchT_contra) -> None: ...
+    def copy(self) -> Image[BatchT_contra, RestoredT_co]: ...
+    def restored(self) -> RestoredT_co:
+        """What a process that opens this file is given."""
+
+
+class Disk(Generic[BatchT, RestoredT]):
+    """One machine's disk. `schedule(time, action)` is the world's."""
+
+    def __init__(
+        self,
+        empty: Callable[[], Image[BatchT, RestoredT]],
+        rng: random.Random,
+        schedule: Callable[[int, Callable[[], None]], None],
+        *,
+        fsync: Delay = FSYNC_DEFAULT,
+        group_delay: int = GROUP_DELAY_DEFAULT,
+    ) -> None:
+        self.image = empty()
+        self.fsync = fsync
+        self.full = False
+        self.transactions = 0
+        self.failures = 0
+        self.lost_batches = 0
+        self._empty = empty
+        self._rng = rng
+        self._schedule = schedule
+        self._group_delay = group_delay
+        self._waiting: deque[BatchT] = deque()
+        self._writing: list[BatchT] = []
+        self._epoch = 0
+        self._armed = False
+        self._backups: list[Image[BatchT, RestoredT]] = []
+        self._accepted = 0
+        self._durable = 0
+
+    # ---- while the process lives
+
+    def commit(self, batch: BatchT, time: int) -> int:
+        """Returns the number of this batch, to be compared with `durable`."""
+        self._waiting.append(batch)
+        self._accepted += 1
+        self._arm(time, self._group_delay)
+        return self._accepted
+
+    def flush(self, time: int) -> int:
+        """Do not wait for company. All is durable once `durable` has reached the returned number."""
+        if self._waiting and not self._writing:
+            self._begin(time)
+        return self._accepted
+
+    @property
+    def durable(self) -> int:
+        """How many of the accepted batches are on the disk."""
+        return self._durable
+
+    @property
+    def pending(self) -> int:
+        return len(self._waiting) + len(self._writing)
+
+    def _arm(self, time: int, delay: int) -> None:
+        if self._armed or self._writing:
+            return
+        self._armed = True
+        epoch = self._epoch
+
+        def start() -> None:
+            if self._epoch == epoch and self._armed:
+                self._begin(time + delay)
+
+        self._schedule(time + delay, start)
+
+    def _begin(self, time: int) -> None:
+        self._armed = False
+        if self._writing or not self._waiting:
+            return
+        self._writing = list(self._waiting)
+        self._waiting.clear()
+        epoch, done_at = self._epoch, time + self.fsync.draw(self._rng.random, 0, 0)
+
+        def finish() -> None:
+            if self._epoch == epoch:
+                self._finish(done_at)
+
+        self._schedule(done_at, finish)
+
+    def _finish(self, time: int) -> None:
+        if self.full:
+            self.failures += 1
+            self._waiting.extendleft(reversed(self._writing))
+            self._writing = []
+            self._arm(time, SECOND)
+            return
+        self._apply(self._writing)
+        self._writing = []
+        if self._waiting:
+            self._arm(time, self._group_delay)
+
+    def _apply(self, batches: list[BatchT]) -> None:
+        self.transactions += 1
+        self._durable += len(batches)
+        for batch in batches:
+            self.image.apply(batch)
+
+    # ---- what can happen to it
+
+    def crash(self) -> None:
+        """The process or the power is gone."""
+        self._epoch += 1
+        self._armed = False
+        if self._writing and not self.full and self._rng.random() < 0.5:
+            self._apply(self._writing)
+            self._writing = []
+        self.lost_batches += len(self._waiting) + len(self._writing)
+        self._waiting.clear()
+        self._writing = []
+        self._accepted = self._durable
+
+    def lose(self) -> None:
+        """A new, empty disk."""
+        self.image = self._empty()
+
+    def back_up(self) -> None:
+        """Somebody copies the file."""
+        self._backups.append(self.image.copy())
+
+    def restore_backup(self, number: int = -1) -> bool:
+        """Somebody copies a former file back. False when there is none: the file stays as it is."""
+        if not self._backups:
+            return False
+        self.image = self._backups[number].copy()
+        return True

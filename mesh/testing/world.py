@@ -1,0 +1,399 @@
+"""Discrete events on virtual time: N hosts, each running one core, over a simulated network.
+
+A host's loop mirrors the real driver (mesh.net.driver): it is readable, or its deadline has come, or a local call woke it; it
+drains the socket into the core, ticks when due, then carries out what the core wants. Nothing here knows what a core is for.
+
+    world = World(seed=7)
+    for number in range(3):
+        world.add_host(start=lambda boot: MyCore(boot), ...)
+    world.run(10.0)
+
+World time is an integer of microseconds; events at one instant happen in the order in which they were scheduled. So a run is a
+pure function of the seed and of the calls made, and `digest` proves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+import struct
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from mesh.effects import Address, Now, Transmit
+from mesh.testing.clock import SECOND, Clock, microseconds
+from mesh.testing.disk import Disk
+from mesh.testing.network import Link, Network
+from mesh.testing.streams import stream
+
+RECEIVE_BUFFER_BYTES: Final = 212_992
+"""Linux's default net.core.rmem_default."""
+DATAGRAM_OVERHEAD_BYTES: Final = 512
+"""What the kernel charges a small datagram against the receive buffer, besides its bytes (measured on Linux: 512-768)."""
+SPIN_TICKS_MAX: Final = 500
+"""More runs without input than this within one virtual millisecond mean a core whose deadline never moves on."""
+
+_RECORD = struct.Struct(">QIIII")
+
+
+class Core(Protocol):
+    """What a host runs: the methods of mesh.peer.Peer that the driver uses."""
+
+    @property
+    def deadline(self) -> float: ...
+    def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None: ...
+    def tick(self, now: Now) -> None: ...
+    def transmits(self, now: Now) -> Sequence[Transmit]: ...
+    def events(self) -> Sequence[Any]: ...
+    def changes(self) -> Sequence[Any]: ...
+    def batch(self) -> Any | None: ...
+
+
+CoreT = TypeVar("CoreT", bound=Core)
+
+
+class SimulationError(Exception):
+    """The simulated program did what no program may do: spun, or raised out of its receive path."""
+
+
+class Boot(NamedTuple):
+    """What a starting process is given."""
+
+    host: int
+    address: Address
+    restored: Any
+    """From the disk; None for a host without one."""
+    rng: random.Random
+    """Fresh for every start: boot ids and births come from it."""
+    now: Now
+
+
+Action: TypeAlias = Callable[[], None]
+
+
+class Host(Generic[CoreT]):
+    """One machine: address, clocks, disk, socket buffer and perhaps a running core."""
+
+    __slots__ = (
+        "_busy_until",
+        "_inbox",
+        "_inbox_bytes",
+        "_spin_count",
+        "_spin_since",
+        "_start",
+        "_timer_at",
+        "_world",
+        "address",
+        "buffer_bytes",
+        "bytes_received",
+        "bytes_sent",
+        "clock",
+        "core",
+        "cost",
+        "datagrams_received",
+        "datagrams_sent",
+        "disk",
+        "number",
+        "runs",
+        "starts",
+    )
+
+    def __init__(
+        self,
+        world: World[CoreT],
+        number: int,
+        start: Callable[[Boot], CoreT],
+        *,
+        address: Address,
+        clock: Clock,
+        disk: Disk[Any, Any] | None,
+    ) -> None:
+        self.number = number
+        self.address = address
+        self.clock = clock
+        self.disk = disk
+        self.core: CoreT | None = None
+        self.cost = 0
+        """Microseconds of this machine's time per received datagram; while it is busy, others wait in the socket buffer."""
+        self.buffer_bytes = RECEIVE_BUFFER_BYTES
+        self.starts = 0
+        self.runs = 0
+        self.bytes_sent = self.bytes_received = self.datagrams_sent = self.datagrams_received = 0
+        self._world = world
+        self._start = start
+        self._inbox: deque[tuple[bytes, Address]] = deque()
+        self._inbox_bytes = 0
+        self._busy_until = 0
+        self._timer_at = -1
+        self._spin_since = self._spin_count = 0
+
+    # ---- processes
+
+    @property
+    def running(self) -> bool:
+        return self.core is not None
+
+    def now(self) -> Now:
+        return self.clock.now(self._world.time)
+
+    def start(self) -> CoreT:
+        if self.core is not None:
+            raise ValueError(f"host {self.number} runs already")
+        self.starts += 1
+        rng = stream(self._world.seed, "process", self.number, self.starts)
+        restored = self.disk.image.restored() if self.disk is not None else None
+        self._busy_until = self._world.time
+        self.core = core = self._start(Boot(self.number, self.address, restored, rng, self.now()))
+        self._world.record(b"start", self.number, self.starts)
+        self.wake()
+        return core
+
+    def crash(self) -> None:
+        """kill -9: the core and what the kernel had for it are gone; the disk keeps what it had."""
+        if self.core is None:
+            return
+        self.core = None
+        self._inbox.clear()
+        self._inbox_bytes = 0
+        self._timer_at = -1
+        if self.disk is not None:
+            self.disk.crash()
+        self._world.record(b"crash", self.number, 0)
+
+    def pause(self, seconds: float) -> None:
+        """The process does not run (SIGSTOP, swapping, a stalled machine); its clocks go on and its socket buffer fills."""
+        self._busy_until = max(self._busy_until, self._world.time + microseconds(seconds))
+        self._world.schedule_timer(self._busy_until, self)
+        self._timer_at = self._busy_until
+
+    @property
+    def paused(self) -> bool:
+        return self._busy_until > self._world.time
+
+    def move(self, address: Address) -> None:
+        """The machine has another address from now on (roaming, DHCP)."""
+        self._world.move(self, address)
+
+    # ---- the driver's loop
+
+    def wake(self) -> None:
+        """After a local call into the core: carry out what it wants, as the driver does in the same turn of its loop."""
+        if self.core is not None and self._busy_until <= self._world.time:
+            self._run()
+
+    def deliver(self, datagram: bytes, address: Address) -> None:
+        world = self._world
+        if self.core is None:
+            world.network.dropped["nobody"] += 1
+            return
+        if self._busy_until > world.time:
+            if self._inbox_bytes + len(datagram) + DATAGRAM_OVERHEAD_BYTES > self.buffer_bytes:
+                world.network.dropped["buffer"] += 1
+                return
+            self._inbox_bytes += len(datagram) + DATAGRAM_OVERHEAD_BYTES
+            self._inbox.append((datagram, address))
+            self._arm(self._busy_until)
+            return
+        self._inbox.append((datagram, address))
+        self._run()
+
+    def timer(self, armed_at: int) -> None:
+        if armed_at != self._timer_at or self.core is None:
+            return  # a later call armed another one, or the process is gone
+        self._timer_at = -1
+        if self._busy_until > armed_at:
+            self._arm(self._busy_until)
+        else:
+            self._run()
+
+    def _run(self) -> None:
+        core, world = self.core, self._world
+        assert core is not None
+        time = world.time
+        now = self.clock.now(time)
+        self.runs += 1
+        inbox = self._inbox
+        if inbox:
+            if self.cost:
+                self._busy_until = time + self.cost * len(inbox)
+            while inbox:
+                datagram, address = inbox.popleft()
+                self.datagrams_received += 1
+                self.bytes_received += len(datagram)
+                core.handle_untrusted(datagram, address, now)
+            self._inbox_bytes = 0
+        else:
+            self._guard_against_spinning(time)
+        if core.deadline <= now.monotonic:
+            core.tick(now)
+        for transmit in core.transmits(now):
+            self.datagrams_sent += 1
+            self.bytes_sent += len(transmit.datagram)
+            world.send(self, transmit.address, transmit.datagram)
+        batch = core.batch()
+        if batch is not None and self.disk is not None:
+            self.disk.commit(batch, time)
+        events, changes = core.events(), core.changes()
+        for observer in world.observers:
+            observer(self, events, changes)
+        deadline = core.deadline
+        if deadline < 1e15:
+            wanted = self.clock.when(deadline)
+            earliest = max(time + 1, self._busy_until)
+            self._arm(wanted if wanted > earliest else earliest)
+
+    def _arm(self, time: int) -> None:
+        """At most one timer counts. One that is too early is kept and looks again when it fires: deadlines mostly move on."""
+        if self._timer_at < 0 or time < self._timer_at or self._timer_at <= self._world.time:
+            self._timer_at = time
+            self._world.schedule_timer(time, self)
+
+    def _guard_against_spinning(self, time: int) -> None:
+        if time - self._spin_since > SECOND // 1_000:
+            self._spin_since, self._spin_count = time, 0
+        self._spin_count += 1
+        if self._spin_count > SPIN_TICKS_MAX:
+            raise SimulationError(f"host {self.number} spins: its deadline does not move on")
+
+
+Observer: TypeAlias = Callable[[Host[CoreT], Sequence[Any], Sequence[Any]], None]
+"""Called after every run of a host: the host, the events and the changes that the core handed out."""
+
+
+class World(Generic[CoreT]):
+    """Everything that exists in one simulated run."""
+
+    def __init__(self, seed: int, *, link: Link | None = None) -> None:
+        self.seed = seed
+        self.time = 0
+        """Microseconds."""
+        self.network = Network(stream(seed, "network"), link if link is not None else Link())
+        self.hosts: list[Host[CoreT]] = []
+        self.observers: list[Observer[CoreT]] = []
+        self.events_handled = 0
+        self.marks: Counter[str] = Counter()
+        """What was exercised, by name; checkers and faults count here."""
+        self._by_address: dict[Address, Host[CoreT]] = {}
+        self._queue: list[tuple[int, int, Host[CoreT] | None, Any]] = []
+        self._order = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def rng(self, *names: str | int) -> random.Random:
+        """The random stream of this name."""
+        return stream(self.seed, *names)
+
+    def add_host(
+        self,
+        start: Callable[[Boot], CoreT],
+        *,
+        address: Address | None = None,
+        clock: Clock | None = None,
+        disk: Disk[Any, Any] | None = None,
+    ) -> Host[CoreT]:
+        """`start` makes a core; it is called at every start of the process. The host is off until `host.start()`."""
+        number = len(self.hosts)
+        where = address if address is not None else host_address(number)
+        host = Host(
+            self, number, start, address=where, clock=clock if clock is not None else Clock(start=1_000.0 + number), disk=disk
+        )
+        self.hosts.append(host)
+        self._by_address[where] = host
+        return host
+
+    def move(self, host: Host[CoreT], address: Address) -> None:
+        del self._by_address[host.address]
+        host.address = address
+        self._by_address[address] = host
+
+    # ---- time
+
+    def at(self, time: int, action: Action) -> None:
+        """Do this at a world time, in microseconds."""
+        if time < self.time:
+            raise ValueError("that is past")
+        self._order += 1
+        heapq.heappush(self._queue, (time, self._order, None, action))
+
+    def after(self, seconds: float, action: Action) -> None:
+        self.at(self.time + microseconds(seconds), action)
+
+    def schedule_timer(self, time: int, host: Host[CoreT]) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (time, self._order, host, None))
+
+    def send(self, source: Host[CoreT], address: Address, datagram: bytes) -> None:
+        target = self._by_address.get(address)
+        if target is None:
+            self.network.dropped["no such address"] += 1
+            return
+        time, size = self.time, len(datagram)
+        arrivals = self.network.carry(time, source.number, target.number, size)
+        self._hash.update(
+            _RECORD.pack(time, source.number, target.number, zlib.crc32(datagram), arrivals[0] - time if arrivals else 0)
+        )
+        for arrival in arrivals:
+            self._order += 1
+            heapq.heappush(self._queue, (arrival, self._order, target, (datagram, source.address)))
+
+    def run(self, seconds: float) -> None:
+        self.run_to(self.time + microseconds(seconds))
+
+    def run_to(self, time: int) -> None:
+        """Everything up to and including this world time happens."""
+        queue = self._queue
+        while queue and queue[0][0] <= time:
+            self._step()
+        self.time = max(self.time, time)
+
+    def run_until(self, predicate: Callable[[], bool], limit: float, *, every: float = 0.0) -> bool:
+        """Until the predicate holds; False when `limit` seconds did not do.
+
+        It is asked after every event or, cheaper, every so many seconds.
+        """
+        end, step = self.time + microseconds(limit), microseconds(every)
+        queue = self._queue
+        while not predicate():
+            if self.time >= end:
+                return False
+            if step:
+                self.run_to(min(end, self.time + step))
+            elif queue and queue[0][0] <= end:
+                self._step()
+            else:
+                self.time = end
+        return True
+
+    def _step(self) -> None:
+        time, _, host, item = heapq.heappop(self._queue)
+        self.time = time
+        self.events_handled += 1
+        try:
+            if host is None:
+                item()
+            elif item is None:
+                host.timer(time)
+            else:
+                host.deliver(item[0], item[1])
+        except Exception as error:
+            where = f"host {host.number}" if host is not None else "a scripted action"
+            error.add_note(f"in the simulation with seed {self.seed}, at {time / SECOND:.6f} s, in {where}")
+            raise
+
+    # ---- the trace
+
+    def record(self, what: bytes, *numbers: int) -> None:
+        """Make this part of the digest."""
+        self._hash.update(what + repr((self.time, *numbers)).encode())
+
+    @property
+    def digest(self) -> str:
+        """Of every datagram sent (when, from, to, content, fate) and every start and crash so far."""
+        return self._hash.hexdigest()
+
+
+def host_address(number: int) -> Address:
+    """10.0.0.0/8, one port: numeric as real addresses are."""
+    return (f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 7946)
