@@ -1,9 +1,9 @@
 """What goes to the disk and what comes back from it: plain rows, no I/O.
 
-The peer core hands out a `Batch` after each turn (the *Persist* of the design): everything that the turn changed and that a restart
-must find again. A store applies batches in order, each as a whole or not at all, and gives one `Restored` at the next start. Nothing
-in here waits for the disk: deltas are sent at once, since every start begins a new shelf, so a power cut can lose what nobody had
-received and nothing else.
+The peer core hands out a `Batch` after each turn (the *Persist* of the design): everything that the turn changed and that a
+restart must find again. A store applies batches in order, each as a whole or not at all, and gives one `Restored` at the next
+start. Nothing in here waits for the disk: deltas are sent at once, since every start begins a new shelf, so a power cut can
+lose what nobody had received and nothing else.
 """
 
 from __future__ import annotations

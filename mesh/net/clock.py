@@ -1,0 +1,20 @@
+"""The only place that reads the machine's clocks. Everything else is handed a `Now`."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from mesh.effects import Now
+
+
+class Clock(Protocol):
+    def now(self) -> Now:
+        """Both clocks, read now."""
+
+
+class SystemClock:
+    """`time.monotonic` and `time.time_ns`. The wall clock may be years off and may jump; the core judges that, not the clock."""
+
+    def now(self) -> Now:
+        return Now(time.monotonic(), time.time_ns() // 1_000)

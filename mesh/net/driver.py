@@ -1,0 +1,128 @@
+"""The real driver: a short loop between the pure core and this machine's socket, clock and disk.
+
+    wait for a datagram, the core's deadline or a local write
+    what has arrived          -> core.handle_untrusted
+    the time                  -> core.tick
+    core.transmits            -> socket.send
+    core.batch                -> store.submit
+    core.changes, core.events -> callbacks
+
+The simulator's loop is the same one, with its own network, clock and disk in the places of `socket`, `clock` and `store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
+
+import trio
+
+from crdt.ops import Key
+from mesh.effects import Address, Now, Transmit
+from mesh.events import Event
+from mesh.net.clock import Clock
+from mesh.net.udp import UdpSocket
+from mesh.store.rows import Batch
+
+
+class Core(Protocol):
+    """What a driver, real or simulated, needs of `mesh.peer.Peer`."""
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next tick wanted; infinity when there is nothing to wait for."""
+
+    def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
+        """One datagram of any content. Never raises for what the datagram holds."""
+
+    def tick(self, now: Now) -> None:
+        """Do what is due; harmless when nothing is."""
+
+    def transmits(self, now: Now) -> Sequence[Transmit]:
+        """Drain what is to be sent."""
+
+    def batch(self) -> Batch | None:
+        """Drain what the store should commit; None when nothing changed."""
+
+    def changes(self) -> Sequence[Key]:
+        """Drain the keys whose cells changed."""
+
+    def events(self) -> Sequence[Event]:
+        """Drain what the node's user is told."""
+
+
+class Sink(Protocol):
+    """The part of a store that the loop uses."""
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch; it is committed soon, in another thread."""
+
+
+class Driver:
+    """Runs one core. `run` is the loop; `wake` is how a local write tells it that there is something to send."""
+
+    def __init__(
+        self,
+        core: Core,
+        socket: UdpSocket,
+        store: Sink,
+        clock: Clock,
+        *,
+        on_changes: Callable[[Sequence[Key]], None],
+        on_events: Callable[[Sequence[Event]], None],
+    ) -> None:
+        self._core, self._socket, self._store, self._clock = core, socket, store, clock
+        self._on_changes, self._on_events = on_changes, on_events
+        self._waiting: trio.CancelScope | None = None
+        self._awake = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Run until cancelled. What the core raises comes out: a core that has failed is not asked again.
+
+        When cancelled it makes one more turn, without waiting for anything, so that a write made just before is sent and
+        submitted.
+        """
+        task_status.started()
+        try:
+            while True:
+                await self._readable_or_deadline_or_wake()
+                for datagram, address in self._socket.drain():
+                    self._core.handle_untrusted(datagram, address, self._clock.now())
+                self.turn()
+        except trio.Cancelled:
+            self.turn()
+            raise
+
+    def turn(self) -> None:
+        """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
+
+        A caller that wants its writes handed to the store now (`flush`) may call it too.
+        """
+        now = self._clock.now()
+        self._core.tick(now)
+        for transmit in self._core.transmits(now):
+            self._socket.send(transmit.datagram, transmit.address)
+        if (batch := self._core.batch()) is not None:
+            self._store.submit(batch)
+        if changes := self._core.changes():
+            self._on_changes(changes)
+        if events := self._core.events():
+            self._on_events(events)
+
+    def wake(self) -> None:
+        """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
+
+        All writes made until the calling task next yields are then one turn, so they share a delta and a datagram.
+        """
+        self._awake = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _readable_or_deadline_or_wake(self) -> None:
+        """Cancelling the wait is the wake-up: one task, no event that a second task would have to watch. A checkpoint."""
+        pause = self._core.deadline - self._clock.now().monotonic
+        with trio.CancelScope(deadline=trio.current_time() + max(pause, 0.0)) as self._waiting:
+            if self._awake:
+                self._waiting.cancel()
+            await self._socket.readable()
+        self._waiting, self._awake = None, False

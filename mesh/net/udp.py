@@ -1,0 +1,199 @@
+"""One UDP socket: datagrams in, datagrams out, never a wait and never an exception for what the network does.
+
+Receiving drains the socket until it would block, up to a bounded number per turn (2 us a datagram instead of 12 us when each
+is awaited, measured). Sending is a plain `sendto`: what the kernel does not take is counted by reason and is lost, as on any
+link; the core repeats what matters. Addresses are numeric: they come from other members, so resolving one as a name would let
+a stranger stop the event loop for the time of a DNS query.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+import sys
+from collections import Counter
+from types import TracebackType
+from typing import Any, Final
+
+import trio
+
+from mesh.effects import Address
+from mesh.errors import ConfigError
+from mesh.net.endpoint import resolve
+
+log: Final = logging.getLogger("mesh.net.udp")
+
+DRAIN_MAX: Final = 64
+"""Datagrams per turn. At about 60 us each to open and apply, timers wait at most 4 ms (measured figures, chosen number)."""
+RECEIVE_BYTES: Final = 2_048
+"""Room for one datagram. Ours are at most 1,200 bytes; a longer one arrives too long, or cut, and the core refuses it."""
+SOCKET_BUFFER_BYTES: Final = 4 << 20
+"""Asked of the kernel, which gives what net.core.rmem_max allows (0.2 MiB on most machines: about 90 full datagrams). 4 MiB
+hold a burst of a full datagram from each of 1,000 members, at about 2.3 kB of kernel memory each."""
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_SK_MEMINFO_DROPS: Final = 8
+_MAPPED: Final = "::ffff:"
+
+
+async def open_udp(bind: str) -> UdpSocket:
+    """Bind "host:port" (port 0: any free one). ConfigError names what cannot be bound and why; OSError never comes out."""
+    try:
+        address = (await resolve(bind))[0]
+    except OSError as error:
+        raise ConfigError(f"cannot bind {bind}: {error.strerror or error}") from error
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        _enlarge_buffers(sock)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        hint = "; another program uses that port: choose another or stop it" if error.errno == errno.EADDRINUSE else ""
+        raise ConfigError(f"cannot bind {bind}: {error.strerror or error}{hint}") from error
+    except BaseException:
+        sock.close()
+        raise
+    return UdpSocket(sock)
+
+
+class UdpSocket:
+    """A bound non-blocking socket. Used by one task; `with` closes it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._six = sock.family == socket.AF_INET6
+        self.address: Address = self._plain(sock.getsockname())
+        """(numeric host, port) as bound; the host may be 0.0.0.0 or ::."""
+        self.counts: Counter[str] = Counter()
+        """received, sent (datagrams), received_bytes, sent_bytes; send_<reason> and receive_<reason> for what failed."""
+
+    def __enter__(self) -> UdpSocket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """To resolve names for: what this socket can reach (AF_UNSPEC when it serves both)."""
+        if self._six and not self._sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+            return socket.AF_UNSPEC
+        return socket.AF_INET6 if self._six else socket.AF_INET
+
+    def close(self) -> None:
+        """Idempotent. A task that waits in `readable` gets trio.ClosedResourceError."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    async def readable(self) -> None:
+        """Return when a datagram (or an error) is there. A checkpoint."""
+        await trio.lowlevel.wait_readable(self._sock)
+
+    def drain(self, limit: int = DRAIN_MAX) -> list[tuple[bytes, Address]]:
+        """What has arrived, oldest first, at most `limit` datagrams. Anything else waits in the kernel until the next turn."""
+        arrived: list[tuple[bytes, Address]] = []
+        receive = self._sock.recvfrom
+        for _ in range(limit):
+            try:
+                datagram, sockaddr = receive(RECEIVE_BYTES)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._failed("receive", error)
+                continue
+            arrived.append((datagram, self._plain(sockaddr) if self._six else sockaddr))
+        self.counts["received"] += len(arrived)
+        self.counts["received_bytes"] += sum(len(datagram) for datagram, _ in arrived)
+        return arrived
+
+    def send(self, datagram: bytes, address: Address) -> bool:
+        """Hand one datagram to the kernel. False, and counted, when it does not take it or the address is not that of one
+        host."""
+        sockaddr = self._sockaddr(address)
+        if sockaddr is None:
+            self.counts["send_not_a_host"] += 1
+            return False
+        try:
+            self._sock.sendto(datagram, sockaddr)
+        except OSError as error:
+            self._failed("send", error)
+            return False
+        self.counts["sent"] += 1
+        self.counts["sent_bytes"] += len(datagram)
+        return True
+
+    def kernel_drops(self) -> int:
+        """Datagrams that the kernel dropped because this socket's buffer was full; 0 where it does not say (only Linux does)."""
+        if sys.platform != "linux":
+            return 0
+        try:
+            figures = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_SK_MEMINFO_DROPS + 1))
+        except OSError as error:
+            log.debug("this kernel does not count what a full socket drops: %s", error)
+            return 0
+        return int(struct.unpack_from("=I", figures, 4 * _SK_MEMINFO_DROPS)[0])
+
+    def receive_buffer_bytes(self) -> int:
+        """What the kernel granted; its own bookkeeping included, so that a small datagram takes about 770 bytes of it."""
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    def _failed(self, what: str, error: OSError) -> None:
+        """Count what the network or the kernel refused. A closed socket is nobody's network: it comes out."""
+        if error.errno == errno.EBADF:
+            raise error
+        self.counts[f"{what}_{errno.errorcode.get(error.errno or 0, 'unknown').lower()}"] += 1
+
+    def _plain(self, sockaddr: tuple[Any, ...]) -> Address:
+        """The kernel's form -> ours: v4-mapped as plain IPv4, a link-local scope kept in the host as "%number"."""
+        host, port = str(sockaddr[0]), int(sockaddr[1])
+        if host.startswith(_MAPPED) and "." in host:
+            return host[len(_MAPPED) :], port
+        if self._six and sockaddr[3]:
+            return f"{host.partition('%')[0]}%{sockaddr[3]}", port
+        return host, port
+
+    def _sockaddr(self, address: Address) -> tuple[str | int, ...] | None:
+        """Our form -> the kernel's. None when it is not the numeric address of a single host that this kind of socket can
+        reach."""
+        host, port = address
+        if not 0 < port <= 0xFFFF:
+            return None
+        host, _, scope = host.partition("%")
+        if "." in host and ":" not in host:
+            if not _single(socket.AF_INET, host):
+                return None
+            return (_MAPPED + host, port, 0, 0) if self._six else (host, port)
+        if not self._six or not _single(socket.AF_INET6, host) or (scope and not scope.isdecimal()):
+            return None
+        return host, port, 0, int(scope or 0)
+
+
+def _single(family: socket.AddressFamily, host: str) -> bool:
+    """Numeric, and neither "any" nor multicast: a stranger's claim must not make us address a group."""
+    try:
+        packed = socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    group = packed[0] >> 4 == 0xE if family == socket.AF_INET else packed[0] == 0xFF
+    return not group and any(packed)
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    """Ask for room for bursts. A process that may do so goes past the system's limit; the others get what the limit allows."""
+    for forced, option in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        if sys.platform == "linux":
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
+            except PermissionError:
+                log.debug("not allowed to go past net.core.rmem_max and wmem_max")
+            else:
+                continue
+        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
