@@ -29,6 +29,8 @@ from mesh.testing.disk import Disk
 from mesh.testing.network import Link, Network
 from mesh.testing.streams import stream
 
+DRAIN_MAX: Final = 64
+"""As mesh.net.udp: datagrams that one turn of the driver takes from the socket."""
 RECEIVE_BUFFER_BYTES: Final = 212_992
 """Linux's default net.core.rmem_default."""
 DATAGRAM_OVERHEAD_BYTES: Final = 512
@@ -197,6 +199,7 @@ class Host(Generic[CoreT]):
             self._inbox.append((datagram, address))
             self._arm(self._busy_until)
             return
+        self._inbox_bytes += len(datagram) + DATAGRAM_OVERHEAD_BYTES
         self._inbox.append((datagram, address))
         self._run()
 
@@ -206,8 +209,10 @@ class Host(Generic[CoreT]):
         self._timer_at = -1
         if self._busy_until > armed_at:
             self._arm(self._busy_until)
-        else:
-            self._run()
+            return
+        if not self._inbox:
+            self._guard_against_spinning(armed_at)
+        self._run()
 
     def _run(self) -> None:
         core, world = self.core, self._world
@@ -217,18 +222,8 @@ class Host(Generic[CoreT]):
         self.runs += 1
         inbox = self._inbox
         if inbox:
-            if self.cost:
-                self._busy_until = time + self.cost * len(inbox)
-            while inbox:
-                datagram, address = inbox.popleft()
-                self.datagrams_received += 1
-                self.bytes_received += len(datagram)
-                core.handle_untrusted(datagram, address, now)
-            self._inbox_bytes = 0
-        else:
-            self._guard_against_spinning(time)
-        if core.deadline <= now.monotonic:
-            core.tick(now)
+            self._drain(core, now)
+        core.tick(now)
         for transmit in core.transmits(now):
             self.datagrams_sent += 1
             self.bytes_sent += len(transmit.datagram)
@@ -244,6 +239,19 @@ class Host(Generic[CoreT]):
             wanted = self.clock.when(deadline)
             earliest = max(time + 1, self._busy_until)
             self._arm(wanted if wanted > earliest else earliest)
+
+    def _drain(self, core: CoreT, now: Now) -> None:
+        inbox, taken = self._inbox, min(len(self._inbox), DRAIN_MAX)
+        if self.cost:
+            self._busy_until = self._world.time + self.cost * taken
+        for _ in range(taken):
+            datagram, address = inbox.popleft()
+            self._inbox_bytes -= len(datagram) + DATAGRAM_OVERHEAD_BYTES
+            self.datagrams_received += 1
+            self.bytes_received += len(datagram)
+            core.handle_untrusted(datagram, address, now)
+        if inbox:
+            self._arm(max(self._world.time, self._busy_until))
 
     def _arm(self, time: int) -> None:
         """At most one timer counts. One that is too early is kept and looks again when it fires: deadlines mostly move on."""
