@@ -1,0 +1,82 @@
+"""Real cryptography, shared: what one simulated node has verified, no other verifies again.
+
+Signing, sealing and opening are libsodium's, so a forged or altered byte fails here as it does on UDP. Only the cost is spared: a
+signature is checked once in the whole process, and a key agreement computed once for both ends. Sealed plaintexts pass by
+here, so this is also where bytes are accounted by kind of frame.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from mesh.wire.crypto import LIBSODIUM, Crypto
+from mesh.wire.frames import Frame
+
+REMEMBERED_MAX: Final = 200_000
+"""Verified signatures and agreements kept; then all are forgotten and memory stays bounded (about 60 MB)."""
+FRAME_HEADER_BYTES: Final = 3
+
+
+class SharedCrypto:
+    """`mesh.wire.crypto.Crypto` for all nodes of one simulation."""
+
+    def __init__(self, crypto: Crypto = LIBSODIUM) -> None:
+        self._crypto = crypto
+        self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
+        self._agreed: dict[tuple[bytes, bytes], bytes | None] = {}
+        self._public: dict[bytes, bytes] = {}
+        self.frames: Counter[int] = Counter()
+        """Frames sealed, by kind."""
+        self.frame_bytes: Counter[int] = Counter()
+        """Their bytes with their headers, by kind."""
+        self.verifications = 0
+        """Signatures really checked."""
+        self.verifications_asked = 0
+
+    def keypair(self, seed: bytes) -> tuple[bytes, bytes]:
+        return self._crypto.keypair(seed)
+
+    def sign(self, secret_key: bytes, message: bytes) -> bytes:
+        return self._crypto.sign(secret_key, message)
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        self.verifications_asked += 1
+        token = (public_key, signature, message)
+        known = self._verified.get(token)
+        if known is None:
+            self.verifications += 1
+            known = self._crypto.verify(public_key, message, signature)
+            if len(self._verified) >= REMEMBERED_MAX:
+                self._verified.clear()
+            self._verified[token] = known
+        return known
+
+    def agree(self, secret_key: bytes, public_key: bytes) -> bytes | None:
+        mine = secret_key[32:]
+        pair = (mine, public_key) if mine < public_key else (public_key, mine)
+        if pair not in self._agreed:
+            if len(self._agreed) >= REMEMBERED_MAX:
+                self._agreed.clear()
+            self._agreed[pair] = self._crypto.agree(secret_key, public_key)
+        return self._agreed[pair]
+
+    def seal(self, key: bytes, nonce: bytes, message: bytes, associated: bytes) -> bytes:
+        self._account(message)
+        return self._crypto.seal(key, nonce, message, associated)
+
+    def open(self, key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
+        return self._crypto.open(key, nonce, sealed, associated)
+
+    def _account(self, message: bytes) -> None:
+        at, end = 0, len(message)
+        while at + FRAME_HEADER_BYTES <= end:
+            kind, size = message[at], FRAME_HEADER_BYTES + (message[at + 1] << 8 | message[at + 2])
+            self.frames[kind] += 1
+            self.frame_bytes[kind] += size
+            at += size
+
+    def by_kind(self) -> dict[str, tuple[int, int]]:
+        """(frames, bytes) by the name of the kind, sorted."""
+        names = {kind: Frame(kind).name if kind in Frame._value2member_map_ else f"KIND_{kind}" for kind in self.frames}
+        return {names[kind]: (self.frames[kind], self.frame_bytes[kind]) for kind in sorted(self.frames)}
