@@ -41,3 +41,20 @@ class Lagged(Event):
 
 Change: TypeAlias = Changed | Synced | Lagged
 """What a watcher is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchingUp(Event):
+    """This replica is behind and fetches what it lacks; told a few times a second while it lasts."""
+
+    shelves: int
+    """Shelves that are behind."""
+    bodies_wanted: int
+    """Bodies still to come, of the shelves whose listing is here."""
+    bodies_received: int
+    """Bodies that came since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp(Event):
+    """For the first time since the start this replica is in step with a peer, or has nobody to ask."""

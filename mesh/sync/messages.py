@@ -1,7 +1,7 @@
 """The frames of dissemination, as tuples, each with its encoding and its one untrusted decoder.
 
-All are deterministic CBOR arrays but BODY, which carries stored bytes untouched. Decoders raise `Malformed` only; what they return
-is never longer than the frame was.
+All are deterministic CBOR arrays but BODY, which carries stored bytes untouched. Decoders raise `Malformed` only;
+what they return is never longer than the frame was.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ U64: Final = 1 << 64
 
 
 class Floor(NamedTuple):
-    """Where one shelf stands at the sender. seq 0 with an empty hash: nothing held. `loose`: seqs held above the floor."""
+    """Where one shelf stands at the sender. seq 0 with an empty hash: nothing held. `loose`: seqs held above the
+    floor.
+    """
 
     shelf: ShelfId
     seq: int
@@ -80,7 +82,9 @@ def _floors_untrusted(value: object) -> tuple[Floor, ...]:
 
 
 class FloorNote(NamedTuple):
-    """FLOOR: "my shelf, or one that I carry, stands here". With `acknowledge` the receiver answers where it stands itself."""
+    """FLOOR: "my shelf, or one that I carry, stands here". With `acknowledge` the receiver answers where it stands
+    itself.
+    """
 
     floors: tuple[Floor, ...]
     acknowledge: bool = False
@@ -97,8 +101,9 @@ class FloorNote(NamedTuple):
 class Digest(NamedTuple):
     """DIGEST: one datagram whatever the size of the mesh.
 
-    `acknowledged`: the sender's durable floor of the receiver's shelf. `trust`: 8 bytes of the hash of the sender's statement set. `buckets`: one short
-    hash per bucket of shelves. `changed`: floors that moved lately, newest first. `request`: answer with your own.
+    `acknowledged`: the sender's durable floor of the receiver's shelf. `trust`: 8 bytes of the hash of the sender's
+    statement set. `buckets`: one short hash per bucket of shelves. `changed`: floors that moved lately, newest first.
+    `request`: answer with your own.
     """
 
     request: bool
@@ -125,7 +130,9 @@ class Digest(NamedTuple):
 
 
 class BucketPage(NamedTuple):
-    """BUCKETS: all floors of the sender in `bucket` whose shelf id is in [low, high]; a shelf missing there is one it does not hold."""
+    """BUCKETS: all floors of the sender in `bucket` whose shelf id is in (low, high]; a shelf missing there is one it
+    does not hold.
+    """
 
     bucket: int
     low: bytes
@@ -160,7 +167,9 @@ class Want(NamedTuple):
 
 
 class WantListing(NamedTuple):
-    """WANT_LISTING: the page from `offset` of the listing of `shelf` above `since` at `head`; head 0 or since 0 mean the newest, the whole."""
+    """WANT_LISTING: the page from `offset` of the listing of `shelf` above `since` at `head`; head 0 or since 0 mean
+    the newest, the whole.
+    """
 
     shelf: ShelfId
     since: int
@@ -177,7 +186,9 @@ class WantListing(NamedTuple):
 
 
 class ListingEntry(NamedTuple):
-    """One body of a base and which of its ops are live there: `place` is its seq in the host's chain (crdt.Entry on the wire)."""
+    """One body of a base and which of its ops are live there: `place` is its seq in the host's chain (crdt.Entry on
+    the wire).
+    """
 
     place: int
     shelf: ShelfId
@@ -187,7 +198,9 @@ class ListingEntry(NamedTuple):
 
 
 class ListingPage(NamedTuple):
-    """LISTING: entries [offset, offset + len) of `total`, of the live ops of S(head) above `since`, with the signed header of the head."""
+    """LISTING: entries [offset, offset + len) of `total`, of the live ops of S(head) above `since`, with the signed
+    header of the head.
+    """
 
     shelf: ShelfId
     since: int
@@ -199,8 +212,7 @@ class ListingPage(NamedTuple):
 
     def encode(self) -> bytes:
         packed = [
-            [e.place, e.body_hash, _mask_bytes(e.mask)]
-            + ([] if e.shelf == self.shelf and e.seq == e.place else [e.shelf, e.seq])
+            [e.place, e.body_hash, _mask_bytes(e.mask)] + ([] if e.shelf == self.shelf and e.seq == e.place else [e.shelf, e.seq])
             for e in self.entries
         ]
         return cbor.encode([self.shelf, self.since, self.header, self.signature, self.total, self.offset, packed])
@@ -281,7 +293,7 @@ class BodyNote(NamedTuple):
 
 
 class TrustIds(NamedTuple):
-    """TRUST_IDS: the ids (8 bytes each, ascending) of all statements that the sender holds in [low, high]."""
+    """TRUST_IDS: the ids (8 bytes each, ascending) of all statements that the sender holds in (low, high]."""
 
     low: bytes
     high: bytes

@@ -1,0 +1,425 @@
+"""Pull: what a peer claims to have and this replica lacks is asked for until it is here.
+
+One `Pull` per shelf that is behind. It asks a source with WANT and gets either the missing deltas as they were sent,
+or the first page of a listing (rule 7: the live ops of S(head), whole or as a suffix). A whole listing is checked
+against the digest that the author signed before any body is fetched; bodies then need their hash only. Nothing counts
+until every body is there: `Replica.jump` takes all or nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, TypeAlias
+
+import crdt
+from crdt.ids import ReplicaId, ShelfId, replica_of
+from mesh.effects import Now
+from mesh.errors import Malformed
+from mesh.port import Port
+from mesh.sync.flow import Request, Token, Window
+from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing
+from mesh.wire.frames import Frame, Lane
+
+ACTIVE_MAX: Final = 64
+"""Shelves pulled at once; the others wait, smallest gap first. Guess: enough to fill the window with tiny shelves."""
+SOURCES_MAX: Final = 8
+"""Peers remembered per shelf as having more. Guess: more would only take memory."""
+ATTEMPTS_MAX: Final = 8
+"""Sources tried in turn before the shelf is left to the next digest."""
+WANT_ESTIMATE_BYTES: Final = 2400
+LISTING_ESTIMATE_BYTES: Final = 1200
+FLOORS_PER_WANT: Final = 30
+BODIES_PER_REQUEST: Final = 32
+REORDER_SECONDS: Final = 0.002
+"""A gap is asked for after this long: deltas of one burst may overtake each other. Guess: a few datagram times."""
+BODY_FRAME_OVERHEAD_BYTES: Final = 24
+
+PATIENCE_MIN_SECONDS: Final = 0.05
+"""Guess: a busy two-core machine answers within 50 ms."""
+TIMEOUTS_MAX: Final = 16
+"""Lost answers per pull, plus a quarter of its bodies, before it starts over with another source. Guess: outlives 20%
+loss.
+"""
+PAGES_AHEAD: Final = 4
+ENTRIES_PER_PAGE: Final = 36
+"""A page of entries of 28 bytes each stays below 1,100 bytes."""
+BODIES_PUSHED_MAX: Final = 8
+"""A listing this short is followed by its bodies unasked: one round trip less for small shelves."""
+
+Ref: TypeAlias = tuple[ShelfId, int]
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A listing on its way, then its bodies."""
+
+    since: int
+    head: crdt.Head
+    total: int
+    pages: dict[int, tuple[ListingEntry, ...]] = field(default_factory=dict)
+    entries: tuple[crdt.Entry, ...] = ()
+    hashes: dict[Ref, bytes] = field(default_factory=dict)
+    wanted: list[Ref] = field(default_factory=list)
+    """Not asked for yet."""
+    missing: set[Ref] = field(default_factory=set)
+    """Not here yet, asked for or not."""
+    bodies: dict[Ref, crdt.Body] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> int:
+        return sum(map(len, self.pages.values()))
+
+
+@dataclass(slots=True)
+class Pull:
+    """One shelf that is behind."""
+
+    shelf: ShelfId
+    due: float
+    target: int = 0
+    loose: set[int] = field(default_factory=set)
+    sources: dict[ReplicaId, int] = field(default_factory=dict)
+    failed: dict[ReplicaId, int] = field(default_factory=dict)
+    attempts: int = 0
+    whole: bool = False
+    """A suffix failed its digest: ask for everything before anybody is blamed."""
+    source: ReplicaId | None = None
+    """Whom I asked; None while it waits its turn."""
+    tokens: set[Token] = field(default_factory=set)
+    """In flight for it: ("want", shelf), ("page", shelf, offset) or ("body", shelf, ref)."""
+    timeouts: int = 0
+    incoming: Incoming | None = None
+
+
+@dataclass(slots=True)
+class PullCounters:
+    """What pulling did so far, for progress and statistics."""
+
+    jumps: int = 0
+    bodies: int = 0
+    listings: int = 0
+    timeouts: int = 0
+    mismatches: int = 0
+    given_up: int = 0
+
+
+class Puller:
+    """All pulls of one replica. `check_head` verifies a signed header and returns it as a crdt.Head, None when it is
+    not its author's.
+    """
+
+    def __init__(
+        self,
+        replica: crdt.Replica,
+        port: Port,
+        rng: random.Random,
+        *,
+        check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
+        make_body: Callable[[ShelfId, int, bytes], crdt.Body],
+        round_trip: Callable[[ReplicaId], float],
+        reachable: Callable[[ReplicaId], bool],
+    ) -> None:
+        self._replica = replica
+        self._port = port
+        self._rng = rng
+        self._check_head = check_head
+        self._make_body = make_body
+        self._round_trip = round_trip
+        self._reachable = reachable
+        self._pulls: dict[ShelfId, Pull] = {}
+        self._active: dict[ShelfId, Pull] = {}
+        self._window = Window()
+        self._body_bytes = 400.0
+        self.counters = PullCounters()
+
+    # ---- who has what
+
+    def offer(self, peer: ReplicaId, floor: Floor, now: Now, *, delay: float = 0.0) -> bool:
+        """`peer` says that it holds this; True when I lack some of it."""
+        shelf = floor.shelf
+        if shelf == self._replica.shelf:
+            return False
+        reached = self._replica.reached(shelf)
+        held = self._replica.loose_seqs(shelf)
+        loose = {seq for seq in floor.loose if seq > reached and seq not in held}
+        if floor.seq <= reached and not loose:
+            return False
+        pull = self._pulls.get(shelf)
+        if pull is None:
+            pull = self._pulls[shelf] = Pull(shelf, now.monotonic + delay)
+        pull.target = max(pull.target, floor.seq)
+        pull.loose |= loose
+        if peer in pull.sources or len(pull.sources) < SOURCES_MAX:
+            pull.sources[peer] = max(floor.seq, pull.sources.get(peer, 0))
+        return True
+
+    def gap(self, shelf: ShelfId, sender: ReplicaId, seq: int, now: Now) -> None:
+        """A delta came that leaves a gap below it: ask its author, or who sent it, at once."""
+        floor = Floor(shelf, seq - 1, b"")
+        author = replica_of(shelf)
+        if self._reachable(author):
+            self.offer(author, floor, now, delay=REORDER_SECONDS)
+        self.offer(sender, floor, now, delay=REORDER_SECONDS)
+
+    def moved(self, shelf: ShelfId, now: Now) -> None:
+        """The shelf got further, by whatever way. While deltas keep coming, the WANT that asked for them stays open."""
+        pull = self._pulls.get(shelf)
+        if pull is None:
+            return
+        reached = self._replica.reached(shelf)
+        pull.loose = {seq for seq in pull.loose if seq > reached} - self._replica.loose_seqs(shelf)
+        token: Token = ("want", shelf)
+        if pull.target <= reached and not pull.loose:
+            self._end(pull)
+        elif pull.incoming is None and token in self._window:
+            self._answered(pull, token)
+            self._open(pull, token, WANT_ESTIMATE_BYTES, now)
+
+    def lost(self, peer: ReplicaId) -> None:
+        """The peer is gone: nothing more is expected of it."""
+        for pull in list(self._pulls.values()):
+            pull.sources.pop(peer, None)
+            if not pull.sources:
+                self._end(pull)
+            elif pull.source == peer:
+                self._release(pull)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pulls)
+
+    @property
+    def remaining(self) -> tuple[int, int]:
+        """(shelves behind, bodies still wanted of those whose listing is here)."""
+        wanted = sum(len(p.incoming.missing) for p in self._active.values() if p.incoming)
+        return len(self._pulls), wanted
+
+    # ---- time
+
+    @property
+    def deadline(self) -> float:
+        waiting = inf
+        if self._window.has_room and len(self._active) < ACTIVE_MAX:
+            waiting = min((p.due for p in self._pulls.values() if p.shelf not in self._active), default=inf)
+        return min(waiting, self._window.deadline)
+
+    def tick(self, now: Now) -> None:
+        for token in self._window.expired(now.monotonic):
+            self._timed_out(token, now)
+        self._start(now)
+        for pull in list(self._active.values()):
+            if pull.incoming and not pull.incoming.entries:
+                self._ask_pages(pull, pull.incoming, now)
+            elif pull.incoming and self._window.has_room:
+                self._ask_bodies(pull, pull.incoming, now)
+
+    def _start(self, now: Now) -> None:
+        ready = [p for p in self._pulls.values() if p.shelf not in self._active and p.due <= now.monotonic]
+        ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
+        wants: dict[ReplicaId, list[Floor]] = {}
+        for pull in ready:
+            if not self._window.has_room or len(self._active) >= ACTIVE_MAX:
+                break
+            source = self._choose(pull)
+            if source is None:
+                self._end(pull)
+                self.counters.given_up += 1
+                continue
+            self._active[pull.shelf] = pull
+            pull.source = source
+            self._open(pull, ("want", pull.shelf), WANT_ESTIMATE_BYTES, now)
+            if pull.whole:
+                request = WantListing(pull.shelf, 0, 0, 0)
+                self._port.send(source, Lane.BULK, Frame.WANT_LISTING, request.encode())
+            else:
+                wants.setdefault(source, []).append(self._want(pull.shelf))
+        for source, floors in wants.items():
+            for i in range(0, len(floors), FLOORS_PER_WANT):
+                self._port.send(source, Lane.FRESH, Frame.WANT, Want(tuple(floors[i : i + FLOORS_PER_WANT])).encode())
+
+    def _want(self, shelf: ShelfId) -> Floor:
+        head = self._replica.head(shelf)
+        loose = tuple(sorted(self._replica.loose_seqs(shelf))[:16])
+        if head is None:
+            return Floor(shelf, 0, b"", loose)
+        return Floor(shelf, head.header.seq, head.header_hash[:4], loose)
+
+    def _choose(self, pull: Pull) -> ReplicaId | None:
+        if pull.attempts >= ATTEMPTS_MAX:
+            return None
+        candidates = sorted(peer for peer in pull.sources if self._reachable(peer))
+        if not candidates:
+            return None
+        fewest = min(pull.failed.get(peer, 0) for peer in candidates)
+        candidates = [peer for peer in candidates if pull.failed.get(peer, 0) == fewest]
+        author = replica_of(pull.shelf)
+        return author if author in candidates else self._rng.choice(candidates)
+
+    def _patience(self, peer: ReplicaId) -> float:
+        """Seconds until an answer counts as lost: four round trips, as a first retransmission timer without variance
+        (RFC 6298).
+        """
+        return min(max(4 * self._round_trip(peer) + 0.02, PATIENCE_MIN_SECONDS), 2.0)
+
+    def _open(self, pull: Pull, token: Token, estimate_bytes: float, now: Now) -> None:
+        source = pull.source
+        assert source is not None
+        pull.tokens.add(token)
+        self._window.open(token, Request(source, int(estimate_bytes), now.monotonic + self._patience(source)))
+
+    def _answered(self, pull: Pull, token: Token) -> None:
+        pull.tokens.discard(token)
+        self._window.answered(token)
+
+    def _timed_out(self, token: Token, now: Now) -> None:
+        """What was asked did not come: a page or body is asked again, a WANT of another source."""
+        self.counters.timeouts += 1
+        pull = self._active.get(token[1])
+        if pull is None:
+            return
+        pull.tokens.discard(token)
+        pull.timeouts += 1
+        if token[0] == "want" or pull.incoming is None or pull.timeouts > TIMEOUTS_MAX + len(pull.incoming.hashes) // 4:
+            self._restart(pull, now)
+        elif token[0] == "body":
+            pull.incoming.wanted.append(token[2])
+
+    def _restart(self, pull: Pull, now: Now) -> None:
+        """Start over, with the source that failed least."""
+        if pull.source:
+            pull.failed[pull.source] = pull.failed.get(pull.source, 0) + 1
+        pull.attempts += 1
+        pull.due = now.monotonic
+        self._release(pull)
+
+    def _release(self, pull: Pull) -> None:
+        for token in pull.tokens:
+            self._window.forget(token)
+        pull.tokens.clear()
+        pull.incoming, pull.source, pull.timeouts = None, None, 0
+        self._active.pop(pull.shelf, None)
+
+    def _end(self, pull: Pull) -> None:
+        self._release(pull)
+        self._pulls.pop(pull.shelf, None)
+
+    # ---- listings and bodies
+
+    def listing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """A page of a listing. Taken only from the source that was asked, for a head that its author signed."""
+        page = ListingPage.decode_untrusted(payload)
+        pull = self._active.get(page.shelf)
+        if pull is None or pull.source != peer:
+            return
+        self._answered(pull, ("want", page.shelf))
+        self._answered(pull, ("page", page.shelf, page.offset))
+        incoming = pull.incoming
+        if incoming is None or incoming.head.header_bytes != page.header or incoming.since != page.since:
+            incoming = self._begin(pull, page)
+            if incoming is None:
+                self._restart(pull, now)
+                return
+        if page.total != incoming.total or page.offset + len(page.entries) > page.total or not (page.entries or page.total == 0):
+            raise Malformed("a listing page that does not fit its listing")
+        incoming.pages[page.offset] = page.entries
+        if incoming.entries or incoming.listed < incoming.total:
+            self._ask_pages(pull, incoming, now)
+        else:
+            self._listed(pull, incoming, now)
+
+    def _begin(self, pull: Pull, page: ListingPage) -> Incoming | None:
+        head = self._check_head(page.shelf, page.header, page.signature)
+        if head is None or head.header.seq <= self._replica.reached(page.shelf):
+            return None
+        if page.since and page.since > self._replica.floor(page.shelf):
+            return None
+        for token in list(pull.tokens):
+            self._window.forget(token)
+        pull.tokens.clear()
+        self.counters.listings += 1
+        pull.incoming = Incoming(page.since, head, page.total)
+        return pull.incoming
+
+    def _ask_pages(self, pull: Pull, incoming: Incoming, now: Now) -> None:
+        """Keep the next pages on their way. Pages come back to back, so the next offset follows from what is here."""
+        source = pull.source
+        offset = 0
+        while offset in incoming.pages:
+            offset += len(incoming.pages[offset])
+        for ahead in range(PAGES_AHEAD):
+            wanted = offset + ahead * ENTRIES_PER_PAGE
+            token: Token = ("page", pull.shelf, wanted)
+            if source is None or wanted >= incoming.total or (ahead and not self._window.has_room):
+                return
+            if wanted not in incoming.pages and token not in self._window:
+                self._open(pull, token, LISTING_ESTIMATE_BYTES, now)
+                request = WantListing(pull.shelf, incoming.since, incoming.head.header.seq, wanted)
+                self._port.send(source, Lane.BULK, Frame.WANT_LISTING, request.encode())
+
+    def _listed(self, pull: Pull, incoming: Incoming, now: Now) -> None:
+        """All entries are here: check a whole listing now, a suffix with its bodies; then fetch what is missing."""
+        entries = tuple(crdt.Entry(*entry) for offset in sorted(incoming.pages) for entry in incoming.pages[offset])
+        if not incoming.since and not self._replica.listing_matches(incoming.head, entries):
+            self.counters.mismatches += 1
+            self._restart(pull, now)
+            return
+        incoming.entries = entries
+        incoming.hashes = {(e.shelf, e.seq): e.body_hash for e in entries}
+        wanted = self._replica.missing_bodies(entries)
+        pushed = wanted if len(entries) <= BODIES_PUSHED_MAX else []
+        incoming.wanted = [] if pushed else wanted  # ascending: taken from the end, the newest first
+        for ref in pushed:
+            self._open(pull, ("body", pull.shelf, ref), self._body_bytes, now)
+        incoming.missing = set(wanted)
+        self._advance(pull, incoming, now)
+
+    def _advance(self, pull: Pull, incoming: Incoming, now: Now) -> None:
+        if not incoming.missing:
+            self._finish(pull, incoming, now)
+        elif incoming.wanted:
+            self._ask_bodies(pull, incoming, now)
+
+    def _ask_bodies(self, pull: Pull, incoming: Incoming, now: Now) -> None:
+        source = pull.source
+        while incoming.wanted and self._window.has_room and source is not None:
+            refs: list[Ref] = []
+            while incoming.wanted and len(refs) < BODIES_PER_REQUEST and self._window.has_room:
+                ref = incoming.wanted.pop()
+                if ref in incoming.missing:
+                    refs.append(ref)
+                    self._open(pull, ("body", pull.shelf, ref), self._body_bytes, now)
+            if refs:
+                request = WantBodies(pull.shelf, incoming.head.header.seq, tuple(refs))
+                self._port.send(source, Lane.BULK, Frame.WANT_BODIES, request.encode())
+
+    def body_untrusted(self, payload: bytes, now: Now) -> None:
+        """A body that some listing names: taken by its hash, from whoever sends it."""
+        note = BodyNote.decode_untrusted(payload)
+        ref = (note.shelf, note.seq)
+        for pull in [p for p in self._active.values() if p.incoming and ref in p.incoming.missing]:
+            incoming = pull.incoming
+            assert incoming is not None
+            body = self._make_body(note.shelf, note.seq, note.raw)
+            if body.hash != incoming.hashes[ref]:
+                continue
+            self._answered(pull, ("body", pull.shelf, ref))
+            self._body_bytes += (len(note.raw) + BODY_FRAME_OVERHEAD_BYTES - self._body_bytes) / 32
+            incoming.bodies[ref] = body
+            incoming.missing.discard(ref)
+            self.counters.bodies += 1
+            self._advance(pull, incoming, now)
+
+    def _finish(self, pull: Pull, incoming: Incoming, now: Now) -> None:
+        if self._replica.jump(incoming.head, incoming.since, incoming.entries, incoming.bodies):
+            self.counters.jumps += 1
+            pull.attempts = 0
+            self._release(pull)
+            pull.due = now.monotonic
+            self.moved(pull.shelf, now)
+            return
+        self.counters.mismatches += 1
+        pull.whole = bool(incoming.since)
+        self._restart(pull, now)

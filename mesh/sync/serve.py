@@ -1,0 +1,161 @@
+"""Serve: the other side of pull. What a peer asks for is answered from the deltas still at hand, else from the base.
+
+A listing is pinned while somebody pulls it: the author may write on, yet the pages and bodies of S(head) stay available until newer
+listings push it out. A pinned listing holds references only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+import crdt
+from crdt.ids import ReplicaId, ShelfId
+from mesh.port import Port
+from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing
+from mesh.sync.pull import BODIES_PUSHED_MAX, ENTRIES_PER_PAGE, Ref
+from mesh.wire.delta import delta_bytes
+from mesh.wire.frames import Frame, Lane
+
+RECENT_MAX: Final = 4096
+"""Deltas kept as they were sent, over all shelves: about 1.5 MB. A gap of a few deltas then closes in one round trip."""
+REPAIRS_PER_WANT: Final = 64
+"""Frames sent for one WANT at most; the rest is asked for again. Bounds what one small datagram can cause."""
+PINNED_MAX: Final = 16
+"""Listings kept for peers that pull them. Guess: concurrent newcomers rarely ask one replica for more shelves at once."""
+
+
+class RecentDeltas:
+    """The newest deltas of all shelves, as bytes for the wire, first in first out."""
+
+    def __init__(self, limit: int = RECENT_MAX) -> None:
+        self._limit = limit
+        self._order: deque[tuple[ShelfId, int]] = deque()
+        self._raw: dict[tuple[ShelfId, int], bytes] = {}
+
+    def add(self, shelf: ShelfId, seq: int, raw: bytes) -> None:
+        name = (shelf, seq)
+        if name in self._raw:
+            return
+        self._raw[name] = raw
+        self._order.append(name)
+        if len(self._order) > self._limit:
+            del self._raw[self._order.popleft()]
+
+    def get(self, shelf: ShelfId, seq: int) -> bytes | None:
+        return self._raw.get((shelf, seq))
+
+
+class Pinned:
+    """A listing that somebody is pulling, with its bodies by name."""
+
+    def __init__(self, listing: crdt.Listing) -> None:
+        self.listing = listing
+        self.bodies: dict[Ref, crdt.Body] = {(body.shelf, body.seq): body for body in listing.bodies}
+
+    def page(self, offset: int) -> ListingPage:
+        listing = self.listing
+        entries = tuple(ListingEntry(*entry) for entry in listing.entries[offset : offset + ENTRIES_PER_PAGE])
+        head = listing.head
+        return ListingPage(
+            listing.shelf, listing.since, head.header_bytes, head.signature, len(listing.entries), offset, entries
+        )
+
+
+class Server:
+    """Answers WANT, WANT_LISTING and WANT_BODIES."""
+
+    def __init__(self, replica: crdt.Replica, port: Port, recent: RecentDeltas) -> None:
+        self._replica = replica
+        self._port = port
+        self._recent = recent
+        self._pinned: OrderedDict[tuple[ShelfId, int, int], Pinned] = OrderedDict()
+
+    def want_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
+        budget = REPAIRS_PER_WANT
+        for floor in Want.decode_untrusted(payload).floors:
+            if budget <= 0:
+                return
+            budget -= self._answer(peer, floor, budget)
+
+    def _answer(self, peer: ReplicaId, floor: Floor, budget: int) -> int:
+        """Frames sent."""
+        replica = self._replica
+        head = replica.floor(floor.shelf)
+        have = set(floor.loose)
+        first = max(floor.seq, head) + 1
+        loose = [seq for seq in sorted(replica.loose_seqs(floor.shelf)) if seq >= first and seq not in have]
+        if head > floor.seq:
+            repairs = self._repairs(floor, head, have, budget)
+            if repairs is None:
+                return self._list(peer, self._pin(floor.shelf, floor.seq, 0))
+        else:
+            repairs = []
+        for raw in repairs:
+            self._port.send(peer, Lane.FRESH, Frame.REPAIR, raw)
+        for seq in loose[: budget - len(repairs)]:
+            delta = replica.loose_delta(floor.shelf, seq)
+            if delta:
+                self._port.send(peer, Lane.FRESH, Frame.REPAIR, delta_bytes(delta))
+        return max(1, len(repairs) + len(loose))
+
+    def _repairs(self, floor: Floor, head: int, have: set[int], budget: int) -> list[bytes] | None:
+        """All deltas above the floor as they were sent, None when some are no longer at hand or there are too many."""
+        if head - floor.seq > budget + len(have):
+            return None
+        repairs = []
+        for seq in range(floor.seq + 1, head + 1):
+            raw = None if seq in have else self._recent.get(floor.shelf, seq)
+            if raw is not None:
+                repairs.append(raw)
+            elif seq not in have:
+                return None
+        return repairs
+
+    def _pin(self, shelf: ShelfId, since: int, head: int) -> Pinned | None:
+        """The pinned listing at `head`; a new one of the newest head when that is 0 or no longer at hand."""
+        pinned = self._pinned.get((shelf, since, head))
+        if pinned is None:
+            listing = self._replica.listing(shelf, since)
+            if listing is None:
+                return None
+            name = (shelf, listing.since, listing.head.header.seq)
+            pinned = self._pinned.get(name) or Pinned(listing)
+            self._pinned[name] = pinned
+        name = (shelf, pinned.listing.since, pinned.listing.head.header.seq)
+        self._pinned.move_to_end(name)
+        if len(self._pinned) > PINNED_MAX:
+            self._pinned.popitem(last=False)
+        return pinned
+
+    def _list(self, peer: ReplicaId, pinned: Pinned | None) -> int:
+        if pinned is None:
+            return 1
+        self._port.send(peer, Lane.BULK, Frame.LISTING, pinned.page(0).encode())
+        if len(pinned.listing.entries) > BODIES_PUSHED_MAX:
+            return 1
+        for body in pinned.bodies.values():
+            self._send_body(peer, body)
+        return 1 + len(pinned.bodies)
+
+    def want_listing_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
+        want = WantListing.decode_untrusted(payload)
+        if not want.head:
+            self._list(peer, self._pin(want.shelf, want.since, 0))
+            return
+        pinned = self._pin(want.shelf, want.since, want.head)
+        if pinned and pinned.listing.head.header.seq != want.head:
+            self._list(peer, pinned)  # what was asked for is gone: the first page of a newer one starts the pull over
+        elif pinned and want.offset < len(pinned.listing.entries):
+            self._port.send(peer, Lane.BULK, Frame.LISTING, pinned.page(want.offset).encode())
+
+    def want_bodies_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
+        want = WantBodies.decode_untrusted(payload)
+        pinned = [p for (host, _, head), p in self._pinned.items() if (host, head) == (want.host, want.head)]
+        for ref in want.bodies:
+            body = next((p.bodies[ref] for p in pinned if ref in p.bodies), None) or self._replica.body(*ref)
+            if body:
+                self._send_body(peer, body)
+
+    def _send_body(self, peer: ReplicaId, body: crdt.Body) -> None:
+        self._port.send(peer, Lane.BULK, Frame.BODY, BodyNote(body.shelf, body.seq, body.raw).encode())

@@ -1,0 +1,440 @@
+"""Sync: dissemination as a whole. Read `Sync.handle_untrusted`, then `Sync.tick`.
+
+        author            relay / member                      anybody, every 0.1 to 5 s
+          |  DELTA            |                                   |  DIGEST(request)      |
+          |------------------>|  DELTA (tree)                     |---------------------->|
+          |  DELTA            |----------------> ...              |  DIGEST, BUCKETS      |
+          |-----X (lost)      |                                   |<----------------------|
+          |  FLOOR (2, 4, 8 round trips later)                    |  FLOOR, WANT          |
+          |------------------>|                                   |---------------------->|
+          |  WANT             |                                   |  REPAIR or LISTING    |
+          |<------------------|                                   |<----------------------|
+          |  REPAIR           |                                   |  WANT_BODIES          |
+          |------------------>|                                   |---------------------->|
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, Protocol
+
+import crdt
+from crdt.ids import ReplicaId, ShelfId, replica_of
+from mesh.effects import Now
+from mesh.errors import Malformed, Refused
+from mesh.events import CaughtUp, CatchingUp
+from mesh.port import Port
+from mesh.presets import SyncConfig
+from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
+from mesh.sync.messages import BucketPage, Digest, Floor, FloorNote
+from mesh.sync.pull import Puller
+from mesh.sync.serve import RecentDeltas, Server
+from mesh.sync.statements import StatementExchange
+from mesh.sync.tree import PushTree
+from mesh.trust import Directory
+from mesh.wire.delta import delta_bytes, delta_from_bytes_untrusted
+from mesh.wire.frames import Frame, Lane
+
+CHANGED_MAX: Final = 12
+"""Floors named in a digest: the newest changes, so that a fresh difference needs no descent."""
+CHANGED_SECONDS: Final = 10.0
+PAGES_PER_DIGEST: Final = 24
+"""Bucket pages sent for one digest at most. A newcomer to 1,000 authors is told of all in three rounds."""
+WAITING_MAX: Final = 64
+"""Deltas kept whose credential is still on its way (DESIGN section 8)."""
+FLOORS_PER_NOTE: Final = 36
+PROGRESS_SECONDS: Final = 0.2
+LOSSY_SECONDS: Final = 30.0
+"""After a sign of loss, how long floors are repeated three times instead of once. Guess."""
+
+
+class Members(Protocol):
+    """What sync needs to know of membership."""
+
+    def is_reachable(self, peer: ReplicaId) -> bool: ...
+    def round_trip(self, peer: ReplicaId) -> float: ...
+    def typical_round_trip(self) -> float: ...
+    def current_shelf(self, peer: ReplicaId) -> ShelfId | None: ...
+
+
+class Counters:
+    """What happened, for statistics."""
+
+    __slots__ = ("deltas_duplicate", "deltas_new", "deltas_pushed", "deltas_relayed", "deltas_unverified", "digests", "repairs")
+
+    def __init__(self) -> None:
+        self.deltas_new = self.deltas_duplicate = self.deltas_unverified = 0
+        self.deltas_pushed = self.deltas_relayed = self.repairs = self.digests = 0
+
+
+class Sync:
+    def __init__(
+        self,
+        replica: crdt.Replica,
+        directory: Directory,
+        members: Members,
+        port: Port,
+        config: SyncConfig,
+        rng: random.Random,
+        *,
+        verify_delta: Callable[[crdt.Delta], bool],
+        check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
+        make_body: Callable[[ShelfId, int, bytes], crdt.Body],
+        durable: bool,
+    ) -> None:
+        self._replica = replica
+        self._directory = directory
+        self._members = members
+        self._port = port
+        self._config = config
+        self._rng = rng
+        self._verify_delta = verify_delta
+        self._tree = PushTree(replica_of(replica.shelf), config.direct_max, config.degree)
+        self._peers: tuple[ReplicaId, ...] = ()
+        self._table = FloorTable(self._floor_of)
+        self._recent = RecentDeltas()
+        self._server = Server(replica, port, self._recent)
+        self.puller = Puller(
+            replica,
+            port,
+            rng,
+            check_head=check_head,
+            make_body=make_body,
+            round_trip=members.round_trip,
+            reachable=members.is_reachable,
+        )
+        self.statements = StatementExchange(directory, port, self._on_statement)
+        self._waiting: deque[tuple[ReplicaId, bytes, bool]] = deque(maxlen=WAITING_MAX)
+        self._changed: OrderedDict[ShelfId, float] = OrderedDict()
+        self._repeats: dict[ShelfId, list[float]] = {}
+        self._differed: dict[ReplicaId, frozenset[int]] = {}
+        self._interval = config.digest_min_seconds
+        self._next_digest = inf
+        self._next_progress = inf
+        self._lossy_until = -inf
+        self._acknowledged: dict[ReplicaId, int] = {}
+        self._asked_by: dict[ReplicaId, Floor] = {}
+        self._durable: dict[ShelfId, int] | None = {} if durable else None
+        self.synced = False
+        self.counters = Counters()
+        for shelf in replica.shelves():
+            self._table.moved(shelf)
+            if self._durable is not None:
+                self._durable[shelf] = replica.floor(shelf)
+        self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
+            Frame.DELTA: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=True),
+            Frame.REPAIR: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=False),
+            Frame.FLOOR: self._floor_untrusted,
+            Frame.DIGEST: self._digest_untrusted,
+            Frame.BUCKETS: self._bucket_untrusted,
+            Frame.WANT: self._want_untrusted,
+            Frame.LISTING: self.puller.listing_untrusted,
+            Frame.BODY: lambda peer, payload, now: self.puller.body_untrusted(payload, now),
+            Frame.WANT_LISTING: lambda peer, payload, now: self._server.want_listing_untrusted(peer, payload),
+            Frame.WANT_BODIES: lambda peer, payload, now: self._server.want_bodies_untrusted(peer, payload),
+            Frame.TRUST_IDS: lambda peer, payload, now: self.statements.ids_untrusted(peer, payload),
+            Frame.TRUST_WANT: lambda peer, payload, now: self.statements.want_untrusted(peer, payload),
+            Frame.TRUST: lambda peer, payload, now: self.statements.statement_untrusted(payload, now),
+        }
+
+    # ---- the two ways in
+
+    def handle_untrusted(self, peer: ReplicaId, kind: Frame, payload: bytes, now: Now) -> bool:
+        """One frame of an authenticated peer. False when the kind is not ours. Raises Malformed or Refused, state as it was."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            return False
+        handler(peer, payload, now)
+        return True
+
+    def tick(self, now: Now) -> None:
+        self.puller.tick(now)
+        self._repeat_floors(now)
+        if now.monotonic >= self._next_digest:
+            self._send_digest(now)
+        if now.monotonic >= self._next_progress:
+            self._report_progress(now)
+
+    @property
+    def deadline(self) -> float:
+        repeat = min((times[0] for times in self._repeats.values()), default=inf)
+        return min(self._next_digest, self._next_progress, repeat, self.puller.deadline)
+
+    # ---- what the peer tells
+
+    def set_members(self, alive: Sequence[ReplicaId], suspects: Sequence[ReplicaId], now: Now) -> None:
+        """Membership changed. Both without me, sorted."""
+        before = set(self._peers)
+        self._peers = (*alive, *suspects)
+        self._tree.set_members(alive, suspects)
+        for peer in before.difference(self._peers):
+            self.puller.lost(peer)
+            self._differed.pop(peer, None)
+            self._asked_by.pop(peer, None)
+            self.statements.forget(peer)
+        for peer in alive:
+            if peer not in before:
+                self.greet(peer, now)
+
+    def greet(self, peer: ReplicaId, now: Now) -> None:
+        """A member is (again) within reach: compare at once, so that a healed cut does not wait for its turn."""
+        self._differed[peer] = frozenset(range(BUCKETS))
+        self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
+        self._out_of_step(now)
+
+    def publish(self, deltas: Sequence[crdt.Delta], now: Now, *, push: bool = True) -> None:
+        """Own deltas, just sealed. Bulk ones, and housekeeping, are pulled by whoever wants them."""
+        targets = self._tree.targets(replica_of(self._replica.shelf))
+        for delta in deltas:
+            raw = delta_bytes(delta)
+            self._recent.add(delta.header.shelf, delta.header.seq, raw)
+            if push and not delta.bulk:
+                for peer in targets:
+                    self._port.send(peer, Lane.FRESH, Frame.DELTA, raw)
+                self.counters.deltas_pushed += len(targets)
+        if deltas and push:
+            self._schedule_repeats(self._replica.shelf, now)
+
+    def moved(self, shelf: ShelfId, now: Now) -> None:
+        """Something about this shelf changed in the replica (called once per journal entry)."""
+        self._table.moved(shelf)
+        self._changed[shelf] = now.monotonic
+        self._changed.move_to_end(shelf)
+        while len(self._changed) > CHANGED_MAX:
+            self._changed.popitem(last=False)
+        self.puller.moved(shelf, now)
+        if self._durable is None:
+            self._answer_acknowledgements(shelf)
+        if self._interval > self._config.digest_quiet_seconds:
+            self._interval = self._config.digest_quiet_seconds
+            self._next_digest = min(self._next_digest, now.monotonic + self._interval)
+
+    def committed(self, floors: dict[ShelfId, int]) -> None:
+        """These floors are on the disk now; only such floors are acknowledged."""
+        assert self._durable is not None
+        for shelf, seq in floors.items():
+            self._durable[shelf] = max(seq, self._durable.get(shelf, 0))
+            self._answer_acknowledgements(shelf)
+
+    # ---- acknowledgements
+
+    def acknowledged(self, seq: int) -> int:
+        """How many other replicas said that they hold this shelf up to seq, as durably as they promise."""
+        return sum(floor >= seq for floor in self._acknowledged.values())
+
+    def acknowledged_by_all(self, seq: int) -> bool:
+        """Every member within reach said so."""
+        return all(self._acknowledged.get(peer, 0) >= seq for peer in self._peers)
+
+    def ask_acknowledgements(self) -> None:
+        """Ask everybody for their floor of this shelf, now instead of at the next digest."""
+        floor = self._floor_of(self._replica.shelf)
+        if floor:
+            note = FloorNote((floor,), acknowledge=True).encode()
+            for peer in self._peers:
+                if self._acknowledged.get(peer, 0) < floor.seq:
+                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, note)
+
+    def _durable_floor(self, shelf: ShelfId) -> Floor | None:
+        floor = self._floor_of(shelf)
+        if floor is None or self._durable is None or self._durable.get(shelf, 0) >= floor.seq:
+            return floor
+        seq = self._durable.get(shelf, 0)
+        return Floor(shelf, seq, floor.hash4 if seq else b"")
+
+    def _answer_acknowledgements(self, shelf: ShelfId) -> None:
+        for peer, asked in list(self._asked_by.items()):
+            if asked.shelf == shelf:
+                floor = self._durable_floor(shelf)
+                if floor and floor.seq >= asked.seq:
+                    del self._asked_by[peer]
+                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote((floor._replace(loose=()),)).encode())
+
+    # ---- deltas
+
+    def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
+        delta = delta_from_bytes_untrusted(raw)
+        shelf, seq = delta.header.shelf, delta.header.seq
+        if self._replica.has(shelf, seq):
+            self.counters.deltas_duplicate += 1
+            return
+        author = replica_of(shelf)
+        if not self._directory.knows(author, delta.rights):
+            self._waiting.append((peer, raw, pushed))
+            self.statements.offer(peer, now)
+            return
+        if not self._verify_delta(delta):
+            raise Malformed("a delta that its author did not sign")
+        if not self._replica.receive(delta):
+            return
+        self.counters.deltas_new += 1
+        self._recent.add(shelf, seq, raw)
+        if pushed:
+            targets = self._tree.targets(author)
+            for target in targets:
+                self._port.send(target, Lane.FRESH, Frame.DELTA, raw)
+            if targets:
+                self.counters.deltas_relayed += len(targets)
+                self._schedule_repeats(shelf, now)
+        if self._replica.reached(shelf) < seq:
+            self._lossy_until = now.monotonic + LOSSY_SECONDS
+            self.puller.gap(shelf, peer, seq, now)
+
+    def _on_statement(self, now: Now) -> None:
+        """Trust changed: deltas that waited for a credential get another look."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for peer, raw, pushed in waiting:
+            try:
+                self._delta_untrusted(peer, raw, now, pushed=pushed)
+            except (Malformed, Refused):
+                self.counters.deltas_unverified += 1
+
+    def _want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        self._lossy_until = now.monotonic + LOSSY_SECONDS
+        self.counters.repairs += 1
+        self._server.want_untrusted(peer, payload)
+
+    # ---- floors
+
+    def _floor_of(self, shelf: ShelfId) -> Floor | None:
+        head = self._replica.head(shelf)
+        loose = tuple(sorted(self._replica.loose_seqs(shelf))[:LOOSE_PER_FLOOR])
+        if head:
+            return Floor(shelf, head.header.seq, head.header_hash[:4], loose)
+        return Floor(shelf, 0, b"", loose) if loose else None
+
+    def _schedule_repeats(self, shelf: ShelfId, now: Now) -> None:
+        round_trip = max(self._config.repeat_min_seconds, self._members.typical_round_trip())
+        factors = (2, 4, 8) if now.monotonic < self._lossy_until else (4,)
+        self._repeats[shelf] = [now.monotonic + round_trip * factor for factor in factors]
+
+    def _repeat_floors(self, now: Now) -> None:
+        for shelf, times in list(self._repeats.items()):
+            if times[0] > now.monotonic:
+                continue
+            times.pop(0)
+            if not times:
+                del self._repeats[shelf]
+            floor = self._floor_of(shelf)
+            if floor is None:
+                continue
+            own = shelf == self._replica.shelf
+            note = FloorNote((floor._replace(loose=()),)).encode()
+            for peer in self._tree.targets(replica_of(shelf)):
+                if not (own and self._acknowledged.get(peer, 0) >= floor.seq):
+                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, note)
+
+    def _floor_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        note = FloorNote.decode_untrusted(payload)
+        for floor in note.floors:
+            if floor.shelf == self._replica.shelf:
+                self._take_acknowledgement(peer, floor)
+            else:
+                self.puller.offer(peer, floor, now)
+        if note.acknowledge and len(note.floors) == 1:
+            self._asked_by[peer] = note.floors[0]
+            self._answer_acknowledgements(note.floors[0].shelf)
+
+    def _take_acknowledgement(self, peer: ReplicaId, floor: Floor) -> None:
+        if floor.seq <= self._replica.floor(self._replica.shelf):
+            self._acknowledged[peer] = max(floor.seq, self._acknowledged.get(peer, 0))
+
+    # ---- digests
+
+    def _out_of_step(self, now: Now) -> None:
+        self._interval = self._config.digest_min_seconds
+        self._next_digest = min(self._next_digest, now.monotonic + self._interval)
+        self._next_progress = min(self._next_progress, now.monotonic + PROGRESS_SECONDS)
+
+    def _send_digest(self, now: Now) -> None:
+        reachable = [peer for peer in self._peers if self._members.is_reachable(peer)]
+        if reachable:
+            peer = self._rng.choice(reachable)
+            self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
+            self.counters.digests += 1
+        self._next_digest = now.monotonic + self._interval * self._rng.uniform(0.75, 1.25) if reachable else inf
+        self._interval = min(self._interval * 2, self._config.digest_max_seconds)
+
+    def _digest(self, peer: ReplicaId, *, request: bool, now: Now) -> Digest:
+        theirs = self._members.current_shelf(peer)
+        acknowledged = self._durable_floor(theirs) if theirs else None
+        fresh = [shelf for shelf, at in reversed(self._changed.items()) if at > now.monotonic - CHANGED_SECONDS]
+        return Digest(
+            request,
+            acknowledged._replace(loose=()) if acknowledged else Floor(theirs or ShelfId(bytes(12)), 0, b""),
+            self.statements.digest(),
+            self._table.hashes(),
+            tuple(floor for shelf in fresh if (floor := self._floor_of(shelf))),
+        )
+
+    def _digest_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        digest = Digest.decode_untrusted(payload)
+        if len(digest.buckets) != BUCKETS * BUCKET_HASH_BYTES:
+            raise Malformed(f"a digest has {BUCKETS} buckets")
+        if digest.acknowledged.shelf == self._replica.shelf:
+            self._take_acknowledgement(peer, digest.acknowledged)
+        same_trust = digest.trust == self.statements.digest()
+        if not same_trust:
+            self.statements.offer(peer, now)
+        behind = False
+        for floor in digest.changed:
+            behind |= self.puller.offer(peer, floor, now)
+        self._tell_ahead(peer, digest.changed)
+        differing = frozenset(self._table.differing(digest.buckets, digest.changed))
+        if digest.request:
+            self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=False, now=now).encode())
+        self._descend(peer, differing)
+        if differing or behind or not same_trust or self.puller.busy:
+            self._out_of_step(now)
+        elif not self.synced:
+            self.synced = True
+            self._port.notify(CaughtUp())
+
+    def _descend(self, peer: ReplicaId, differing: frozenset[int]) -> None:
+        """Name my floors in the buckets that still differ the second time; the first time it may be news on its way."""
+        again = sorted(differing & self._differed.get(peer, frozenset()))
+        self._differed[peer] = differing
+        budget = PAGES_PER_DIGEST
+        self._rng.shuffle(again)
+        for bucket in again:
+            pages = self._table.pages(bucket)
+            budget -= len(pages)
+            if budget < 0:
+                break
+            for page in pages:
+                self._port.send(peer, Lane.BULK, Frame.BUCKETS, page.encode())
+
+    def _bucket_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        page = BucketPage.decode_untrusted(payload)
+        if page.bucket >= BUCKETS:
+            raise Malformed(f"there are {BUCKETS} buckets")
+        for floor in page.floors:
+            self.puller.offer(peer, floor, now)
+        mine = self._table.within(page.bucket, page.low, page.high)
+        listed = {floor.shelf for floor in page.floors}
+        absent = tuple(Floor(floor.shelf, 0, b"") for floor in mine if floor.shelf not in listed)
+        self._tell_ahead(peer, page.floors + absent)
+
+    def _tell_ahead(self, peer: ReplicaId, theirs: Sequence[Floor]) -> None:
+        """Where I am further than these floors of the peer, say so; it asks for what it wants."""
+        ahead = []
+        for floor in theirs:
+            mine = self._floor_of(floor.shelf)
+            if mine and (mine.seq > floor.seq or not set(mine.loose) <= {*floor.loose, *range(floor.seq + 1)}):
+                ahead.append(mine)
+        for i in range(0, len(ahead), FLOORS_PER_NOTE):
+            self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(tuple(ahead[i : i + FLOORS_PER_NOTE])).encode())
+
+    # ---- progress
+
+    def _report_progress(self, now: Now) -> None:
+        shelves, bodies = self.puller.remaining
+        if not shelves:
+            self._next_progress = inf
+            return
+        self._next_progress = now.monotonic + PROGRESS_SECONDS
+        self._port.notify(CatchingUp(shelves, bodies, self.puller.counters.bodies))
