@@ -1,0 +1,71 @@
+"""A small real core for the driver's tests: answers a number with the next one, until a limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from crdt.ops import Key
+from mesh.effects import Address, Now, Transmit
+from mesh.events import Event
+from mesh.store.rows import Batch
+
+
+class Answered(Event):
+    """One datagram was answered."""
+
+
+class EchoCore:
+    """Answers n with n + 1 below `limit`. A write is sent at the next turn and recorded in a batch."""
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self.deadline = math.inf
+        self.received: list[int] = []
+        self.ticks: list[Now] = []
+        self.handled: list[Now] = []
+        self.poison = False
+        self._transmits: list[Transmit] = []
+        self._changes: list[Key] = []
+        self._events: list[Event] = []
+        self._written: dict[str, bytes] = {}
+
+    def write(self, number: int, to: Address) -> None:
+        self._transmits.append(Transmit(to, b"%d" % number))
+        self._written[str(number)] = b"written"
+
+    def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
+        if self.poison:
+            raise AssertionError("a bug in the core")
+        self.handled.append(now)
+        if not datagram.isdigit() or len(datagram) > 9:
+            return
+        number = int(datagram)
+        self.received.append(number)
+        self._changes.append((0, (str(number),)))
+        self._events.append(Answered())
+        if number < self.limit:
+            self._transmits.append(Transmit(address, b"%d" % (number + 1)))
+
+    def tick(self, now: Now) -> None:
+        self.ticks.append(now)
+        if now.monotonic >= self.deadline:
+            self.deadline = math.inf
+
+    def transmits(self, now: Now) -> Sequence[Transmit]:
+        drained, self._transmits = self._transmits, []
+        return drained
+
+    def batch(self) -> Batch | None:
+        if not self._written:
+            return None
+        drained, self._written = self._written, {}
+        return Batch(meta=drained)
+
+    def changes(self) -> Sequence[Key]:
+        drained, self._changes = self._changes, []
+        return drained
+
+    def events(self) -> Sequence[Event]:
+        drained, self._events = self._events, []
+        return drained

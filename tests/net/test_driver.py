@@ -1,0 +1,219 @@
+"""The loop over real loopback sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+import trio.testing
+
+from crdt.ops import Key
+from mesh.events import Event
+from mesh.net.clock import SystemClock
+from mesh.net.driver import Driver
+from mesh.net.udp import DRAIN_MAX, UdpSocket, open_udp
+from mesh.store.rows import Batch
+from tests.net.echo import Answered, EchoCore
+
+
+@dataclass
+class Agent:
+    """A core with its socket, driver and everything that came out of it."""
+
+    core: EchoCore
+    socket: UdpSocket
+    batches: list[Batch] = field(default_factory=list)
+    changes: list[Key] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.driver = Driver(
+            self.core, self.socket, self, SystemClock(), on_changes=self.changes.extend, on_events=self.events.extend
+        )
+
+    def submit(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+
+@asynccontextmanager
+async def agent(limit: int = 0) -> AsyncIterator[Agent]:
+    with await open_udp("127.0.0.1:0") as socket:
+        yield Agent(EchoCore(limit), socket)
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait on the real clock; a condition that never comes fails the test."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110  # what a core has seen is plain data: it has no event to wait for
+            await trio.sleep(0.001)
+
+
+async def test_two_cores_talk_and_everything_they_ask_for_happens() -> None:
+    async with agent(100) as one, agent(100) as two, trio.open_nursery() as nursery:
+        await nursery.start(one.driver.run)
+        await nursery.start(two.driver.run)
+        one.core.write(0, two.socket.address)
+        one.driver.wake()
+        await until(lambda: 100 in one.core.received + two.core.received)
+        assert two.core.received == list(range(0, 101, 2))
+        assert one.core.received == list(range(1, 101, 2))
+        assert two.changes == [(0, (str(number),)) for number in range(0, 101, 2)]
+        assert two.events == [Answered()] * 51
+        assert one.batches == [Batch(meta={"0": b"written"})]
+        assert two.batches == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_local_write_leaves_before_the_event_loop_waits_again() -> None:
+    """The datagram is in the receiver's socket when the writer comes back, and all writes of one step share a turn."""
+    async with agent() as one, trio.open_nursery() as nursery:
+        with await open_udp("127.0.0.1:0") as receiver:
+            await nursery.start(one.driver.run)
+            await trio.testing.wait_all_tasks_blocked()
+            turns = len(one.core.ticks)
+            for number in range(3):
+                one.core.write(number, receiver.address)
+                one.driver.wake()
+            assert receiver.drain() == []  # nothing happens behind the writer's back
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            assert [datagram for datagram, _ in receiver.drain()] == [b"0", b"1", b"2"]
+            assert one.batches == [Batch(meta=dict.fromkeys("012", b"written"))]
+            assert len(one.core.ticks) == turns + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_wake_during_a_turn_is_not_lost() -> None:
+    """A watcher that writes from the callback is inside the turn: its write must not wait for the next datagram."""
+    async with agent() as one, trio.open_nursery() as nursery:
+        with await open_udp("127.0.0.1:0") as other:
+
+            def answer(changes: Sequence[Key]) -> None:
+                one.core.write(7, other.address)
+                one.driver.wake()
+
+            one.driver._on_changes = answer
+            await nursery.start(one.driver.run)
+            other.send(b"1", one.socket.address)
+            with trio.fail_after(2):
+                await other.readable()
+            assert other.drain() == [(b"7", one.socket.address)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_wake_before_the_start_is_not_lost() -> None:
+    async with agent() as one, agent() as two, trio.open_nursery() as nursery:
+        one.core.write(5, two.socket.address)
+        one.driver.wake()
+        await nursery.start(one.driver.run)
+        with trio.fail_after(2):
+            await two.socket.readable()
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_deadline_is_kept_and_an_idle_core_is_left_alone() -> None:
+    async with agent() as one, trio.open_nursery() as nursery:
+        wanted = SystemClock().now().monotonic + 0.05
+        one.core.deadline = wanted
+        await nursery.start(one.driver.run)
+        await until(lambda: one.core.ticks)
+        await trio.sleep(0.05)
+        assert len(one.core.ticks) == 1
+        assert 0 <= one.core.ticks[0].monotonic - wanted < 0.05
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_starves_neither_timers_nor_other_tasks() -> None:
+    """More datagrams than a turn takes: between two batches the core ticks, and other tasks get their turn."""
+    async with agent() as one, agent() as two, trio.open_nursery() as nursery:
+        flood = 3 * DRAIN_MAX
+        assert all(one.socket.send(b"1", two.socket.address) for _ in range(flood))
+        others = 0
+
+        async def another() -> None:
+            nonlocal others
+            while True:
+                await trio.lowlevel.checkpoint()
+                others += 1
+
+        nursery.start_soon(another)
+        await nursery.start(two.driver.run)
+        await until(lambda: len(two.core.received) == flood)
+        assert len(two.core.ticks) >= 3
+        assert others >= 3
+        handled, ticks = two.core.handled, two.core.ticks
+        assert handled[DRAIN_MAX - 1] <= ticks[0] <= handled[DRAIN_MAX]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_core_whose_deadline_stays_in_the_past_blocks_nobody() -> None:
+    async with agent() as one, trio.open_nursery() as nursery:
+
+        def never_satisfied(now: object) -> None:
+            one.core.ticks.append(SystemClock().now())
+
+        one.core.tick = never_satisfied  # type: ignore[method-assign]  # a core with a bug
+        one.core.deadline = 0.0
+        await nursery.start(one.driver.run)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert len(one.core.ticks) >= 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_crash_of_the_core_comes_out() -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="a bug in the core")):
+        async with agent() as one, trio.open_nursery() as nursery:
+            one.core.poison = True
+            await nursery.start(one.driver.run)
+            one.socket.send(b"1", one.socket.address)
+            await trio.sleep(2)
+            pytest.fail("the crash did not come out")
+
+
+async def test_a_write_made_just_before_the_cancellation_is_sent_and_submitted() -> None:
+    async with agent() as one:
+        with await open_udp("127.0.0.1:0") as receiver:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(one.driver.run)
+                one.core.write(9, receiver.address)
+                one.driver.wake()
+                nursery.cancel_scope.cancel()
+            assert receiver.drain() == [(b"9", one.socket.address)]
+            assert one.batches == [Batch(meta={"9": b"written"})]
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_it_can_be_cancelled_at_any_moment(steps: int) -> None:
+    """Cancelled after each number of scheduler steps, idle or under load: it ends at once and leaves the socket to its owner."""
+    async with agent(1_000) as one, agent(1_000) as two:
+        with trio.fail_after(2):
+            async with trio.open_nursery() as nursery:
+                one.core.write(0, two.socket.address)
+                nursery.start_soon(one.driver.run)
+                nursery.start_soon(two.driver.run)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        assert one.socket.send(b"still open", two.socket.address)
+        assert not one.batches or one.batches == [Batch(meta={"0": b"written"})]
+
+
+async def test_a_driver_that_cannot_wait_says_so() -> None:
+    """Its socket was closed under it: an error, never a silent end."""
+    with pytest.RaisesGroup(trio.ClosedResourceError):
+        async with agent() as one, trio.open_nursery() as nursery:
+            await nursery.start(one.driver.run)
+            await trio.testing.wait_all_tasks_blocked()
+            one.socket.close()
+
+
+def test_both_clocks() -> None:
+    before = (time.monotonic(), time.time())
+    now = SystemClock().now()
+    assert before[0] <= now.monotonic <= time.monotonic()
+    assert before[1] * 1e6 - 1 <= now.wall <= time.time() * 1e6 + 1
