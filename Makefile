@@ -1,0 +1,41 @@
+# Two commands are enough: `make demo` and `make test`. Both make a virtual environment in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test check lint types clean
+
+demo: $(VENV)/.installed
+	$(BIN)/mesh demo
+
+test: $(VENV)/.tested
+	$(BIN)/python -m pytest
+
+check: test lint types
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+# Debian ships venv apart from Python: fetch it where it is missing.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/install-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
