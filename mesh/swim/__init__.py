@@ -1,1 +1,1 @@
-"""."""
+"""Membership: SWIM with Lifeguard, by signed claims. Pure; start reading at `mesh.swim.swim`."""

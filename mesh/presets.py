@@ -1,0 +1,149 @@
+"""Named sets of numbers for the networks that agents live in: `lan`, `robot_wifi`, `wan`, `lora`.
+
+Every number says where it comes from: a paper ("SWIM" 2002, "Lifeguard" 2018), a peer's default (memberlist, Serf), measured here
+(virtual-time runs of tests/swim, see `python -m tests.swim.soak`), or guess. What a field does is written at the field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mesh.errors import ConfigError
+from mesh.swim.config import SwimConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    """Dissemination (mesh.sync). Times are seconds."""
+
+    direct_max: int = 64
+    """Members up to which an author sends a fresh delta to all itself. Measured: 64 processes in 5.7 ms (p50, 2 cores)."""
+    degree: int = 32
+    """Children of a relay in a larger mesh: depth 2 reaches 1 + 32 + 1,024. Guess."""
+    digest_min_seconds: float = 0.1
+    """Pause between digests while out of step with anybody (DESIGN section 6)."""
+    digest_quiet_seconds: float = 1.0
+    """Pause after something changed here. Guess."""
+    digest_max_seconds: float = 5.0
+    """Pause when all is in sync (DESIGN section 6)."""
+    repeat_min_seconds: float = 0.005
+    """Floor of the round-trip time that spaces the repeats of a newest floor. Guess."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    name: str
+    swim: SwimConfig
+    sync: SyncConfig
+
+
+LAN: Final = Preset(
+    name="lan",
+    swim=SwimConfig(
+        probe_interval_seconds=0.3,  # measured: 510 bytes/s a node; with 0.2 it is 770, with 0.5 a crash is known 0.2 s later
+        probe_timeout_min_seconds=0.05,  # measured: pings among 64 processes on 2 cores stay below it but for start-up
+        probe_timeout_max_seconds=0.5,  # memberlist LAN ProbeTimeout
+        witnesses=3,  # memberlist IndirectChecks
+        indirect_rounds=2,  # computed, see the field
+        suspicion_min_seconds=1.0,  # measured: no false death with stalls of up to 1 s; below 0.9 there are some
+        suspicion_max_seconds=4.0,  # guess: 4 x; memberlist has 6 x its minimum
+        suspicion_refused_seconds=0.3,  # guess: one probe interval for the word of a living suspect to come round
+        confirmations=3,  # Lifeguard section 4, K = 3
+        checkers=4,  # guess: one more than confirmations, for loss
+        health_levels=8,  # Lifeguard section 4, S = 8
+        push_fanout=3,  # memberlist GossipNodes
+        push_spacing_seconds=0.02,  # guess: ten times a LAN's round trip
+        push_all_max=64,  # as SyncConfig.direct_max
+        retransmit_factor=4,  # memberlist RetransmitMult
+        claim_bytes_per_datagram=500,  # guess: three or four claims
+        reconnect_interval_seconds=0.125,  # measured: 8 calls a second find a mended link in 0.15 s (mean)
+        exchange_interval_seconds=30.0,  # memberlist PushPullInterval
+        leave_confirmations=3,  # guess, as witnesses
+        stall_seconds=0.1,  # guess: a third of the probe interval
+    ),
+    sync=SyncConfig(),
+)
+
+ROBOT_WIFI: Final = Preset(
+    name="robot_wifi",
+    swim=replace(
+        LAN.swim,
+        probe_interval_seconds=0.5,  # guess: airtime is shared by all
+        probe_timeout_min_seconds=0.15,  # guess: power saving holds frames for a beacon interval of 102 ms
+        probe_timeout_max_seconds=1.0,  # guess
+        suspicion_min_seconds=2.5,  # guess: roaming between access points takes 1-2 s
+        suspicion_max_seconds=10.0,  # as lan, 4 x
+        suspicion_refused_seconds=0.6,  # as lan, about one probe interval
+        push_spacing_seconds=0.05,  # guess
+        reconnect_interval_seconds=0.25,  # guess: half of lan's airtime
+        stall_seconds=0.2,  # guess
+    ),
+    sync=replace(LAN.sync, digest_min_seconds=0.2, digest_quiet_seconds=2.0, repeat_min_seconds=0.02),  # guess: twice lan
+)
+
+WAN: Final = Preset(
+    name="wan",
+    swim=replace(
+        LAN.swim,
+        probe_interval_seconds=1.0,  # guess; memberlist WAN has 5 s
+        probe_timeout_min_seconds=0.1,  # guess: above the jitter of a long line
+        probe_timeout_max_seconds=3.0,  # memberlist WAN ProbeTimeout
+        suspicion_min_seconds=5.0,  # guess: routing changes take seconds
+        suspicion_max_seconds=30.0,  # memberlist SuspicionMaxTimeoutMult, 6 x
+        suspicion_refused_seconds=1.5,  # guess
+        push_fanout=4,  # memberlist WAN GossipNodes
+        push_spacing_seconds=0.1,  # guess: about a round trip
+        reconnect_interval_seconds=0.5,  # guess
+        exchange_interval_seconds=60.0,  # memberlist WAN PushPullInterval
+        stall_seconds=0.3,  # guess
+    ),
+    sync=replace(
+        LAN.sync, digest_min_seconds=0.5, digest_quiet_seconds=2.0, digest_max_seconds=10.0, repeat_min_seconds=0.05
+    ),  # guess
+)
+
+LORA: Final = Preset(
+    name="lora",
+    # All guesses, from a frame of 200 bytes taking about 1 s on air at SF9 / 125 kHz and a duty cycle of 1%.
+    swim=replace(
+        LAN.swim,
+        probe_interval_seconds=120.0,
+        probe_timeout_min_seconds=5.0,
+        probe_timeout_max_seconds=30.0,
+        witnesses=1,
+        indirect_rounds=1,
+        suspicion_min_seconds=300.0,
+        suspicion_max_seconds=1200.0,
+        suspicion_refused_seconds=120.0,
+        confirmations=1,
+        checkers=1,
+        push_fanout=1,
+        push_spacing_seconds=10.0,
+        push_all_max=4,
+        retransmit_factor=2,
+        claim_bytes_per_datagram=150,
+        reconnect_interval_seconds=60.0,
+        exchange_interval_seconds=1800.0,
+        leave_confirmations=1,
+        stall_seconds=5.0,
+    ),
+    sync=SyncConfig(
+        direct_max=4,
+        degree=3,
+        digest_min_seconds=60.0,
+        digest_quiet_seconds=120.0,
+        digest_max_seconds=900.0,
+        repeat_min_seconds=10.0,
+    ),
+)
+
+PRESETS: Final[dict[str, Preset]] = {preset.name: preset for preset in (LAN, ROBOT_WIFI, WAN, LORA)}
+
+
+def preset(name: str) -> Preset:
+    """Raises ConfigError for a name that is none."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}") from None
