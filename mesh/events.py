@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from crdt.ids import Dot
+from crdt.ids import Dot, ReplicaId
+from mesh.effects import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,55 @@ class CatchingUp(Event):
 @dataclass(frozen=True, slots=True)
 class CaughtUp(Event):
     """For the first time since the start this replica is in step with a peer, or has nobody to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEvent(Event):
+    """Something about one other member."""
+
+    replica: ReplicaId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberUp(MemberEvent):
+    """Alive: new, back, or no longer under suspicion."""
+
+    address: Address
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberUpdated(MemberEvent):
+    """Alive as before, with another address, birth (a restart that nobody noticed), name or metadata."""
+
+    address: Address
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSuspected(MemberEvent):
+    """It does not answer. It still counts as a member and can speak up."""
+
+    accusers: tuple[ReplicaId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDown(MemberEvent):
+    """Given up: accused by enough others and silent since. Empty accusers: this agent itself hears nobody any more."""
+
+    accusers: tuple[ReplicaId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeft(MemberEvent):
+    """It said good-bye."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityInUse(Event):
+    """Another living agent uses this agent's identity. One of the two must enrol anew."""
+
+    replica: ReplicaId
+    address: Address
+    """Where the other one says that it lives."""
