@@ -111,3 +111,40 @@ class IdentityInUse(Event):
     replica: ReplicaId
     address: Address
     """Where the other one says that it lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class InviteReused(Event):
+    """A second key used an invite. Innocent explanations first: a token pasted on two machines, a machine set up anew. Else it leaked."""
+
+    invite: str
+    """Name in the invite, or its key id in hex."""
+    first: ReplicaId
+    """The one that counts, as far as this node knows."""
+    refused: ReplicaId
+    """Gets no session, and what it wrote counts nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRevoked(Event):
+    """The authority took a member's rights away."""
+
+    replica: ReplicaId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CharterRaised(Event):
+    """A newer charter is in force: other critical prefixes, other limits."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class SerialReused(Event):
+    """Two statements of the authority bear one serial: its directory was copied, or restored from a backup. The older one's terms may win.
+
+    Let the authority's tool learn the mesh's statements (`Authority.observe_untrusted`) before it makes new ones.
+    """
+
+    serial: int
