@@ -1,0 +1,54 @@
+"""When a replica tidies its own shelf: pure timing around rules 4, 5, 6 and 8 of the design.
+
+The rules are safe whenever they run; waiting only keeps views from flickering and the network quiet. Housekeeping rides in the next own
+delta when there is one, goes alone at most every ALONE_SECONDS, and is never pushed: it reaches others as the next digest shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import crdt
+from mesh.effects import Now
+
+ALONE_SECONDS: Final = 10.0
+"""DESIGN section 1: alone at most every 10 s."""
+DROP_PATIENCE_SECONDS: Final = 30.0
+"""DESIGN section 1: a covered cell stays for 30 s, so that a delta on its way does not make the covering write flicker."""
+RETIRE_ANYWAY_SECONDS: Final = 3600.0
+"""DESIGN section 1: gc_floor rises to what peers have reported, or after an hour without them."""
+FINISHED_SECONDS: Final = 86_400.0
+"""DESIGN rule 8: after a day without news a former shelf is finished."""
+
+
+class Housekeeper:
+    def __init__(self, replica: crdt.Replica, acknowledged_by_all: Callable[[int], bool], now: Now) -> None:
+        self._replica = replica
+        self._acknowledged_by_all = acknowledged_by_all
+        self._started = now.monotonic
+        self._next = now.monotonic + ALONE_SECONDS
+        self._marks: list[tuple[float, int]] = []
+
+    @property
+    def deadline(self) -> float:
+        return self._next
+
+    def tick(self, now: Now) -> bool:
+        """Puts what is due into the replica's draft; True when there is something."""
+        if now.monotonic < self._next:
+            return False
+        self._next = now.monotonic + ALONE_SECONDS
+        self._marks.append((now.monotonic, self._replica.floor(self._replica.shelf)))
+        while len(self._marks) > 1 and self._marks[1][0] <= now.monotonic - RETIRE_ANYWAY_SECONDS:
+            self._marks.pop(0)
+        done = self._replica.take_over(final=now.monotonic - self._started >= FINISHED_SECONDS)
+        done += self._replica.drop(now.monotonic, DROP_PATIENCE_SECONDS)
+        done += self._replica.retire(self._may_retire(now))
+        done += self._replica.repack()
+        return done > 0
+
+    def _may_retire(self, now: Now) -> Callable[[int], bool]:
+        at, seq = self._marks[0]
+        old = seq if at <= now.monotonic - RETIRE_ANYWAY_SECONDS else 0
+        return lambda upto: upto <= old or self._acknowledged_by_all(upto)

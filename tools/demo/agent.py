@@ -1,0 +1,155 @@
+"""One agent of the demo, a process of its own: a robot, real telemetry, and a notebook of what it saw and when.
+
+It is told what to do by lines on standard input (`drive`, `stop`, `digest`, `report`, `leave`) and answers with lines
+of JSON on standard output. All times are CLOCK_MONOTONIC, which the processes of one machine share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from typing import Any
+
+import trio
+
+import mesh
+from mesh.trust.files import load_membership
+from tools.demo import telemetry
+from tools.demo.floor import Floor
+from tools.demo.robot import Robot
+
+STEP_SECONDS = 0.5
+TELEMETRY_SECONDS = 2.0
+
+
+def now_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+class Notebook:
+    """What this agent saw: poses of others by (author, move) and membership events, with the time."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, int]] = []
+        self.seen: dict[str, list[tuple[int, int]]] = {}
+        self.events: list[tuple[str, str, int]] = []
+
+    def note_change(self, change: mesh.Changed) -> None:
+        author = change.path.split("/")[1]
+        if isinstance(change.value, dict):
+            self.seen.setdefault(author, []).append((change.value["move"], now_us()))
+
+    def note_event(self, event: mesh.Event) -> None:
+        member = getattr(event, "member", None)
+        if member is not None:
+            self.events.append((type(event).__name__, member.name, now_us()))
+
+
+class Agent:
+    def __init__(self, node: mesh.Node, name: str, seed: int) -> None:
+        self._node = node
+        self._name = name
+        self._notes = Notebook()
+        self._driving = False
+        self._rng = random.Random(seed)
+        self._robot = Robot(node, name, Floor.shipped(), self._rng)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._watch_poses)
+            await nursery.start(self._watch_events)
+            nursery.start_soon(self._drive)
+            nursery.start_soon(self._publish_telemetry)
+            self._say({"ready": self._name})
+            await self._obey()
+            nursery.cancel_scope.cancel()
+
+    async def _watch_poses(self, task_status: trio.TaskStatus[None]) -> None:
+        async with self._node.watch("robots/") as changes:
+            task_status.started()
+            async for change in changes:
+                if isinstance(change, mesh.Changed):
+                    self._notes.note_change(change)
+
+    async def _watch_events(self, task_status: trio.TaskStatus[None]) -> None:
+        async with self._node.events() as events:
+            task_status.started()
+            async for event in events:
+                self._notes.note_event(event)
+
+    async def _drive(self) -> None:
+        await trio.sleep(self._rng.uniform(0, STEP_SECONDS))
+        while True:
+            if self._driving:
+                stamp = now_us()
+                self._robot.step(stamp)
+                self._notes.written.append((self._robot.moves, stamp))
+            await trio.sleep(STEP_SECONDS)
+
+    async def _publish_telemetry(self) -> None:
+        while True:
+            if self._driving:
+                self._node.register(f"robots/{self._name}/telemetry").set(telemetry.sample())
+            await trio.sleep(TELEMETRY_SECONDS)
+
+    async def _obey(self) -> None:
+        """Until `leave`, or until the director is gone."""
+        lines = trio.wrap_file(sys.stdin)
+        async for line in lines:
+            match line.strip():
+                case "drive":
+                    self._driving = True
+                case "stop":
+                    self._driving = False
+                case "digest":
+                    self._say({"digest": self._node.state_digest().hex(), "moves": self._robot.moves})
+                case "report":
+                    self._say({"report": self._report()})
+                case "leave":
+                    return
+
+    def _report(self) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "written": self._notes.written,
+            "seen": self._notes.seen,
+            "events": self._notes.events,
+            "obstacles": len(self._node.set("floor/obstacles")),
+            "missions": len(self._node.map("mission/status")),
+            "statistics": self._node.statistics(),
+        }
+
+    def _say(self, message: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(message, default=str) + "\n")
+        sys.stdout.flush()
+
+
+async def run_agent(arguments: argparse.Namespace) -> None:
+    config = mesh.NodeConfig(
+        membership=load_membership(arguments.dir),
+        bind=arguments.bind,
+        advertise=arguments.advertise,
+        seeds=arguments.seed,
+        data_dir=f"{arguments.dir}/data",
+        preset="lan",
+    )
+    async with mesh.open_node(config) as node:
+        await Agent(node, arguments.name, arguments.random).run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--bind", required=True)
+    parser.add_argument("--advertise", required=True)
+    parser.add_argument("--seed", action="append", default=[])
+    parser.add_argument("--random", type=int, required=True)
+    trio.run(run_agent, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

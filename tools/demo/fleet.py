@@ -1,0 +1,157 @@
+"""The agents of the demo as processes: started, spoken to, killed and ended, none left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from mesh.errors import MeshError
+
+ANSWER_SECONDS = 20.0
+END_SECONDS = 3.0
+
+
+class AgentFailed(MeshError):
+    """A process of the demo did not do what it was told."""
+
+
+@dataclass
+class AgentPlan:
+    """What one agent is started with."""
+
+    name: str
+    directory: Path
+    bind: str
+    advertise: str
+    seeds: list[str]
+    random_seed: int
+
+    def command(self) -> list[str]:
+        arguments = ["--dir", str(self.directory), "--name", self.name, "--bind", self.bind, "--advertise", self.advertise]
+        for seed in self.seeds:
+            arguments += ["--seed", seed]
+        return [sys.executable, "-m", "tools.demo.agent", *arguments, "--random", str(self.random_seed)]
+
+
+class AgentProcess:
+    """One running agent. Lines in, JSON lines out; what it writes to standard error goes to `<directory>/log`."""
+
+    def __init__(self, plan: AgentPlan, process: trio.Process) -> None:
+        self.plan = plan
+        self._process = process
+        self._buffer = b""
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    async def say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            await self._process.stdin.send_all(line.encode() + b"\n")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._failed("has ended") from None
+
+    async def hear(self, field: str) -> Any:
+        """The next message that has this field."""
+        with trio.move_on_after(ANSWER_SECONDS):
+            while True:
+                message = json.loads(await self._line())
+                if field in message:
+                    return message if len(message) > 1 else message[field]
+        raise self._failed(f"gave no {field} within {ANSWER_SECONDS:.0f} s")
+
+    async def ask(self, line: str, field: str) -> Any:
+        await self.say(line)
+        return await self.hear(field)
+
+    async def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        while b"\n" not in self._buffer:
+            chunk = await self._process.stdout.receive_some()
+            if not chunk:
+                raise self._failed("has ended")
+            self._buffer += bytes(chunk)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        await self._close()
+
+    async def end(self) -> None:
+        """Ask it to leave, insist after a while. Shielded: also on Ctrl-C no process is left."""
+        with trio.CancelScope(shield=True):
+            if self.running:
+                with trio.move_on_after(END_SECONDS):
+                    try:
+                        await self.say("leave")
+                        await self._process.wait()
+                    except AgentFailed:
+                        pass  # it is going already; the kill below makes sure
+            if self.running:
+                await self.kill()
+            await self._close()
+
+    async def _close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                await stream.aclose()
+
+    def _failed(self, what: str) -> AgentFailed:
+        log = self.plan.directory / "log"
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        return AgentFailed(f"agent {self.plan.name} {what}" + (f": {last[0]}" if last else ""))
+
+
+class Fleet:
+    """All agents of a run, by name."""
+
+    def __init__(self) -> None:
+        self.agents: dict[str, AgentProcess] = {}
+
+    async def start(self, plan: AgentPlan) -> AgentProcess:
+        """The process runs; whether its node is up is heard as `ready`."""
+        with (plan.directory / "log").open("ab") as log:
+            process = await trio.lowlevel.open_process(
+                plan.command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches the director only, which ends the agents in order
+            )
+        agent = self.agents[plan.name] = AgentProcess(plan, process)
+        return agent
+
+    async def tell_all(self, line: str) -> None:
+        for agent in self.agents.values():
+            await agent.say(line)
+
+    async def ask_all(self, line: str, field: str) -> dict[str, Any]:
+        """Everybody is told first, so that the answers are of about one moment."""
+        await self.tell_all(line)
+        return {name: await agent.hear(field) for name, agent in self.agents.items()}
+
+
+@asynccontextmanager
+async def open_fleet() -> AsyncIterator[Fleet]:
+    """Ends every agent at exit, whatever happened."""
+    fleet = Fleet()
+    try:
+        yield fleet
+    finally:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for agent in fleet.agents.values():
+                    nursery.start_soon(agent.end)
