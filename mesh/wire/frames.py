@@ -1,7 +1,7 @@
 """Frame kinds and lanes: what travels inside a sealed datagram.
 
-A sealed datagram holds frames, each `kind (u8) || length (u16, big-endian) || payload`. The payload of a DELTA or BODY frame is raw
-bytes that are stored and relayed untouched; every other payload is one deterministic CBOR array.
+A sealed datagram holds frames, each `kind (u8) || length (u16, big-endian) || payload`. The payload of a DELTA or BODY frame is
+raw bytes that are stored and relayed untouched; every other payload but HELLO is one deterministic CBOR array.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ class Lane(IntEnum):
 
 
 class Frame(IntEnum):
+    # the session itself (mesh.wire.transport)
+    HELLO = 0
+    """boot id (16) || credential: the first frame of either side in a session."""
     # membership (mesh.swim)
     PING = 1
     ACK = 2
@@ -26,6 +29,9 @@ class Frame(IntEnum):
     PING_REQUEST = 4
     CLAIM = 5
     LEAVE_CONFIRM = 6
+    MEMBERS = 7
+    MEMBER_ROWS = 8
+    MEMBER_WANT = 9
     # trust (mesh.trust), pulled before deltas
     TRUST_IDS = 16
     TRUST_WANT = 17

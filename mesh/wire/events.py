@@ -1,0 +1,47 @@
+"""What the transport tells the peer core that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from crdt.ids import ReplicaId
+from mesh.effects import Address
+from mesh.wire.frames import Frame
+
+
+class Received(NamedTuple):
+    """One frame of a member."""
+
+    peer: ReplicaId
+    address: Address
+    kind: Frame
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """Both credentials are proved; also after a restart or an address change of a peer that was open already."""
+
+    peer: ReplicaId
+    address: Address
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Nobody of this mesh answered at the address. What waited for `peer` there is gone."""
+
+    address: Address
+    peer: ReplicaId | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityClash:
+    """Two living agents use one identity: a session goes on that another start of the peer replaced."""
+
+    peer: ReplicaId
+    addresses: tuple[Address, Address]
+
+
+TransportEvent: TypeAlias = SessionOpened | Unreachable | IdentityClash

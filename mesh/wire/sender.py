@@ -1,0 +1,128 @@
+"""What waits to be sent, and when it may go."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from crdt.ids import ReplicaId
+from mesh.effects import Address, Transmit
+from mesh.wire.counters import Counters
+from mesh.wire.frames import Frame, Lane
+from mesh.wire.limits import TransportLimits
+from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, PLAIN_BYTES_MAX, Outbox, encode_frame, pack
+from mesh.wire.session import DATA_OVERHEAD_BYTES
+from mesh.wire.tables import Peer
+
+_SEALED_PER_PLAIN: Final = DATAGRAM_BYTES_MAX / PLAIN_BYTES_MAX
+
+
+class Sender:
+    """The outboxes of all peers. Seals what their byte budgets allow."""
+
+    __slots__ = ("_counters", "_dirty", "_last_frame", "_limits", "_ready", "_throttled")
+
+    def __init__(self, limits: TransportLimits, counters: Counters) -> None:
+        self._limits = limits
+        self._counters = counters
+        self._dirty: dict[ReplicaId, Peer] = {}  # something waits; in the order of asking
+        self._throttled: dict[ReplicaId, float] = {}  # waits for its byte budget until then
+        self._ready: list[Transmit] = []
+        self._last_frame: tuple[int, bytes, bytes] = (-1, b"", b"")
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds when a byte budget allows the next datagram."""
+        return min(self._throttled.values()) if self._throttled else inf
+
+    def send(self, peer: Peer, lane: Lane, kind: Frame, payload: bytes) -> None:
+        if len(payload) > FRAME_BYTES_MAX:
+            raise ValueError(f"a {kind.name} of {len(payload)} bytes fits no datagram: at most {FRAME_BYTES_MAX}")
+        # One delta goes to many peers: encode its frame once and let them share the bytes.
+        last_kind, last_payload, frame = self._last_frame
+        if payload is not last_payload or kind != last_kind:
+            frame = encode_frame(kind, payload)
+            self._last_frame = (kind, payload, frame)
+        limits = self._limits
+        counters = self._counters
+        outbox = peer.outbox
+        if outbox is None:
+            outbox = peer.outbox = Outbox()
+        dropped = outbox.put(lane, frame, limits.lane_bytes_max if peer.sessions else limits.lane_bytes_max_unopened)
+        if dropped:
+            counters.drops[f"queue_full_{lane.name.lower()}"] += dropped
+        self._dirty[peer.replica] = peer
+        counters.frames_sent[kind] += 1
+        counters.frame_bytes_sent[kind] += len(frame)
+        counters.bytes_sent_by_lane[lane] += len(frame)
+
+    def emit(self, address: Address, datagram: bytes) -> None:
+        """A datagram of its own: handshakes and answers."""
+        self._ready.append(Transmit(address, datagram))
+
+    def wake(self, peer: Peer) -> None:
+        """Its frames may go now."""
+        if peer.outbox is not None:
+            self._dirty[peer.replica] = peer
+
+    def forget(self, peer: Peer) -> None:
+        self._dirty.pop(peer.replica, None)
+        self._throttled.pop(peer.replica, None)
+
+    def clear(self, peer: Peer) -> int:
+        """Drops what waits. Returns how many frames."""
+        self.forget(peer)
+        outbox, peer.outbox = peer.outbox, None
+        return outbox.clear() if outbox is not None else 0
+
+    def take_early(self, peer: Peer, room: int) -> bytes:
+        """Frames that go along with a CONNECT."""
+        if peer.outbox is None:
+            return b""
+        early = b"".join(peer.outbox.take(room))
+        if not peer.outbox.size:
+            self.clear(peer)
+        return early
+
+    def take_unopened(self) -> list[Peer]:
+        """Peers that something is queued for and that have no session. Their frames wait for `wake`."""
+        unopened = [peer for peer in self._dirty.values() if not peer.sessions]
+        for peer in unopened:
+            del self._dirty[peer.replica]
+        return unopened
+
+    def flush(self, now: float) -> list[Transmit]:
+        for peer in list(self._dirty.values()):
+            if self._flush_peer(peer, now):
+                self.forget(peer)
+        ready, self._ready = self._ready, []
+        counters = self._counters
+        counters.datagrams_sent += len(ready)
+        for transmit in ready:
+            counters.bytes_sent += len(transmit.datagram)
+        return ready
+
+    def _flush_peer(self, peer: Peer, now: float) -> bool:
+        """Seals what may go. True when nothing is left."""
+        outbox = peer.outbox
+        if outbox is None:
+            return True
+        session = peer.sessions[0].session
+        bucket = peer.bucket
+        budget = bucket.refill(now)
+        needed = outbox.size * _SEALED_PER_PLAIN + DATA_OVERHEAD_BYTES
+        if needed <= budget:
+            frames = outbox.take_all()
+            peer.outbox = None
+        elif budget >= DATAGRAM_BYTES_MAX:
+            frames = outbox.take(int(budget) // DATAGRAM_BYTES_MAX * PLAIN_BYTES_MAX)
+        else:
+            frames = []
+        for plain in pack(frames):
+            datagram = session.seal(plain)
+            bucket.tokens -= len(datagram)
+            self._ready.append(Transmit(session.address, datagram))
+        if peer.outbox is None:
+            return True
+        self._throttled[peer.replica] = bucket.ready_at(min(outbox.size + DATA_OVERHEAD_BYTES, DATAGRAM_BYTES_MAX))
+        return False

@@ -1,0 +1,91 @@
+"""The records in the transport's tables."""
+
+from __future__ import annotations
+
+from crdt.ids import ReplicaId
+from mesh.effects import Address
+from mesh.wire.limits import CONNECTS_BURST, CONNECTS_PER_S, RESET_OBEYED_S, TransportLimits
+from mesh.wire.packer import Outbox, TokenBucket
+from mesh.wire.session import Session
+
+
+class Peer:
+    """Whom we may talk to: a route, what waits for it, and its sessions."""
+
+    __slots__ = (
+        "address",
+        "bucket",
+        "clashed",
+        "connects",
+        "opened_at",
+        "outbox",
+        "public_key",
+        "replica",
+        "reset_at",
+        "sessions",
+        "shared",
+    )
+
+    address: Address
+    """Where to ask when there is no session; a session knows better."""
+    sessions: list[Entry]
+    """Newest first: the first one is sent on, all are received on."""
+    shared: bytes | None
+    """X25519 of both identities, once it was needed."""
+    outbox: Outbox | None
+    """None while nothing waits: most of a thousand peers are quiet at any moment."""
+
+    def __init__(self, replica: ReplicaId, public_key: bytes, address: Address, limits: TransportLimits) -> None:
+        self.replica = replica
+        self.public_key = public_key
+        self.address = address
+        self.shared = None
+        self.sessions = []
+        self.outbox = None
+        self.bucket = TokenBucket(limits.rate_bytes_per_s, limits.burst_bytes)
+        self.connects = TokenBucket(CONNECTS_PER_S, CONNECTS_BURST)
+        self.opened_at = 0.0
+        self.reset_at = -RESET_OBEYED_S
+        self.clashed = False
+
+
+class Entry:
+    """A session, and whose it is."""
+
+    __slots__ = ("attempt", "boot", "peer", "session")
+
+    session: Session
+    peer: Peer | None
+    """None until the other end's credential was admitted."""
+    boot: bytes
+    """Of the other end; empty until its HELLO."""
+    attempt: Attempt | None
+    """Ours that asked for it, until it is proved."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.peer = None
+        self.boot = b""
+        self.attempt = None
+
+
+class Attempt:
+    """An address that we are asking who lives there."""
+
+    __slots__ = ("address", "answered", "connect_head", "connects", "entry", "nonce", "peer", "tries", "wake_at")
+
+    peer: ReplicaId | None
+    """Whose frames wait for the answer."""
+    entry: Entry | None
+    """The session to be, once a cookie came."""
+
+    def __init__(self, address: Address, nonce: bytes, peer: ReplicaId | None) -> None:
+        self.address = address
+        self.nonce = nonce
+        self.peer = peer
+        self.tries = 0
+        self.answered = False
+        self.wake_at = 0.0
+        self.entry = None
+        self.connect_head = b""
+        self.connects = 0

@@ -1,0 +1,554 @@
+"""Sealed datagrams between members, without a socket.
+
+Everything revolves around three tables: `_peers` (whom we may talk to and what waits for them), `_by_tag` (sessions by the tag
+that names them in a datagram) and `_attempts` (addresses that we are asking "who lives there?").
+
+    A  contact(address), or a frame for a peer without a session
+    |-- INIT ----------------->  stateless: cookie = MAC(address, key, nonce)
+    |<----------------- COOKIE --|
+    |   X25519 (cached), KDF
+    |-- CONNECT {HELLO, frames} >|  cookie, X25519 (cached), KDF, open, admit(A's credential): session is open at B
+    |<-------- DATA {HELLO, ..} -|
+    |   open, admit(B's credential): session is open at A
+    |<====== DATA {frames} =====>|
+
+What is not authenticated never changes what is: an INIT makes a cookie, a COOKIE serves only an attempt of ours that is under
+way, a RESET only makes us run INIT again while the session goes on. A session is replaced when a new one has been proved by both
+credentials, and the replaced ones still open what is under way. When both sides connect at once there are two sessions; either
+will do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from heapq import heappop, heappush
+from math import inf
+from typing import Final, Protocol
+
+from crdt.ids import ReplicaId
+from mesh.effects import Address, Now, Transmit
+from mesh.errors import ConfigError
+from mesh.wire.counters import Counters
+from mesh.wire.crypto import LIBSODIUM, Crypto
+from mesh.wire.events import IdentityClash, Received, SessionOpened, TransportEvent, Unreachable
+from mesh.wire.frames import Frame, Lane
+from mesh.wire.handshake import (
+    CONNECT,
+    CONNECT_OVERHEAD_BYTES,
+    COOKIE,
+    COOKIE_LIFETIME_S,
+    HANDSHAKE_NONCE_BYTES,
+    INIT,
+    RESET,
+    RESET_BYTES,
+    Connect,
+    Cookie,
+    CookieJar,
+    Init,
+    connect_head,
+    connect_untrusted,
+    cookie_untrusted,
+    encode_cookie,
+    encode_init,
+    encode_reset,
+    init_untrusted,
+    mesh_tag,
+)
+from mesh.wire.limits import (
+    BOOT_ID_BYTES,
+    CLASH_AFTER_S,
+    CREDENTIAL_BYTES_MAX,
+    RESET_HINTS_PER_S,
+    RESET_OBEYED_S,
+    SESSIONS_PER_PEER,
+    TransportLimits,
+)
+from mesh.wire.packer import (
+    DATAGRAM_BYTES_MAX,
+    FRAME_HEAD_BYTES,
+    TokenBucket,
+    encode_frame,
+    frames_untrusted,
+)
+from mesh.wire.sender import Sender
+from mesh.wire.session import COUNTER_AT, DATA, DATA_OVERHEAD_BYTES, SEALED_AT, Session, derive
+from mesh.wire.tables import Attempt, Entry, Peer
+
+__all__ = ["IdentityClash", "Received", "SessionOpened", "Transport", "TransportEvent", "TransportLimits", "Unreachable"]
+
+
+class HoldsSeed(Protocol):
+    """An identity: `mesh.trust.Identity`."""
+
+    @property
+    def seed(self) -> bytes:
+        """Of its Ed25519 key, 32 bytes."""
+
+
+Admit = Callable[[bytes, bytes, Now], ReplicaId | None]
+"""(public key, credential, now) -> who that is, or None to refuse."""
+
+_FRAMES: Final = tuple(Frame(kind) if kind in Frame._value2member_map_ else None for kind in range(256))
+
+
+class Transport:
+    """Sessions with members. Every method is synchronous and pure but for its own state; `receive_untrusted` never raises."""
+
+    def __init__(
+        self,
+        *,
+        identity: HoldsSeed,
+        mesh_id: bytes,
+        boot_id: bytes,
+        credential: bytes,
+        admit: Admit,
+        rng: random.Random,
+        entropy: Callable[[int], bytes],
+        limits: TransportLimits | None = None,
+        crypto: Crypto = LIBSODIUM,
+    ) -> None:
+        """`boot_id`: 16 bytes, other ones at each start. `credential`: our own, as `admit` of others takes it. `rng` spreads
+        retries, `entropy` makes secrets. Raises ConfigError for a credential that fits no datagram.
+        """
+        if len(boot_id) != BOOT_ID_BYTES:
+            raise ConfigError(f"a boot id has {BOOT_ID_BYTES} bytes, not {len(boot_id)}")
+        if len(credential) > CREDENTIAL_BYTES_MAX:
+            raise ConfigError(f"the credential has {len(credential)} bytes; at most {CREDENTIAL_BYTES_MAX} fit a datagram")
+        self.limits = limits or TransportLimits()
+        self.counters = Counters()
+        self.drops = self.counters.drops
+        self._sender = Sender(self.limits, self.counters)
+        self._crypto = crypto
+        self._public_key, self._secret_key = crypto.keypair(identity.seed)
+        self._mesh_id = mesh_id
+        self._mesh_tag = mesh_tag(mesh_id)
+        self._hello = encode_frame(Frame.HELLO, boot_id + credential)
+        self._admit = admit
+        self._rng = rng
+        self._entropy = entropy
+        self._jar = CookieJar(entropy)
+        self._strangers = TokenBucket(self.limits.strangers_per_s, self.limits.strangers_burst)
+        self._resets = TokenBucket(RESET_HINTS_PER_S, RESET_HINTS_PER_S)
+
+        self._peers: dict[ReplicaId, Peer] = {}
+        self._by_key: dict[bytes, Peer] = {}
+        self._by_tag: dict[bytes, Entry] = {}
+        self._by_tag_out: dict[bytes, Entry] = {}
+        self._connected: dict[bytes, float] = {}  # tags of sessions that a CONNECT opened -> when it can do so no more
+        self._attempts: dict[Address, Attempt] = {}
+        self._by_nonce: dict[bytes, Attempt] = {}
+        self._timers: list[tuple[float, int, Attempt]] = []
+        self._timer_count = 0
+        self._events: list[TransportEvent] = []
+
+    # ------------------------------------------------------------------ routes
+
+    def contact(self, address: Address, now: Now) -> None:
+        """Ask who lives there, and open a session with it if it is a member."""
+        self._attempt(address, None, now)
+
+    def route(self, peer: ReplicaId, public_key: bytes, address: Address) -> None:
+        """How to reach a known member. A session is opened when something is sent; an open one is left as it is."""
+        known = self._peers.get(peer)
+        if known is None:
+            self._add(peer, public_key, address)
+        elif known.public_key == public_key:
+            known.address = address
+        else:
+            self.drops["route_other_key"] += 1
+
+    def close(self, peer: ReplicaId) -> None:
+        """Forget a member (revoked, expired, left for good): its sessions, its route and what waits for it."""
+        known = self._peers.pop(peer, None)
+        if known is None:
+            return
+        del self._by_key[known.public_key]
+        self._sender.forget(known)
+        for entry in known.sessions:
+            self._unlist(entry)
+        for attempt in [attempt for attempt in self._attempts.values() if attempt.peer == peer]:
+            self._end(attempt)
+
+    def address_of(self, peer: ReplicaId) -> Address | None:
+        """Where frames for it go now."""
+        known = self._peers.get(peer)
+        if known is None:
+            return None
+        return known.sessions[0].session.address if known.sessions else known.address
+
+    def is_open(self, peer: ReplicaId) -> bool:
+        known = self._peers.get(peer)
+        return known is not None and bool(known.sessions)
+
+    def take_events(self) -> list[TransportEvent]:
+        events, self._events = self._events, []
+        return events
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
+        """Queue one frame; `flush` sends it. Raises ValueError for a payload above FRAME_BYTES_MAX, which is the caller's
+        mistake."""
+        known = self._peers.get(peer)
+        if known is None:
+            self.drops["no_route"] += 1
+        else:
+            self._sender.send(known, lane, kind, payload)
+
+    def flush(self, now: Now) -> list[Transmit]:
+        """The datagrams to send now. What the byte budgets hold back stays queued, and `deadline` says when to come again."""
+        for peer in self._sender.take_unopened():
+            self._attempt(peer.address, peer.replica, now)
+        return self._sender.flush(now.monotonic)
+
+    # ------------------------------------------------------------------ time
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next `tick` and `flush` wanted."""
+        timers = self._timers
+        while timers and timers[0][0] != timers[0][2].wake_at:  # ended or moved meanwhile
+            heappop(timers)
+        soonest = self._sender.deadline
+        return min(soonest, timers[0][0]) if timers else soonest
+
+    def tick(self, now: Now) -> None:
+        """Retries of handshakes. Call `flush` afterwards."""
+        timers = self._timers
+        while timers and timers[0][0] <= now.monotonic:
+            wake_at, _, attempt = heappop(timers)
+            if wake_at == attempt.wake_at:
+                self._try(attempt, now)
+
+    # ------------------------------------------------------------------ asking
+
+    def _attempt(self, address: Address, peer: ReplicaId | None, now: Now) -> None:
+        attempt = self._attempts.get(address)
+        if attempt is not None:
+            attempt.peer = attempt.peer or peer
+            return
+        if len(self._attempts) >= self.limits.attempts_max:
+            self.drops["attempts_full"] += 1
+            return
+        attempt = Attempt(address, self._entropy(HANDSHAKE_NONCE_BYTES), peer)
+        self._attempts[address] = attempt
+        self._by_nonce[attempt.nonce] = attempt
+        self._try(attempt, now)
+
+    def _try(self, attempt: Attempt, now: Now) -> None:
+        limits = self.limits
+        if attempt.tries >= limits.handshake_tries:
+            self._give_up(attempt)
+            return
+        if attempt.connects >= limits.connects_before_init:
+            self._start_over(attempt)
+        wait = limits.handshake_retry_s * 2.0**attempt.tries * self._rng.uniform(0.75, 1.25)
+        attempt.tries += 1
+        attempt.wake_at = now.monotonic + wait
+        self._timer_count += 1  # two attempts may wake at once; they are never compared
+        heappush(self._timers, (attempt.wake_at, self._timer_count, attempt))
+        if attempt.entry is None:
+            init = encode_init(self._mesh_tag, Init(attempt.nonce, self._public_key))
+            self._sender.emit(attempt.address, init)
+        else:
+            self._connect(attempt, attempt.entry.session)
+
+    def _connect(self, attempt: Attempt, session: Session) -> None:
+        """The session's first datagram: who we are, and what already waits for the holder of that key."""
+        attempt.connects += 1
+        plain = self._hello
+        peer = self._by_key.get(session.public_key)
+        if peer is not None and not peer.sessions:
+            plain += self._sender.take_early(peer, DATAGRAM_BYTES_MAX - CONNECT_OVERHEAD_BYTES - len(plain))
+        self._sender.emit(attempt.address, attempt.connect_head + session.seal_part(plain))
+
+    def _start_over(self, attempt: Attempt) -> None:
+        """Nobody answers this cookie: it may be of a start of the peer that ended meanwhile."""
+        if attempt.entry is not None:
+            self._unlist(attempt.entry)
+            attempt.entry = None
+        attempt.connects = 0
+        del self._by_nonce[attempt.nonce]
+        attempt.nonce = self._entropy(HANDSHAKE_NONCE_BYTES)
+        self._by_nonce[attempt.nonce] = attempt
+
+    def _give_up(self, attempt: Attempt) -> None:
+        self._end(attempt)
+        self._events.append(Unreachable(attempt.address, attempt.peer))
+        peer = self._peers.get(attempt.peer) if attempt.peer is not None else None
+        if peer is not None and not peer.sessions:
+            self.drops["unreachable"] += self._sender.clear(peer)
+
+    def _end(self, attempt: Attempt) -> None:
+        del self._attempts[attempt.address]
+        del self._by_nonce[attempt.nonce]
+        attempt.wake_at = inf  # its timer finds nothing to do
+        if attempt.entry is not None and attempt.entry.peer is None:
+            self._unlist(attempt.entry)
+
+    # ------------------------------------------------------------------ receiving
+
+    def receive_untrusted(self, datagram: bytes, address: Address, now: Now) -> list[Received]:
+        """The frames of a member's datagram. Anything else is counted in `drops`; answers wait for `flush`. Never raises."""
+        counters = self.counters
+        counters.datagrams_received += 1
+        counters.bytes_received += len(datagram)
+        kind = datagram[0] if datagram else 0
+        if kind == DATA:
+            if len(datagram) >= DATA_OVERHEAD_BYTES:
+                return self._data_untrusted(datagram, address, now) or []
+            self.drops["malformed"] += 1
+        elif kind == INIT:
+            self._init_untrusted(datagram, address, now)
+        elif kind == COOKIE:
+            self._cookie_untrusted(datagram, now)
+        elif kind == CONNECT:
+            return self._connect_untrusted(datagram, address, now) or []
+        elif kind == RESET:
+            self._reset_untrusted(datagram, now)
+        else:
+            self.drops["unknown_type"] += 1
+        return []
+
+    def _data_untrusted(self, datagram: bytes, address: Address, now: Now) -> list[Received] | None:
+        entry = self._by_tag.get(datagram[1:COUNTER_AT])
+        if entry is None:
+            self.drops["unknown_session"] += 1
+            if self._resets.take(now.monotonic):  # shorter than any DATA
+                self._sender.emit(address, encode_reset(datagram[1:COUNTER_AT]))
+            return None
+        return self._open_untrusted(entry, datagram[COUNTER_AT:SEALED_AT], datagram[SEALED_AT:], address, now)
+
+    def _open_untrusted(self, entry: Entry, count: bytes, sealed: bytes, address: Address, now: Now) -> list[Received] | None:
+        """The frames of a datagram in this session, or None when it was dropped."""
+        session = entry.session
+        counter = int.from_bytes(count, "big")
+        if session.is_replay(counter):
+            self.drops["replay"] += 1
+            return None
+        plain = session.open_untrusted(count, sealed)
+        if plain is None:
+            self.drops["forged"] += 1
+            return None
+        # From here on the other end has proved that it holds the key.
+        frames = frames_untrusted(plain)
+        if frames is None:
+            self.drops["malformed_frames"] += 1
+            return None
+        is_newest = session.accept(counter)
+        peer = entry.peer or self._prove(entry, frames, address, now)
+        if peer is None:
+            return None
+        self.counters.sealed_received += 1
+        if is_newest:
+            session.address = address
+            if entry is not peer.sessions[0]:
+                self._check_clash(peer, entry, now)
+        return self._deliver(peer, entry, frames, address, now)
+
+    def _deliver(self, peer: Peer, entry: Entry, frames: list[tuple[int, bytes]], address: Address, now: Now) -> list[Received]:
+        counters = self.counters
+        received = []
+        for number, payload in frames:
+            kind = _FRAMES[number]
+            if kind is None:  # of a later version
+                self.drops["unknown_frame"] += 1
+                continue
+            counters.frames_received[number] += 1
+            counters.frame_bytes_received[number] += FRAME_HEAD_BYTES + len(payload)
+            if kind is not Frame.HELLO:
+                received.append(Received(peer.replica, address, kind, payload))
+            elif not entry.boot and not self._greet(peer, entry, payload, now):
+                return []
+        return received
+
+    # ------------------------------------------------------------------ proving
+
+    def _prove(self, entry: Entry, frames: list[tuple[int, bytes]], address: Address, now: Now) -> Peer | None:
+        """Whose new session this is: the member of its HELLO, or the known holder of its key when the HELLO is still to come."""
+        public_key = entry.session.public_key
+        hello = next((payload for number, payload in frames if number == Frame.HELLO), None)
+        if hello is None:
+            peer = self._by_key.get(public_key)
+            if peer is None:
+                self.drops["before_hello"] += 1
+                return None
+        else:
+            replica = self._admit(public_key, hello[BOOT_ID_BYTES:], now) if len(hello) >= BOOT_ID_BYTES else None
+            peer = self._peers.get(replica) if replica is not None else None
+            if peer is None and replica is not None:
+                peer = self._add(replica, public_key, address)
+            if peer is None or peer.public_key != public_key:
+                self.drops["refused"] += 1
+                if entry.attempt is not None:
+                    self._give_up(entry.attempt)
+                return None
+            entry.boot = hello[:BOOT_ID_BYTES]
+        if entry.attempt is None and not self._may_connect(peer, entry, now.monotonic):
+            return None
+        self._adopt(peer, entry, address, now)
+        return peer
+
+    def _may_connect(self, peer: Peer, entry: Entry, now: float) -> bool:
+        """Bounds the sessions that a peer opens, and remembers each as long as its CONNECT could be sent again."""
+        if not peer.connects.take(now):
+            self.drops["connect_rate"] += 1
+            return False
+        connected = self._connected
+        while connected and (oldest := next(iter(connected))) and connected[oldest] <= now:
+            del connected[oldest]
+        connected[entry.session.tag_in] = now + COOKIE_LIFETIME_S
+        return True
+
+    def _adopt(self, peer: Peer, entry: Entry, address: Address, now: Now) -> None:
+        """The session becomes the current one."""
+        entry.peer = peer
+        entry.session.address = address
+        self._list(entry)
+        peer.sessions.insert(0, entry)
+        if len(peer.sessions) > SESSIONS_PER_PEER:
+            self._unlist(peer.sessions.pop())
+        peer.opened_at = now.monotonic
+        peer.clashed = False
+        self._sender.wake(peer)
+        self._events.append(SessionOpened(peer.replica, address, peer.public_key))
+        attempt = entry.attempt or self._attempts.get(address)
+        if attempt is not None and attempt.entry in (None, entry):  # asked at the same time, and answered by this
+            self._end(attempt)
+        entry.attempt = None
+
+    def _greet(self, peer: Peer, entry: Entry, hello: bytes, now: Now) -> bool:
+        """The HELLO of a session that was opened for its known key. False when the credential is refused, which ends it."""
+        if len(hello) >= BOOT_ID_BYTES and self._admit(peer.public_key, hello[BOOT_ID_BYTES:], now) == peer.replica:
+            entry.boot = hello[:BOOT_ID_BYTES]
+            return True
+        self.drops["refused"] += 1
+        self._unlist(entry)
+        peer.sessions.remove(entry)
+        return False
+
+    def _check_clash(self, peer: Peer, entry: Entry, now: Now) -> None:
+        current = peer.sessions[0]
+        if peer.clashed or not entry.boot or not current.boot or entry.boot == current.boot:
+            return
+        if now.monotonic - peer.opened_at >= CLASH_AFTER_S:
+            peer.clashed = True
+            self._events.append(IdentityClash(peer.replica, (current.session.address, entry.session.address)))
+
+    # ------------------------------------------------------------------ answering
+
+    def _init_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
+        init = init_untrusted(datagram, self._mesh_tag)
+        if isinstance(init, str):
+            self.drops[init] += 1
+        elif init.public_key == self._public_key:
+            self.drops["self"] += 1
+            ours = self._by_nonce.get(init.nonce)
+            if ours is not None:
+                self._end(ours)  # a seed of ours is our own address
+        else:
+            cookie = self._jar.make(address, init.nonce, init.public_key, now.monotonic)
+            self._sender.emit(address, encode_cookie(Cookie(init.nonce, self._public_key, cookie)))
+
+    def _cookie_untrusted(self, datagram: bytes, now: Now) -> None:
+        answer = cookie_untrusted(datagram)
+        if answer is None:
+            self.drops["malformed"] += 1
+            return
+        attempt = self._by_nonce.get(answer.nonce)
+        if attempt is None or attempt.entry is not None:
+            self.drops["cookie_unexpected"] += 1
+            return
+        peer = self._by_key.get(answer.public_key)
+        shared = self._agree(answer.public_key, peer)
+        if shared is None:
+            return
+        session = self._derive(shared, self._public_key, answer, attempt.address)
+        attempt.entry = entry = Entry(session)
+        entry.attempt = attempt
+        self._list(entry)
+        attempt.connect_head = connect_head(self._public_key, answer.nonce, answer.cookie)
+        if not attempt.answered:  # once: who only ever makes cookies is given up too
+            attempt.answered = True
+            attempt.tries = 0
+        self._try(attempt, now)
+
+    def _connect_untrusted(self, datagram: bytes, address: Address, now: Now) -> list[Received] | None:
+        connect = connect_untrusted(datagram)
+        if connect is None:
+            self.drops["malformed"] += 1
+            return None
+        if not self._jar.knows(connect.cookie, address, connect.nonce, connect.public_key, now.monotonic):
+            self.drops["bad_cookie"] += 1
+            return None
+        peer = self._by_key.get(connect.public_key)
+        if peer is None and not self._strangers.take(now.monotonic):
+            self.drops["strangers"] += 1
+            return None
+        shared = self._agree(connect.public_key, peer)
+        if shared is None:
+            return None
+        session = self._derive(shared, connect.public_key, connect, address)
+        entry = self._by_tag.get(session.tag_in)
+        if entry is None:
+            if session.tag_in in self._connected:  # it was opened once, and closed since
+                self.drops["replay"] += 1
+                return None
+            entry = Entry(session)
+        received = self._open_untrusted(entry, connect.counter, connect.sealed, address, now)
+        if received is not None:
+            self._sender.emit(address, entry.session.seal(self._hello))
+        return received
+
+    def _reset_untrusted(self, datagram: bytes, now: Now) -> None:
+        entry = self._by_tag_out.get(datagram[1:]) if len(datagram) == RESET_BYTES else None
+        peer = entry.peer if entry is not None else None
+        if entry is None or peer is None or entry is not peer.sessions[0]:
+            self.drops["reset_unexpected"] += 1
+        elif now.monotonic - peer.reset_at < RESET_OBEYED_S:
+            self.drops["reset_rate"] += 1
+        else:
+            peer.reset_at = now.monotonic
+            self._attempt(entry.session.address, peer.replica, now)
+
+    # ------------------------------------------------------------------ tables
+
+    def _add(self, replica: ReplicaId, public_key: bytes, address: Address) -> Peer:
+        peer = Peer(replica, public_key, address, self.limits)
+        self._peers[replica] = peer
+        self._by_key[public_key] = peer
+        return peer
+
+    def _list(self, entry: Entry) -> None:
+        self._by_tag[entry.session.tag_in] = entry
+        self._by_tag_out[entry.session.tag_out] = entry
+
+    def _unlist(self, entry: Entry) -> None:
+        self._by_tag.pop(entry.session.tag_in, None)
+        self._by_tag_out.pop(entry.session.tag_out, None)
+
+    def _agree(self, public_key: bytes, peer: Peer | None) -> bytes | None:
+        """X25519 with the holder of a key, kept for those we know."""
+        if peer is not None and peer.shared is not None:
+            return peer.shared
+        shared = self._crypto.agree(self._secret_key, public_key) if public_key != self._public_key else None
+        if shared is None:
+            self.drops["bad_key"] += 1
+        elif peer is not None:
+            peer.shared = shared
+        return shared
+
+    def _derive(self, shared: bytes, initiator_key: bytes, seen: Cookie | Connect, address: Address) -> Session:
+        is_initiator = initiator_key == self._public_key
+        return derive(
+            self._crypto,
+            shared,
+            initiator_key=initiator_key,
+            responder_key=seen.public_key if is_initiator else self._public_key,
+            nonce=seen.nonce,
+            cookie=seen.cookie,
+            mesh_id=self._mesh_id,
+            is_initiator=is_initiator,
+            address=address,
+        )
