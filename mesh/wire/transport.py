@@ -22,13 +22,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from heapq import heappop, heappush
-from math import inf
 from typing import Final, Protocol
 
 from crdt.ids import ReplicaId
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import ConfigError
+from mesh.wire.attempts import Attempts
 from mesh.wire.counters import Counters
 from mesh.wire.crypto import LIBSODIUM, Crypto
 from mesh.wire.events import IdentityClash, Received, SessionOpened, TransportEvent, Unreachable
@@ -38,7 +37,6 @@ from mesh.wire.handshake import (
     CONNECT_OVERHEAD_BYTES,
     COOKIE,
     COOKIE_LIFETIME_S,
-    HANDSHAKE_NONCE_BYTES,
     INIT,
     RESET,
     RESET_BYTES,
@@ -125,8 +123,6 @@ class Transport:
         self._mesh_tag = mesh_tag(mesh_id)
         self._hello = encode_frame(Frame.HELLO, boot_id + credential)
         self._admit = admit
-        self._rng = rng
-        self._entropy = entropy
         self._jar = CookieJar(entropy)
         self._strangers = TokenBucket(self.limits.strangers_per_s, self.limits.strangers_burst)
         self._resets = TokenBucket(RESET_HINTS_PER_S, RESET_HINTS_PER_S)
@@ -136,17 +132,14 @@ class Transport:
         self._by_tag: dict[bytes, Entry] = {}
         self._by_tag_out: dict[bytes, Entry] = {}
         self._connected: dict[bytes, float] = {}  # tags of sessions that a CONNECT opened -> when it can do so no more
-        self._attempts: dict[Address, Attempt] = {}
-        self._by_nonce: dict[bytes, Attempt] = {}
-        self._timers: list[tuple[float, int, Attempt]] = []
-        self._timer_count = 0
+        self._attempts = Attempts(self.limits, rng, entropy, ask=self._ask, abandon=self._unlist, give_up=self._give_up)
         self._events: list[TransportEvent] = []
 
     # ------------------------------------------------------------------ routes
 
     def contact(self, address: Address, now: Now) -> None:
         """Ask who lives there, and open a session with it if it is a member."""
-        self._attempt(address, None, now)
+        self._start(address, None, now)
 
     def route(self, peer: ReplicaId, public_key: bytes, address: Address) -> None:
         """How to reach a known member. A session is opened when something is sent; an open one is left as it is."""
@@ -167,8 +160,7 @@ class Transport:
         self._sender.forget(known)
         for entry in known.sessions:
             self._unlist(entry)
-        for attempt in [attempt for attempt in self._attempts.values() if attempt.peer == peer]:
-            self._end(attempt)
+        self._attempts.end_of(peer)
 
     def address_of(self, peer: ReplicaId) -> Address | None:
         """Where frames for it go now."""
@@ -199,7 +191,7 @@ class Transport:
     def flush(self, now: Now) -> list[Transmit]:
         """The datagrams to send now. What the byte budgets hold back stays queued, and `deadline` says when to come again."""
         for peer in self._sender.take_unopened():
-            self._attempt(peer.address, peer.replica, now)
+            self._start(peer.address, peer.replica, now)
         return self._sender.flush(now.monotonic)
 
     # ------------------------------------------------------------------ time
@@ -207,85 +199,36 @@ class Transport:
     @property
     def deadline(self) -> float:
         """Monotonic seconds of the next `tick` and `flush` wanted."""
-        timers = self._timers
-        while timers and timers[0][0] != timers[0][2].wake_at:  # ended or moved meanwhile
-            heappop(timers)
-        soonest = self._sender.deadline
-        return min(soonest, timers[0][0]) if timers else soonest
+        return min(self._attempts.deadline, self._sender.deadline)
 
     def tick(self, now: Now) -> None:
         """Retries of handshakes. Call `flush` afterwards."""
-        timers = self._timers
-        while timers and timers[0][0] <= now.monotonic:
-            wake_at, _, attempt = heappop(timers)
-            if wake_at == attempt.wake_at:
-                self._try(attempt, now)
+        self._attempts.tick(now)
 
     # ------------------------------------------------------------------ asking
 
-    def _attempt(self, address: Address, peer: ReplicaId | None, now: Now) -> None:
-        attempt = self._attempts.get(address)
-        if attempt is not None:
-            attempt.peer = attempt.peer or peer
-            return
-        if len(self._attempts) >= self.limits.attempts_max:
+    def _start(self, address: Address, peer: ReplicaId | None, now: Now) -> None:
+        if not self._attempts.start(address, peer, now):
             self.drops["attempts_full"] += 1
-            return
-        attempt = Attempt(address, self._entropy(HANDSHAKE_NONCE_BYTES), peer)
-        self._attempts[address] = attempt
-        self._by_nonce[attempt.nonce] = attempt
-        self._try(attempt, now)
 
-    def _try(self, attempt: Attempt, now: Now) -> None:
-        limits = self.limits
-        if attempt.tries >= limits.handshake_tries:
-            self._give_up(attempt)
-            return
-        if attempt.connects >= limits.connects_before_init:
-            self._start_over(attempt)
-        wait = limits.handshake_retry_s * 2.0**attempt.tries * self._rng.uniform(0.75, 1.25)
-        attempt.tries += 1
-        attempt.wake_at = now.monotonic + wait
-        self._timer_count += 1  # two attempts may wake at once; they are never compared
-        heappush(self._timers, (attempt.wake_at, self._timer_count, attempt))
+    def _ask(self, attempt: Attempt) -> None:
+        """INIT; once there is a cookie, CONNECT: who we are, and what waits for the holder of that key."""
         if attempt.entry is None:
-            init = encode_init(self._mesh_tag, Init(attempt.nonce, self._public_key))
-            self._sender.emit(attempt.address, init)
-        else:
-            self._connect(attempt, attempt.entry.session)
-
-    def _connect(self, attempt: Attempt, session: Session) -> None:
-        """The session's first datagram: who we are, and what already waits for the holder of that key."""
-        attempt.connects += 1
+            self._sender.emit(attempt.address, encode_init(self._mesh_tag, Init(attempt.nonce, self._public_key)))
+            return
+        session = attempt.entry.session
         plain = self._hello
         peer = self._by_key.get(session.public_key)
         if peer is not None and not peer.sessions:
             plain += self._sender.take_early(peer, DATAGRAM_BYTES_MAX - CONNECT_OVERHEAD_BYTES - len(plain))
         self._sender.emit(attempt.address, attempt.connect_head + session.seal_part(plain))
 
-    def _start_over(self, attempt: Attempt) -> None:
-        """Nobody answers this cookie: it may be of a start of the peer that ended meanwhile."""
-        if attempt.entry is not None:
-            self._unlist(attempt.entry)
-            attempt.entry = None
-        attempt.connects = 0
-        del self._by_nonce[attempt.nonce]
-        attempt.nonce = self._entropy(HANDSHAKE_NONCE_BYTES)
-        self._by_nonce[attempt.nonce] = attempt
-
     def _give_up(self, attempt: Attempt) -> None:
-        self._end(attempt)
+        self._attempts.end(attempt)
         self._events.append(Unreachable(attempt.address, attempt.peer))
         peer = self._peers.get(attempt.peer) if attempt.peer is not None else None
         if peer is not None and not peer.sessions:
             self.drops["unreachable"] += self._sender.clear(peer)
-
-    def _end(self, attempt: Attempt) -> None:
-        del self._attempts[attempt.address]
-        del self._by_nonce[attempt.nonce]
-        attempt.wake_at = inf  # its timer finds nothing to do
-        if attempt.entry is not None and attempt.entry.peer is None:
-            self._unlist(attempt.entry)
 
     # ------------------------------------------------------------------ receiving
 
@@ -294,6 +237,9 @@ class Transport:
         counters = self.counters
         counters.datagrams_received += 1
         counters.bytes_received += len(datagram)
+        if len(datagram) > DATAGRAM_BYTES_MAX:
+            self.drops["too_long"] += 1
+            return []
         kind = datagram[0] if datagram else 0
         if kind == DATA:
             if len(datagram) >= DATA_OVERHEAD_BYTES:
@@ -413,9 +359,9 @@ class Transport:
         peer.clashed = False
         self._sender.wake(peer)
         self._events.append(SessionOpened(peer.replica, address, peer.public_key))
-        attempt = entry.attempt or self._attempts.get(address)
+        attempt = entry.attempt or self._attempts.at(address)
         if attempt is not None and attempt.entry in (None, entry):  # asked at the same time, and answered by this
-            self._end(attempt)
+            self._attempts.end(attempt)
         entry.attempt = None
 
     def _greet(self, peer: Peer, entry: Entry, hello: bytes, now: Now) -> bool:
@@ -444,9 +390,9 @@ class Transport:
             self.drops[init] += 1
         elif init.public_key == self._public_key:
             self.drops["self"] += 1
-            ours = self._by_nonce.get(init.nonce)
+            ours = self._attempts.with_nonce(init.nonce)
             if ours is not None:
-                self._end(ours)  # a seed of ours is our own address
+                self._attempts.end(ours)  # a seed of ours is our own address
         else:
             cookie = self._jar.make(address, init.nonce, init.public_key, now.monotonic)
             self._sender.emit(address, encode_cookie(Cookie(init.nonce, self._public_key, cookie)))
@@ -456,7 +402,7 @@ class Transport:
         if answer is None:
             self.drops["malformed"] += 1
             return
-        attempt = self._by_nonce.get(answer.nonce)
+        attempt = self._attempts.with_nonce(answer.nonce)
         if attempt is None or attempt.entry is not None:
             self.drops["cookie_unexpected"] += 1
             return
@@ -465,14 +411,9 @@ class Transport:
         if shared is None:
             return
         session = self._derive(shared, self._public_key, answer, attempt.address)
-        attempt.entry = entry = Entry(session)
-        entry.attempt = attempt
+        entry = Entry(session)
         self._list(entry)
-        attempt.connect_head = connect_head(self._public_key, answer.nonce, answer.cookie)
-        if not attempt.answered:  # once: who only ever makes cookies is given up too
-            attempt.answered = True
-            attempt.tries = 0
-        self._try(attempt, now)
+        self._attempts.proceed(attempt, entry, connect_head(self._public_key, answer.nonce, answer.cookie), now)
 
     def _connect_untrusted(self, datagram: bytes, address: Address, now: Now) -> list[Received] | None:
         connect = connect_untrusted(datagram)
@@ -510,7 +451,7 @@ class Transport:
             self.drops["reset_rate"] += 1
         else:
             peer.reset_at = now.monotonic
-            self._attempt(entry.session.address, peer.replica, now)
+            self._start(entry.session.address, peer.replica, now)
 
     # ------------------------------------------------------------------ tables
 
