@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from crdt.ids import Dot, ReplicaId
+from crdt.ids import Dot, ReplicaId, ShelfId
 from mesh.effects import Address
 
 
@@ -148,3 +148,19 @@ class SerialReused(Event):
     """
 
     serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfFault(Event):
+    """Something is wrong with a shelf: its author lied or forked, or the bytes held of it are damaged. All other shelves go on."""
+
+    shelf: ShelfId
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatementIgnored(Event):
+    """A trust statement from an own file or disk could not be used at the start."""
+
+    complaint: str

@@ -1,7 +1,8 @@
 """When a replica tidies its own shelf: pure timing around rules 4, 5, 6 and 8 of the design.
 
-The rules are safe whenever they run; waiting only keeps views from flickering and the network quiet. Housekeeping rides in the next own
-delta when there is one, goes alone at most every ALONE_SECONDS, and is never pushed: it reaches others as the next digest shows it.
+The rules are safe whenever they run; waiting only keeps views from flickering and the network quiet. Housekeeping
+rides in the next own delta when there is one, goes alone at most every ALONE_SECONDS, and is never pushed: it reaches
+others as the next digest shows it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from mesh.effects import Now
 ALONE_SECONDS: Final = 10.0
 """DESIGN section 1: alone at most every 10 s."""
 DROP_PATIENCE_SECONDS: Final = 30.0
-"""DESIGN section 1: a covered cell stays for 30 s, so that a delta on its way does not make the covering write flicker."""
+"""DESIGN section 1: a covered cell stays for 30 s, so that a delta on its way does not make the covering write
+flicker.
+"""
 RETIRE_ANYWAY_SECONDS: Final = 3600.0
 """DESIGN section 1: gc_floor rises to what peers have reported, or after an hour without them."""
 FINISHED_SECONDS: Final = 86_400.0

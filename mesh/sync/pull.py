@@ -21,6 +21,7 @@ from mesh.errors import Malformed
 from mesh.port import Port
 from mesh.sync.flow import Request, Token, Window
 from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing
+from mesh.wire.delta import body_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
 ACTIVE_MAX: Final = 64
@@ -118,7 +119,6 @@ class Puller:
         rng: random.Random,
         *,
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
-        make_body: Callable[[ShelfId, int, bytes], crdt.Body],
         round_trip: Callable[[ReplicaId], float],
         reachable: Callable[[ReplicaId], bool],
     ) -> None:
@@ -126,7 +126,6 @@ class Puller:
         self._port = port
         self._rng = rng
         self._check_head = check_head
-        self._make_body = make_body
         self._round_trip = round_trip
         self._reachable = reachable
         self._pulls: dict[ShelfId, Pull] = {}
@@ -245,7 +244,7 @@ class Puller:
         loose = tuple(sorted(self._replica.loose_seqs(shelf))[:16])
         if head is None:
             return Floor(shelf, 0, b"", loose)
-        return Floor(shelf, head.header.seq, head.header_hash[:4], loose)
+        return Floor(shelf, head.header.seq, head.hash[:4], loose)
 
     def _choose(self, pull: Pull) -> ReplicaId | None:
         if pull.attempts >= ATTEMPTS_MAX:
@@ -402,7 +401,7 @@ class Puller:
         for pull in [p for p in self._active.values() if p.incoming and ref in p.incoming.missing]:
             incoming = pull.incoming
             assert incoming is not None
-            body = self._make_body(note.shelf, note.seq, note.raw)
+            body = body_from_bytes_untrusted(note.shelf, note.seq, note.raw)
             if body.hash != incoming.hashes[ref]:
                 continue
             self._answered(pull, ("body", pull.shelf, ref))

@@ -1,7 +1,7 @@
 """Serve: the other side of pull. What a peer asks for is answered from the deltas still at hand, else from the base.
 
-A listing is pinned while somebody pulls it: the author may write on, yet the pages and bodies of S(head) stay available until newer
-listings push it out. A pinned listing holds references only.
+A listing is pinned while somebody pulls it: the author may write on, yet the pages and bodies of S(head) stay
+available until newer listings push it out. A pinned listing holds references only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
 
 RECENT_MAX: Final = 4096
-"""Deltas kept as they were sent, over all shelves: about 1.5 MB. A gap of a few deltas then closes in one round trip."""
+"""Deltas kept as they were sent, over all shelves: about 1.5 MB. A gap of a few deltas then closes in one round
+trip.
+"""
 REPAIRS_PER_WANT: Final = 64
 """Frames sent for one WANT at most; the rest is asked for again. Bounds what one small datagram can cause."""
 PINNED_MAX: Final = 16
-"""Listings kept for peers that pull them. Guess: concurrent newcomers rarely ask one replica for more shelves at once."""
+"""Listings kept for peers that pull them. Guess: concurrent newcomers rarely ask one replica for more shelves at
+once.
+"""
 
 
 class RecentDeltas:

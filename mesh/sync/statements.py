@@ -1,8 +1,8 @@
-"""The grow-only set of trust statements, kept equal between peers: pulled before deltas, because a delta means nothing without
-the credential of its author.
+"""The grow-only set of trust statements, kept equal between peers: pulled before deltas, because a delta means
+nothing without the credential of its author.
 
-A digest carries 8 bytes of the set's hash. Where they differ, one side names the ids that it holds, in pages; the other sends what is missing
-there and asks for what it lacks itself.
+A digest carries 8 bytes of the set's hash. Where they differ, one side names the ids that it holds, in pages; the
+other sends what is missing there and asks for what it lacks itself.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StatementExchange:
     def ids_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
         page = TrustIds.decode_untrusted(payload)
         theirs = set(page.each())
-        mine = [i for i in self._directory.ids() if page.low < i <= page.high]
+        mine = self._directory.ids(page.low, page.high)
         for statement in [i for i in mine if i not in theirs][:ANSWERS_MAX]:
             self._send(peer, statement)
         known = set(mine)
@@ -72,7 +72,7 @@ class StatementExchange:
 
     def statement_untrusted(self, raw: bytes, now: Now) -> None:
         """Raises Malformed or Refused."""
-        if self._directory.add_untrusted(raw, now) is not None:
+        if self._directory.add_untrusted(raw, now):
             self._on_news(now)
 
     def _send(self, peer: ReplicaId, statement: bytes) -> None:
@@ -81,5 +81,5 @@ class StatementExchange:
             self._port.send(peer, Lane.FRESH, Frame.TRUST, raw)
 
     def digest(self) -> bytes:
-        return self._directory.digest()[:8]
+        return self._directory.digest[:8]
 

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from math import inf
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import crdt
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
-from mesh.events import CaughtUp, CatchingUp
+from mesh.events import CatchingUp, CaughtUp
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
@@ -34,7 +35,7 @@ from mesh.sync.pull import Puller
 from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
 from mesh.sync.tree import PushTree
-from mesh.trust import Directory
+from mesh.trust import Directory, Verdict
 from mesh.wire.delta import delta_bytes, delta_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
@@ -63,10 +64,10 @@ class Members(Protocol):
 class Counters:
     """What happened, for statistics."""
 
-    __slots__ = ("deltas_duplicate", "deltas_new", "deltas_pushed", "deltas_relayed", "deltas_unverified", "digests", "repairs")
+    __slots__ = ("deltas_duplicate", "deltas_new", "deltas_pushed", "deltas_relayed", "digests", "repairs")
 
     def __init__(self) -> None:
-        self.deltas_new = self.deltas_duplicate = self.deltas_unverified = 0
+        self.deltas_new = self.deltas_duplicate = 0
         self.deltas_pushed = self.deltas_relayed = self.repairs = self.digests = 0
 
 
@@ -82,7 +83,6 @@ class Sync:
         *,
         verify_delta: Callable[[crdt.Delta], bool],
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
-        make_body: Callable[[ShelfId, int, bytes], crdt.Body],
         durable: bool,
     ) -> None:
         self._replica = replica
@@ -102,7 +102,6 @@ class Sync:
             port,
             rng,
             check_head=check_head,
-            make_body=make_body,
             round_trip=members.round_trip,
             reachable=members.is_reachable,
         )
@@ -143,7 +142,9 @@ class Sync:
     # ---- the two ways in
 
     def handle_untrusted(self, peer: ReplicaId, kind: Frame, payload: bytes, now: Now) -> bool:
-        """One frame of an authenticated peer. False when the kind is not ours. Raises Malformed or Refused, state as it was."""
+        """One frame of an authenticated peer. False when the kind is not ours. Raises Malformed or Refused, state as
+        it was.
+        """
         handler = self._handlers.get(kind)
         if handler is None:
             return False
@@ -185,17 +186,21 @@ class Sync:
         self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
         self._out_of_step(now)
 
-    def publish(self, deltas: Sequence[crdt.Delta], now: Now, *, push: bool = True) -> None:
-        """Own deltas, just sealed. Bulk ones, and housekeeping, are pulled by whoever wants them."""
+    def publish(self, deltas: Sequence[crdt.Delta], now: Now, *, push: int) -> None:
+        """Own deltas, just sealed. The last `push` that are not bulk go to everybody at once; all others are pulled
+        by whoever sees from the next floor that it lacks them.
+        """
         targets = self._tree.targets(replica_of(self._replica.shelf))
+        fresh = [delta for delta in deltas if not delta.bulk]
+        pushed = set(fresh[len(fresh) - push :])
         for delta in deltas:
             raw = delta_bytes(delta)
-            self._recent.add(delta.header.shelf, delta.header.seq, raw)
-            if push and not delta.bulk:
+            self._recent.add(delta.shelf, delta.seq, raw)
+            if delta in pushed:
                 for peer in targets:
                     self._port.send(peer, Lane.FRESH, Frame.DELTA, raw)
                 self.counters.deltas_pushed += len(targets)
-        if deltas and push:
+        if fresh:
             self._schedule_repeats(self._replica.shelf, now)
 
     def moved(self, shelf: ShelfId, now: Now) -> None:
@@ -212,12 +217,18 @@ class Sync:
             self._interval = self._config.digest_quiet_seconds
             self._next_digest = min(self._next_digest, now.monotonic + self._interval)
 
-    def committed(self, floors: dict[ShelfId, int]) -> None:
-        """These floors are on the disk now; only such floors are acknowledged."""
+    def committed(self, floors: Mapping[ShelfId, int]) -> None:
+        """These floors are on the disk now; where there is one, only such floors are acknowledged."""
         assert self._durable is not None
         for shelf, seq in floors.items():
             self._durable[shelf] = max(seq, self._durable.get(shelf, 0))
             self._answer_acknowledgements(shelf)
+
+    def in_step(self) -> None:
+        """Equal to a peer, or nobody answers: what is here is all there is for now."""
+        if not self.synced:
+            self.synced = True
+            self._port.notify(CaughtUp())
 
     # ---- acknowledgements
 
@@ -257,12 +268,12 @@ class Sync:
 
     def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
         delta = delta_from_bytes_untrusted(raw)
-        shelf, seq = delta.header.shelf, delta.header.seq
+        shelf, seq = delta.shelf, delta.seq
         if self._replica.has(shelf, seq):
             self.counters.deltas_duplicate += 1
             return
         author = replica_of(shelf)
-        if not self._directory.knows(author, delta.rights):
+        if self._directory.verdict(shelf, seq, delta.content.rights) is Verdict.UNKNOWN:
             self._waiting.append((peer, raw, pushed))
             self.statements.offer(peer, now)
             return
@@ -291,7 +302,7 @@ class Sync:
             try:
                 self._delta_untrusted(peer, raw, now, pushed=pushed)
             except (Malformed, Refused):
-                self.counters.deltas_unverified += 1
+                self._directory.drops["delta forged while its credential was unknown"] += 1
 
     def _want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         self._lossy_until = now.monotonic + LOSSY_SECONDS
@@ -304,7 +315,7 @@ class Sync:
         head = self._replica.head(shelf)
         loose = tuple(sorted(self._replica.loose_seqs(shelf))[:LOOSE_PER_FLOOR])
         if head:
-            return Floor(shelf, head.header.seq, head.header_hash[:4], loose)
+            return Floor(shelf, head.header.seq, head.hash[:4], loose)
         return Floor(shelf, 0, b"", loose) if loose else None
 
     def _schedule_repeats(self, shelf: ShelfId, now: Now) -> None:
@@ -390,9 +401,8 @@ class Sync:
         self._descend(peer, differing)
         if differing or behind or not same_trust or self.puller.busy:
             self._out_of_step(now)
-        elif not self.synced:
-            self.synced = True
-            self._port.notify(CaughtUp())
+        else:
+            self.in_step()
 
     def _descend(self, peer: ReplicaId, differing: frozenset[int]) -> None:
         """Name my floors in the buckets that still differ the second time; the first time it may be news on its way."""
@@ -430,6 +440,15 @@ class Sync:
             self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(tuple(ahead[i : i + FLOORS_PER_NOTE])).encode())
 
     # ---- progress
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters since the start."""
+        return {
+            **{name: getattr(self.counters, name) for name in Counters.__slots__},
+            **asdict(self.puller.counters),
+            "synced": self.synced,
+            "behind": self.puller.remaining[0],
+        }
 
     def _report_progress(self, now: Now) -> None:
         shelves, bodies = self.puller.remaining

@@ -1,0 +1,414 @@
+"""Peer: the whole pure core of one agent.
+
+    datagram -> Transport -> frames -> Swim | Sync -> Replica
+                    ^                    |       |
+                    +------- Port -------+-------+
+
+A `Peer` is told what arrived and what time it is, and asked what to send, to store and to tell. It has no socket,
+clock, disk or randomness of its own: the driver in `mesh.net` and the simulator run the same object.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final, assert_never
+
+import crdt
+from crdt.ids import Dot, ReplicaId, ShelfId, replica_of, shelf_id
+from crdt.ops import Key, Path, Value
+from crdt.types.base import CoverPolicy
+from crdt.types.paths import format_path
+from mesh.effects import Address, Now, Transmit
+from mesh.errors import Backpressure, ClockWrong, Malformed, NotPermitted, Refused
+from mesh.events import Event, IdentityInUse, ShelfFault, StatementIgnored
+from mesh.housekeeping import Housekeeper
+from mesh.port import Port
+from mesh.presets import LAN, Preset
+from mesh.store.rows import Batch, Restored
+from mesh.swim import Swim
+from mesh.sync.sync import Sync
+from mesh.trust import Admission, Directory, Membership
+from mesh.wire import cbor
+from mesh.wire.cose import to_be_signed
+from mesh.wire.crypto import LIBSODIUM, Crypto
+from mesh.wire.delta import BODY_BYTES_MAX, head_from_parts_untrusted, sign_header, verify_delta, verify_header
+from mesh.wire.events import IdentityClash, SessionOpened, Unreachable
+from mesh.wire.frames import Frame, Lane
+from mesh.wire.packer import TokenBucket
+from mesh.wire.transport import Transport
+
+DRAFT_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Written but not yet sealed: a loop that never lets the event loop run is told so. Guess: 300,000 small writes."""
+EAGER_BURST: Final = 64.0
+"""Own deltas pushed in one burst; of a longer one the rest is pulled, at each receiver's pace. Guess: a socket
+buffer's worth.
+"""
+EAGER_PER_SECOND: Final = 250.0
+"""Own deltas pushed per second in the long run. The 5 ms of coalescing allow 200."""
+CLOCK_OFFSET_MAX_SECONDS: Final = 3600.0
+"""DESIGN section 1: more than an hour off the median of the peers is an error at the writer."""
+ASK_COPIES_SECONDS: Final = 0.1
+"""Between two rounds of asking for acknowledgements while somebody waits for copies. Guess."""
+DROP_REASON_MAX: Final = 80
+ALONE_SECONDS: Final = 3.0
+"""With seeds, but nobody answering: after this long the state on the own disk is all there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """What one start of an agent is made of. `birth` and `boot_id` are fresh random values."""
+
+    membership: Membership
+    address: Address
+    """Where others reach this agent."""
+    birth: int
+    boot_id: bytes
+    entropy: Callable[[int], bytes]
+    """Makes secrets: the operating system's randomness, or a seeded stand-in under simulation."""
+    seeds: tuple[Address, ...] = ()
+    preset: Preset = LAN
+    coalesce_seconds: float = 0.005
+    """Writes that follow within this long of a delta share the next one (DESIGN section 2)."""
+    durable: bool = False
+    """There is a disk: acknowledge only what the store reported as committed."""
+    crypto: Crypto = LIBSODIUM
+
+
+
+class Peer(Port):
+    """One agent. Every public call takes the time; every effect is drained: `transmits`, `batch`, `changes`,
+    `events`.
+    """
+
+    def __init__(self, config: PeerConfig, restored: Restored, rng: random.Random, now: Now) -> None:
+        membership = config.membership
+        identity = membership.identity
+        self.config = config
+        self.replica_id: ReplicaId = identity.replica_id
+        self.drops: Counter[str] = Counter()
+        self._now = now
+        self._events: list[Event] = []
+        self._journal: list[crdt.JournalEntry] = []
+        self._draft_due = inf
+        self._sealed_at = -inf
+        self._eager = TokenBucket(EAGER_PER_SECOND, EAGER_BURST)
+        self._asked_copies_at = -inf
+        self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
+        for complaint in self.directory.restore((*membership.statements, *restored.statements)):
+            self.notify(StatementIgnored(complaint))
+        mesh_id = self.directory.mesh_id
+        self.replica = crdt.Replica(
+            shelf_id(self.replica_id, config.birth),
+            sign=lambda header: sign_header(identity.sign, header, mesh_id),
+            encode=cbor.encode,
+            decode=cbor.decode_untrusted,
+            void_ops=self.directory.void_ops,
+            alive=self._is_live,
+            body_bytes_max=BODY_BYTES_MAX,
+        )
+        self.replica.restore(restored.journal)
+        self.transport = Transport(
+            identity=identity,
+            mesh_id=mesh_id,
+            boot_id=config.boot_id,
+            credential=membership.presentation,
+            admit=self.directory.admit,
+            rng=rng,
+            entropy=config.entropy,
+            limits=config.preset.transport,
+            crypto=config.crypto,
+        )
+        self.swim = Swim(
+            me=self.replica_id,
+            birth=config.birth,
+            sign=self._sign_claim,
+            verify=self._verify_claim,
+            config=config.preset.swim,
+            rng=rng,
+            port=self,
+            address=config.address,
+            incarnation=restored.incarnation,
+            name=membership.name,
+            known=restored.peers,
+            seeds=config.seeds,
+            now=now,
+        )
+        self.sync = Sync(
+            self.replica,
+            self.directory,
+            self,
+            self,
+            config.preset.sync,
+            rng,
+            verify_delta=self._verify_delta,
+            check_head=self._check_head,
+            durable=config.durable,
+        )
+        self._housekeeper = Housekeeper(self.replica, self.sync.acknowledged_by_all, now)
+        self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
+        self._begin(now)
+
+    def _begin(self, now: Now) -> None:
+        """Every start begins a new shelf and writes at once: it takes over what the disk holds of the former ones."""
+        rights = self.directory.rights(self.replica_id)
+        if rights is not None:
+            self.replica.rights = rights
+            if self.replica.take_over():
+                self._draft_due = now.monotonic
+
+    # ---- what comes in
+
+    def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
+        """One datagram of any content. Never raises for what it holds: it is counted in `drops` and forgotten."""
+        self._now = now
+        received = self.transport.receive_untrusted(datagram, address, now)
+        self._after_transport(now)
+        for frame in received:
+            try:
+                if not self.sync.handle_untrusted(frame.peer, frame.kind, frame.payload, now):
+                    self.swim.handle_untrusted(frame.peer, frame.kind, frame.payload, frame.address, now)
+            except (Malformed, Refused) as error:
+                self.drops[f"{frame.kind.name.lower()}: {error}"[:DROP_REASON_MAX]] += 1
+        if received:
+            self.swim.heard_from(received[0].peer, address, now)
+            self._settle(now)
+
+    def tick(self, now: Now) -> None:
+        """Do what is due; harmless when nothing is."""
+        self._now = now
+        self.transport.tick(now)
+        self._after_transport(now)
+        self.swim.tick(now)
+        self.sync.tick(now)
+        if self._housekeeper.tick(now) or now.monotonic >= self._draft_due:
+            self._seal(now)
+        if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.alive():
+            self.sync.in_step()
+        self._settle(now)
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next tick wanted."""
+        alone = inf if self.sync.synced else self._alone_at
+        if alone <= self._now.monotonic:
+            alone = inf
+        return min(
+            self.transport.deadline, self.swim.deadline, self.sync.deadline, self._housekeeper.deadline, self._draft_due, alone
+        )
+
+    def _after_transport(self, now: Now) -> None:
+        for event in self.transport.take_events():
+            match event:
+                case SessionOpened(peer=peer, address=address):
+                    self.swim.session_opened(peer, address, now)
+                case Unreachable(address=address):
+                    self.swim.unreachable(address, now)
+                case IdentityClash(peer=peer):
+                    self.notify(IdentityShared(peer))
+                case _:
+                    assert_never(event)
+
+    def _settle(self, now: Now) -> None:
+        """After each turn: what moved in one part is told to the others."""
+        for replica in self.directory.take_changed():
+            self._rights_changed(replica, now)
+        for entry in self.replica.take_journal():
+            self._journal.append(entry)
+            self.sync.moved(entry.shelf, now)
+        for fault in self.replica.take_faults():
+            self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
+        if self.swim.take_changed():
+            self._members_changed(now)
+
+    def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
+        self.replica.rejudge(replica)
+        if replica == self.replica_id:
+            rights = self.directory.rights(replica)
+            if rights is not None:
+                self.replica.rights = rights
+        elif self.directory.admission(replica, now) is not Admission.MEMBER:
+            self.transport.close(replica)
+
+    def _members_changed(self, now: Now) -> None:
+        for member in self.swim.members():
+            public_key = self.directory.public_key(member.replica)
+            if public_key is not None and member.replica != self.replica_id:
+                self.transport.route(member.replica, public_key, member.address)
+        self.sync.set_members(self.swim.alive(), self.swim.suspects(), now)
+        self.replica.alive_changed()
+
+    # ---- what goes out
+
+    def transmits(self, now: Now) -> list[Transmit]:
+        """Drain what is to be sent."""
+        return self.transport.flush(now)
+
+    def events(self) -> list[Event]:
+        """Drain what the node's user is told."""
+        events, self._events = self._events, []
+        return events
+
+    def changes(self) -> Sequence[Key]:
+        """Drain the keys whose cells changed."""
+        return self.replica.take_changes()
+
+    def batch(self) -> Batch | None:
+        """Drain what the store should commit; None when nothing changed."""
+        statements = tuple(self.directory.take_added())
+        peers, forgotten, incarnation = self.swim.take_rows(self.directory.public_key)
+        if not (self._journal or statements or peers or forgotten or incarnation is not None):
+            return None
+        journal, self._journal = tuple(self._journal), []
+        return Batch(journal, peers, forgotten, statements, incarnation)
+
+    def committed(self, batch: Batch) -> None:
+        """The store reports that a batch is durable: its floors may be acknowledged now."""
+        if self.config.durable:
+            self.sync.committed(batch.journal)
+
+    # ---- Port
+
+    def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
+        self.transport.send(peer, lane, kind, payload)
+
+    def contact(self, address: Address) -> None:
+        self.transport.contact(address, self._now)
+
+    def notify(self, event: Event) -> None:
+        self._events.append(event)
+
+    # ---- local writes
+
+    def draft(
+        self,
+        type_code: int,
+        path: Path,
+        payload: Value,
+        *,
+        removed: bool = False,
+        covers: CoverPolicy = "all",
+        while_alive: bool = False,
+        now: Now,
+    ) -> Dot:
+        """One write: visible here at once, sealed and sent within coalesce_seconds. Raises a subclass of
+        WriteRefused, state as it was.
+        """
+        self._check_write(path, now)
+        dot = self.replica.draft(
+            type_code, path, payload, removed=removed, covers=covers, while_alive=while_alive, now_wall=now.wall
+        )
+        self._draft_due = min(self._draft_due, max(now.monotonic, self._sealed_at + self.config.coalesce_seconds))
+        return dot
+
+    def _check_write(self, path: Path, now: Now) -> None:
+        rights = self.directory.rights(self.replica_id)
+        if rights is None:
+            raise NotPermitted("this agent's credential is revoked or unknown: enrol it anew with `mesh invite` and `mesh join`")
+        if not self.directory.may_write(self.replica_id, rights, path):
+            patterns = ", ".join(self._patterns())
+            raise NotPermitted(f"{format_path(path)}: outside what this agent may write ({patterns}); see `mesh keys show`")
+        if self.directory.is_critical(path):
+            raise NotPermitted(f"{format_path(path)} is under a critical prefix of the charter: only the quorum writes there")
+        if self.replica.draft_size > DRAFT_BYTES_MAX:
+            raise Backpressure("16 MiB are written but not yet sent: let the event loop run (await anything) between writes")
+        offset = self.swim.clock_offset
+        if offset is not None and abs(offset) > CLOCK_OFFSET_MAX_SECONDS:
+            direction = "ahead of" if offset < 0 else "behind"
+            raise ClockWrong(f"this machine's clock is {abs(offset):.0f} s {direction} its peers: set it")
+
+    def _patterns(self) -> Sequence[str]:
+        grant = self.directory.credential(self.replica_id)
+        return grant.terms.may_write if grant else ()
+
+    def _seal(self, now: Now) -> None:
+        """Sign what is drafted and push it, as far as the eager budget goes."""
+        self._draft_due = inf
+        deltas = self.replica.seal()
+        if not deltas:
+            return
+        self._sealed_at = now.monotonic
+        self._eager.refill(now.monotonic)
+        push = min(sum(not delta.bulk for delta in deltas), int(self._eager.tokens))
+        self._eager.tokens -= push
+        self.sync.publish(deltas, now, push=push)
+
+    # ---- what the parts ask
+
+    def _sign_claim(self, purpose: bytes, payload: bytes) -> bytes:
+        return self.config.membership.identity.sign(to_be_signed(payload, purpose, self.directory.mesh_id))
+
+    def _verify_claim(self, replica: ReplicaId, purpose: bytes, payload: bytes, signature: bytes) -> bool:
+        public_key = self.directory.public_key(replica)
+        if public_key is None or self.directory.revoked(replica):
+            return False
+        return self.config.crypto.verify(public_key, to_be_signed(payload, purpose, self.directory.mesh_id), signature)
+
+    def _verify_delta(self, delta: crdt.Delta) -> bool:
+        public_key = self.directory.public_key(replica_of(delta.shelf))
+        return public_key is not None and verify_delta(delta, public_key, self.directory.mesh_id, self.config.crypto.verify)
+
+    def _check_head(self, shelf: ShelfId, header: bytes, signature: bytes) -> crdt.Head | None:
+        public_key = self.directory.public_key(replica_of(shelf))
+        head = head_from_parts_untrusted(shelf, header, signature)
+        verify, mesh_id = self.config.crypto.verify, self.directory.mesh_id
+        if public_key is None or not verify_header(header, signature, public_key, mesh_id, verify):
+            return None
+        return head
+
+    def _is_live(self, shelf: ShelfId) -> bool:
+        """Whether this shelf is the one that a live member writes now (presence)."""
+        return shelf == self.replica.shelf or self.current_shelf(replica_of(shelf)) == shelf
+
+    def is_reachable(self, peer: ReplicaId) -> bool:
+        return self.swim.is_alive(peer)
+
+    def round_trip(self, peer: ReplicaId) -> float:
+        return self.swim.round_trip(peer)
+
+    def typical_round_trip(self) -> float:
+        return self.swim.typical_round_trip()
+
+    def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
+        birth = self.swim.birth_of(peer)
+        return None if birth is None else shelf_id(peer, birth)
+
+    # ---- what the node asks
+
+    @property
+    def synced(self) -> bool:
+        """Whether this replica was in step with a peer since the start, or found nobody to ask."""
+        return self.sync.synced
+
+    def replicated(self, dot: Dot) -> int:
+        """How many other replicas said that they hold this own write, as durably as they promise. Asks those that
+        have not said so.
+        """
+        if self._now.monotonic - self._asked_copies_at >= ASK_COPIES_SECONDS:
+            self._asked_copies_at = self._now.monotonic
+            self.sync.ask_acknowledgements()
+        return self.sync.acknowledged(dot.seq)
+
+    def leave(self, now: Now) -> None:
+        """Say goodbye; `left` turns true when enough members confirmed it, or nobody did in time."""
+        self._now = now
+        self._seal(now)
+        self.swim.leave(now)
+
+    @property
+    def left(self) -> bool:
+        return self.swim.left
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters since the start."""
+        return {
+            "drops": dict(sorted((self.drops + self.transport.drops + self.directory.drops).items())),
+            "traffic": self.transport.counters.as_dict(),
+            "sync": self.sync.statistics(),
+            "members": len(self.swim.members()),
+            "shelves": len(self.replica.shelves()),
+        }
+
