@@ -1,1 +1,50 @@
-"""."""
+"""Trust: who belongs to the mesh and may write where, decided by signed statements that every member holds.
+
+identity      an agent's key                       authority     issues statements
+statements    what they say, on the wire           token         an invite as one line; redeeming it
+statement_set what peers compare                   membership    what an agent holds of all this
+contest       one invite used by two keys          patterns      paths that a credential may write
+ledger        what follows from the set            files         the above in a directory, through keyfiles
+directory     the set with its two doors: the part of the peer core
+"""
+
+from mesh.trust.authority import Authority
+from mesh.trust.directory import Directory
+from mesh.trust.files import init_dir, list_key_files, load_authority, load_membership, open_authority, save_membership
+from mesh.trust.identity import Identity, key_id
+from mesh.trust.keys import KeyInfo, KeyState
+from mesh.trust.membership import Membership
+from mesh.trust.patterns import PathPatterns, compile_patterns
+from mesh.trust.standing import Admission, Grant, Verdict
+from mesh.trust.statements import STATEMENT_BYTES_MAX, STATEMENT_ID_BYTES, Charter, Limits, Statement, StatementId
+from mesh.trust.token import Token, read_token, redeem
+
+__all__ = [
+    "STATEMENT_BYTES_MAX",
+    "STATEMENT_ID_BYTES",
+    "Admission",
+    "Authority",
+    "Charter",
+    "Directory",
+    "Grant",
+    "Identity",
+    "KeyInfo",
+    "KeyState",
+    "Limits",
+    "Membership",
+    "PathPatterns",
+    "Statement",
+    "StatementId",
+    "Token",
+    "Verdict",
+    "compile_patterns",
+    "init_dir",
+    "key_id",
+    "list_key_files",
+    "load_authority",
+    "load_membership",
+    "open_authority",
+    "read_token",
+    "redeem",
+    "save_membership",
+]

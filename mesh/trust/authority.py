@@ -1,0 +1,260 @@
+"""The authority: the key that says who belongs to a mesh. It is needed to change that, never to run.
+
+It numbers its statements with one rising serial. What it issued it remembers in a `Directory` of its own; a copy of it that
+is older than the mesh would issue old serials again, so let it learn what the mesh knows (`observe_untrusted`) before it
+issues.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from crdt.ids import ReplicaId
+from mesh.effects import Address, Now
+from mesh.errors import ConfigError, Malformed, Refused
+from mesh.trust.directory import Directory
+from mesh.trust.identity import Identity, key_id
+from mesh.trust.membership import Membership
+from mesh.trust.patterns import checked_patterns
+from mesh.trust.statements import (
+    Charter,
+    Content,
+    Credential,
+    Invite,
+    KeyId,
+    Limits,
+    Revocation,
+    Terms,
+    check_honoured,
+    check_name,
+    check_terms,
+    issue,
+)
+from mesh.trust.token import write_token
+from mesh.wire.cose import MESH_ID_BYTES
+from mesh.wire.crypto import PUBLIC_KEY_BYTES
+
+EVERYWHERE: Final[Sequence[str]] = ("**",)
+INVITE_BYTES_MAX: Final = 768
+"""An invite and an enrolment open a session together, in one datagram."""
+
+
+_HEX_ID: Final = re.compile("[0-9a-f]{16}")
+
+
+class Authority:
+    """Issues statements of one mesh. Pure but for the randomness of new keys, which can be given."""
+
+    def __init__(self, identity: Identity, charter: bytes, statements: Iterable[bytes] = ()) -> None:
+        """An authority as it was: `statements` are those that it issued or knows. Raises ConfigError."""
+        self.identity = identity
+        self.directory = Directory(charter)
+        refused = self.directory.restore(statements)
+        if refused:
+            raise ConfigError(f"{len(refused)} of the authority's statements are damaged or of another mesh: {refused[0]}")
+        if identity.replica_id not in {key_id(key) for key in self.directory.charter.authorities}:
+            raise ConfigError("the authority key is not the one that the charter names: key and charter are of different meshes")
+        self.charter = charter
+
+    @classmethod
+    def generate(
+        cls,
+        *,
+        critical: Sequence[str] = (),
+        limits: Limits | None = None,
+        entropy: bytes | None = None,
+    ) -> Authority:
+        """A new mesh. `critical`: patterns of paths that only the quorum may write. `entropy`: 48 bytes to make key and mesh
+        id of, for simulations. Raises ConfigError."""
+        entropy = os.urandom(PUBLIC_KEY_BYTES + MESH_ID_BYTES) if entropy is None else entropy
+        identity, mesh_id = Identity(entropy[:PUBLIC_KEY_BYTES]), entropy[PUBLIC_KEY_BYTES:]
+        if len(mesh_id) != MESH_ID_BYTES:
+            raise ConfigError(f"a new mesh takes {PUBLIC_KEY_BYTES + MESH_ID_BYTES} bytes of entropy, not {len(entropy)}")
+        charter = Charter(1, mesh_id, (identity.public_key,), checked_patterns(critical), Limits() if limits is None else limits)
+        return cls(identity, issue(charter, identity, mesh_id))
+
+    @property
+    def mesh_id(self) -> bytes:
+        """16 bytes."""
+        return self.directory.mesh_id
+
+    @property
+    def statements(self) -> list[bytes]:
+        """All that it issued or learned: what to keep for the next time, and to give to any member."""
+        return self.directory.statements()
+
+    def enrol(
+        self,
+        identity: Identity,
+        *,
+        name: str,
+        may_write: Sequence[str] = EVERYWHERE,
+        voter: bool = False,
+        score: int = 0,
+        expires: int | None = None,
+    ) -> Membership:
+        """A place in the mesh for a key that is at hand. Raises ConfigError."""
+        credential = self.certify(identity.public_key, name=name, may_write=may_write, voter=voter, score=score, expires=expires)
+        charters = [raw for raw in self.directory.charters() if raw != self.charter]
+        return Membership(identity, name, self.charter, credential, (self.charter, *charters, credential))
+
+    def certify(
+        self,
+        public_key: bytes,
+        *,
+        name: str,
+        may_write: Sequence[str] = EVERYWHERE,
+        voter: bool = False,
+        score: int = 0,
+        expires: int | None = None,
+    ) -> bytes:
+        """A credential for a new key of which only the public half is known. `expires`: seconds since 1970. Raises
+        ConfigError for a name or replica id that is taken."""
+        if type(public_key) is not bytes or len(public_key) != PUBLIC_KEY_BYTES:
+            raise ConfigError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes")
+        self._check_free(name)
+        self._check_new(public_key)
+        terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, expires))
+        return self._issue(Credential(self._next_serial, public_key, terms, None))
+
+    def reissue(
+        self,
+        subject: str | ReplicaId,
+        *,
+        may_write: Sequence[str] | None = None,
+        voter: bool | None = None,
+        score: int | None = None,
+        expires: int | None = None,
+        honoured: Sequence[tuple[int, int]] | None = None,
+    ) -> bytes:
+        """A newer credential for a known key, revoked ones included; what is None stays, but `expires`, which is set anew.
+
+        When it takes rights away, `honoured` must list the last (birth, seq) of each shelf that still counts under the old
+        ones: else the agent may go on writing under its old serial. Raises ConfigError.
+        """
+        replica = self._replica(subject)
+        standing = self.directory.credential(replica)
+        public_key = self.directory.public_key(replica)
+        if standing is None or public_key is None:
+            raise ConfigError(f"no credential of {replica.hex()} is known")
+        old = standing.terms
+        terms = Terms(
+            standing.name,
+            old.may_write if may_write is None else checked_patterns(may_write),
+            old.voter if voter is None else voter,
+            old.score if score is None else score,
+            expires,
+        )
+        return self._issue(
+            Credential(self._next_serial, public_key, check_terms(terms), None if honoured is None else check_honoured(honoured))
+        )
+
+    def invite(
+        self,
+        name: str | None = None,
+        *,
+        may_write: Sequence[str] = EVERYWHERE,
+        voter: bool = False,
+        score: int = 0,
+        expires: int | None = None,
+        member_expires: int | None = None,
+        addresses: Sequence[Address] = (),
+        entropy: bytes | None = None,
+    ) -> str:
+        """A token with which one agent may join. `name`: of that agent; None: it names itself. `expires`: until when the
+        token can be used, `member_expires`: until when the credential that comes of it lasts, both in seconds since 1970.
+        Raises ConfigError."""
+        if name is not None:
+            self._check_free(name)
+        key = Identity.generate(entropy)
+        self._check_new(key.public_key)
+        terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, member_expires))
+        check_terms(terms._replace(expires=expires))
+        content = Invite(self._next_serial, key.public_key, terms, expires)
+        raw = issue(content, self.identity, self.mesh_id)
+        if len(raw) > INVITE_BYTES_MAX:
+            raise ConfigError(f"the invite has {len(raw)} bytes, at most {INVITE_BYTES_MAX} fit: fewer or shorter patterns")
+        token = write_token(self.charter, raw, key, addresses)
+        self._issue(content)
+        return token
+
+    def revoke(self, subject: str | ReplicaId, *, honoured: Sequence[tuple[int, int]]) -> bytes:
+        """Takes all rights from a replica, named by name or id (hex), or from an invite that nobody is known to have redeemed.
+
+        `honoured`: the last (birth, seq) of each of its shelves that counts, as the members know them; what it wrote later,
+        or on other shelves, is void everywhere. An empty list voids all that it ever wrote. Raises ConfigError for a name
+        that is unknown or borne by several.
+        """
+        subject_id = self._subject(subject)
+        return self._issue(Revocation(self._next_serial, subject_id, check_honoured(honoured)))
+
+    def amend(self, *, critical: Sequence[str] | None = None, limits: Limits | None = None) -> bytes:
+        """A newer charter; what is None stays. Making a prefix critical voids what gossip wrote there. Raises ConfigError."""
+        newest = self.directory.charter
+        return self._issue(
+            Charter(
+                self._next_serial,
+                newest.mesh_id,
+                newest.authorities,
+                newest.critical if critical is None else checked_patterns(critical),
+                newest.limits if limits is None else limits,
+            )
+        )
+
+    def observe_untrusted(self, statements: Iterable[bytes]) -> list[str]:
+        """Learns what the mesh knows, in any order: serials that are in use, names, redeemed invites. Gives one line for each
+        statement that it did not take."""
+        return self.directory.restore(statements)
+
+    # --- serials and names
+
+    @property
+    def _next_serial(self) -> int:
+        return self.directory.serial_max + 1
+
+    def _issue(self, content: Content) -> bytes:
+        raw = issue(content, self.identity, self.mesh_id)
+        try:
+            self.directory.add_untrusted(raw, Now(0.0, 0))
+        except (Malformed, Refused) as error:  # our own checks above are meant to be as strict as every receiver's
+            raise AssertionError(f"issued what nobody would take: {error}") from error
+        return raw
+
+    def _check_free(self, name: str) -> None:
+        check_name(name)
+        if any(not self.directory.revoked(replica) for replica in self.directory.named(name)) or self.directory.open_invites(
+            name
+        ):
+            raise ConfigError(
+                f"the name {name!r} is taken: choose another, or revoke that key first (`mesh keys show` lists them)"
+            )
+
+    def _check_new(self, public_key: bytes) -> None:
+        for known in self.directory.keys_of(key_id(public_key)):
+            if known != public_key:
+                raise ConfigError(f"replica id {key_id(public_key).hex()} is taken by another key: generate a new key")
+            if self.directory.credential(key_id(public_key)) is not None:
+                raise ConfigError("this key has a credential already: reissue it to change its rights")
+
+    def _replica(self, subject: str | ReplicaId) -> ReplicaId:
+        if not isinstance(subject, str):
+            return subject
+        bearers = self.directory.named(subject)
+        entitled = [each for each in bearers if not self.directory.revoked(each)] or bearers
+        if len(entitled) > 1:
+            raise ConfigError(f"{subject!r} is borne by {', '.join(each.hex() for each in entitled)}: name one of these ids")
+        if entitled:
+            return entitled[0]
+        if _HEX_ID.fullmatch(subject):
+            return ReplicaId(bytes.fromhex(subject))
+        raise ConfigError(f"nobody is named {subject!r}: `mesh keys show` lists the names")
+
+    def _subject(self, subject: str | ReplicaId) -> KeyId:
+        if isinstance(subject, str) and not self.directory.named(subject):
+            invites = self.directory.open_invites(subject)
+            if len(invites) == 1:
+                return invites[0]
+        return self._replica(subject)

@@ -1,0 +1,465 @@
+"""The statements that a node knows and what they mean to it: the trust half of the peer core. Pure: no clock, disk or socket.
+
+Two doors lead into one grow-only set:
+
+    add_untrusted   from a member, by anti-entropy. Judges no time and no order, so that sets become equal: what the authority, an
+                    invite's key or a member signed belongs to the set, whatever it says.
+    admit           from whoever opens a session, about itself. Judges what may come in *now*: an invite that ran out, or that
+                    another key redeemed before, is turned away here, by each receiver's own knowledge and clock.
+
+What follows from the set (who may write where, who is revoked) is the `Ledger`'s to say, and the same on every replica with
+the same set. A statement whose issuer is not known yet waits, `WAITING_MAX` of them; the next round of anti-entropy offers it
+again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from crdt.ids import ReplicaId, ShelfId
+from crdt.ops import Op, Path, Rights
+from mesh.effects import Now
+from mesh.errors import Malformed, Refused
+from mesh.events import CharterRaised, Event, InviteReused, MemberRevoked, SerialReused
+from mesh.trust.contest import SETTLED_SECONDS
+from mesh.trust.identity import Identity, key_id
+from mesh.trust.keys import KeyInfo, list_keys
+from mesh.trust.ledger import Ledger
+from mesh.trust.membership import presented_untrusted
+from mesh.trust.standing import SECOND, Admission, Grant, Verdict
+from mesh.trust.statement_set import StatementSet
+from mesh.trust.statements import (
+    PURPOSE,
+    Charter,
+    Credential,
+    Enrolment,
+    Invite,
+    KeyId,
+    Limits,
+    Opaque,
+    Revocation,
+    Statement,
+    StatementId,
+    Witness,
+    charter_from_bytes,
+    issue,
+    statement_from_bytes_untrusted,
+    statement_id,
+)
+from mesh.wire import cose
+from mesh.wire.crypto import LIBSODIUM, Crypto
+
+WAITING_MAX: Final = 64
+"""Statements whose issuer is unknown; the oldest goes first. DESIGN section 8."""
+_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness)
+"""Issuers before what they issued."""
+
+
+class Directory:
+    """All that this node knows about keys. `charter` is the root of trust: got by `mesh init` or in a token, never from the
+    network."""
+
+    def __init__(
+        self,
+        charter: bytes,
+        *,
+        identity: Identity | None = None,
+        notify: Callable[[Event], None] | None = None,
+        crypto: Crypto = LIBSODIUM,
+    ) -> None:
+        """`identity`: lets this replica witness contests of invites. Raises ConfigError when the charter is none."""
+        root = charter_from_bytes(charter, crypto)
+        self.drops: Counter[str] = Counter()
+        """What was turned away or forgotten, by reason."""
+        self._mesh_id = root.mesh_id
+        self._identity = identity
+        self._notify = notify
+        self._crypto = crypto
+        self._set = StatementSet()
+        self._ledger = Ledger()
+        self._waiting: dict[StatementId, Statement] = {}
+        self._added: list[bytes] = []
+        self._reported: set[KeyId] = set()
+        self._serials: dict[int, StatementId] = {}
+        self._take(statement_from_bytes_untrusted(charter), None)
+
+    # --- the set
+
+    @property
+    def mesh_id(self) -> bytes:
+        return self._mesh_id
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes, equal where the sets are equal."""
+        return self._set.digest
+
+    def ids(self, after: bytes = b"", until: bytes | None = None, limit: int | None = None) -> list[StatementId]:
+        """Ids of the set in (after, until], ascending, at most `limit`."""
+        return self._set.ids(after, until, limit)
+
+    def raw(self, identifier: bytes) -> bytes | None:
+        """A statement as it travels; None when it is not in the set."""
+        statement = self._set.get(identifier)
+        return None if statement is None else statement.raw
+
+    def statements(self) -> list[bytes]:
+        """All of the set, ascending by id."""
+        return [statement.raw for statement in self._set]
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def add_untrusted(self, raw: bytes, now: Now) -> Statement | None:
+        """Takes a statement from a member. Gives it when it is new in the set; None when it was known, has to wait, or adds nothing.
+
+        Others that waited for it come in with it: `take_added` has them all. Raises Malformed or Refused; then nothing changed.
+        """
+        identifier = statement_id(raw)
+        if identifier in self._set or identifier in self._waiting:
+            return None
+        statement = statement_from_bytes_untrusted(raw)
+        if self._is_verified(statement):
+            self._take(statement, now.monotonic)
+            return statement if identifier in self._set else None
+        self._waiting[identifier] = statement
+        if len(self._waiting) > WAITING_MAX:
+            del self._waiting[next(iter(self._waiting))]
+            self.drops["waiting"] += 1
+        return None
+
+    def restore(self, raws: Iterable[bytes]) -> list[str]:
+        """Takes what an own file or disk held, in any order: what stands there counts as known for long and is not told as news.
+
+        Gives one line for each that was not taken.
+        """
+        refused: list[str] = []
+        statements: list[Statement] = []
+        for raw in raws:
+            try:
+                statements.append(statement_from_bytes_untrusted(raw))
+            except Malformed as error:
+                refused.append(f"statement {statement_id(raw).hex()}: {error}")
+        statements.sort(key=lambda each: (_RESTORE_ORDER.index(type(each.content)), getattr(each.content, "serial", 0), each.id))
+        for statement in statements:
+            try:
+                if statement.id in self._set:
+                    continue
+                if not self._is_verified(statement):
+                    raise Refused("its issuer is unknown")
+                self._take(statement, None)
+            except Refused as error:
+                refused.append(f"statement {statement.id.hex()}: {error}")
+        return refused
+
+    def take_added(self) -> list[bytes]:
+        """Statements that are new in the set since the last call, in an order in which they can be added again: to store and
+        to send on."""
+        added, self._added = self._added, []
+        return added
+
+    def take_changed(self) -> list[ReplicaId]:
+        """Replicas whose rights changed since the last call, ascending: what they wrote has to be judged anew."""
+        changed = sorted(self._ledger.changed)
+        self._ledger.changed.clear()
+        return changed
+
+    # --- the door
+
+    def admit(self, public_key: bytes, presentation: bytes, now: Now) -> ReplicaId | None:
+        """Whether who proved to hold `public_key` may have a session: its id, or None (`drops` says why).
+
+        `presentation`: what it sent of its own statements (`Membership.presentation`), or one statement alone. Never raises.
+        Costs one verification per statement that is new.
+        """
+        try:
+            for raw in presented_untrusted(presentation):
+                if statement_id(raw) not in self._set:
+                    self._let_in(statement_from_bytes_untrusted(raw), public_key, now)
+        except Malformed:
+            self.drops["presentation malformed"] += 1
+            return None
+        except Refused as refusal:
+            self.drops[str(refusal)] += 1
+            return None
+        replica = key_id(public_key)
+        if self.public_key(replica) != public_key:
+            self.drops["not a member"] += 1
+            return None
+        admission = self.admission(replica, now)
+        if admission is not Admission.MEMBER:
+            self.drops[admission.value] += 1
+            return None
+        return replica
+
+    def _let_in(self, statement: Statement, public_key: bytes, now: Now) -> None:
+        """Takes one statement that a stranger presents about itself. Raises Refused, with reasons from a fixed list."""
+        match statement.content:
+            case Credential(public_key=subject) | Enrolment(public_key=subject) if subject != public_key:
+                raise Refused("presented another's credential")
+            case Revocation() | Witness() | Opaque():
+                raise Refused("presented a statement that is not about itself")
+        if not self._is_verified(statement):
+            raise Refused("presented a statement of an unknown issuer")
+        if isinstance(statement.content, Enrolment):
+            self._check_invite(statement.issuer, public_key, now)
+        self._take(statement, now.monotonic)
+
+    def _check_invite(self, invite: KeyId, public_key: bytes, now: Now) -> None:
+        issued = self._ledger.invites[invite]
+        chosen = self._ledger.chosen(invite)
+        if chosen is not None and chosen != public_key:
+            self._report_reuse(invite, refused=key_id(public_key))
+            raise Refused("invite used by another key")
+        if self._ledger.invite_is_revoked(invite):
+            raise Refused("invite revoked")
+        if chosen is None and all(each.redeem_by is not None and now.wall >= each.redeem_by * SECOND for each in issued.values()):
+            raise Refused("invite expired")
+
+    # --- what follows from the set
+
+    @property
+    def charter(self) -> Charter:
+        """The newest."""
+        return self._ledger.charter
+
+    @property
+    def limits(self) -> Limits:
+        return self._ledger.charter.limits
+
+    @property
+    def serial_max(self) -> int:
+        """The highest serial of any statement."""
+        return self._ledger.serial_max
+
+    def replicas(self) -> list[ReplicaId]:
+        """Who has or had rights, ascending."""
+        return sorted(self._ledger.standings)
+
+    def public_key(self, replica: ReplicaId) -> bytes | None:
+        standing = self._ledger.standings.get(replica)
+        return None if standing is None else standing.public_key
+
+    def credential(self, replica: ReplicaId) -> Grant | None:
+        """The newest, revoked or not."""
+        standing = self._ledger.standings.get(replica)
+        return None if standing is None else standing.newest
+
+    def rights(self, replica: ReplicaId) -> Rights | None:
+        """What its next delta is written under; None when it has no rights (any longer)."""
+        standing = self._ledger.standings.get(replica)
+        if standing is None or standing.revoked:
+            return None
+        return Rights(standing.newest.serial, self._ledger.charter.serial)
+
+    def revoked(self, replica: ReplicaId) -> bool:
+        standing = self._ledger.standings.get(replica)
+        return standing is not None and standing.revoked
+
+    def admission(self, replica: ReplicaId, now: Now) -> Admission:
+        """Whether sessions with it may be open now, by this machine's clock. State never depends on it."""
+        standing = self._ledger.standings.get(replica)
+        return Admission.UNKNOWN if standing is None else standing.admission(now)
+
+    def verdict(self, shelf: ShelfId, seq: int, rights: Rights) -> Verdict:
+        """Whether delta `seq` of `shelf`, written under `rights`, counts: UNKNOWN means that a statement may still be on its
+        way."""
+        return self._ledger.verdict(shelf, seq, rights)
+
+    def knows(self, replica: ReplicaId, rights: Rights) -> bool:
+        """Whether what `replica` wrote under these rights can be judged: if not, a statement may still be on its way."""
+        return self._ledger.knows(replica, rights)
+
+    def honoured(self, shelf: ShelfId, seq: int, rights: Rights) -> bool:
+        """`verdict` is HONOURED."""
+        return self._ledger.verdict(shelf, seq, rights) is Verdict.HONOURED
+
+    def may_write(self, replica: ReplicaId, rights: Rights, path: Path) -> bool:
+        """Whether the credential that these rights name allows the path. An unknown serial is no right."""
+        return self._ledger.may_write(replica, rights, path)
+
+    def is_critical(self, path: Path) -> bool:
+        """Whether ordinary writes there are void, by the newest charter."""
+        return self._ledger.is_critical(path)
+
+    def allowed(self, op: Op, host: ShelfId) -> bool:
+        """Whether an op on the shelf `host` is within the rights that it names. A function of the statements; 1 us."""
+        return self._ledger.allowed(op, host)
+
+    def void_ops(self, shelf: ShelfId, seq: int, rights: Rights, ops: Sequence[Op]) -> int:
+        """Mask of the ops of one body that do not count: `verdict`, then `allowed`, then that nothing was laundered by
+        issuing it again."""
+        return self._ledger.void_ops(shelf, seq, rights, ops)
+
+    def name(self, replica: ReplicaId) -> str:
+        """For people, and different for every replica: of several of one name only the entitled one bears it bare."""
+        return self._ledger.name(replica)
+
+    def named(self, name: str) -> list[ReplicaId]:
+        """Who bears this name, the entitled one first."""
+        return self._ledger.named(name)
+
+    def keys(self, now: Now) -> list[KeyInfo]:
+        """Everything that `mesh keys show` lists, by name."""
+        return list_keys(self._ledger, now)
+
+    def open_invites(self, name: str) -> list[KeyId]:
+        """Invites made out to this name that nobody is known to have redeemed and that are not revoked, ascending."""
+        named = (key for key, issued in self._ledger.invites.items() if any(each.terms.name == name for each in issued.values()))
+        return sorted(key for key in named if self._ledger.chosen(key) is None and not self._ledger.invite_is_revoked(key))
+
+    def keys_of(self, key: KeyId) -> list[bytes]:
+        """Every public key of this id that any statement names: of replicas, entitled or not, of invites, of authorities.
+        Ascending."""
+        invites = {each.invite_key for each in self._ledger.invites.get(key, {}).values()}
+        authorities = {self._ledger.authorities[key]} if key in self._ledger.authorities else set()
+        return sorted({*self._ledger.public_keys(key), *invites, *authorities})
+
+    def invite_of(self, grant: Grant) -> bytes | None:
+        """The invite statement that a grant came by."""
+        issued = self._ledger.invites.get(grant.invite, {}) if grant.invite is not None else {}
+        found = [statement for statement, invite in issued.items() if invite.serial == grant.serial]
+        return self.raw(min(found)) if found else None
+
+    def charters(self) -> list[bytes]:
+        """All charter statements, as they travel, ascending by serial."""
+        charters = [(each.content.serial, each.id, each.raw) for each in self._set if isinstance(each.content, Charter)]
+        return [raw for _, _, raw in sorted(charters)]
+
+    # --- taking statements
+
+    def _is_verified(self, statement: Statement) -> bool:
+        """False: the issuer is not known yet. Raises Refused for a signature that nobody entitled made."""
+        ledger, issuer, content = self._ledger, statement.issuer, statement.content
+        if isinstance(content, Enrolment):
+            keys = sorted({each.invite_key for each in ledger.invites.get(issuer, {}).values()})
+        elif isinstance(content, Witness):  # of no invite at all: it would be a way to fill the set
+            keys = ledger.public_keys(issuer) if content.invite in ledger.invites else []
+        else:
+            keys = [ledger.authorities[issuer]] if issuer in ledger.authorities else []
+            if not keys and (issuer in ledger.invites or issuer in ledger.standings):
+                raise Refused("signed by somebody who is not the authority")
+        if not keys:
+            return False
+        if not any(cose.verify1(statement.signed, key, PURPOSE, self._mesh_id, self._crypto.verify) for key in keys):
+            raise Refused("signature does not fit: altered, forged, or of another mesh")
+        if isinstance(content, Charter) and content.mesh_id != self._mesh_id:
+            raise Refused("charter of another mesh")
+        return True
+
+    def _take(self, statement: Statement, now: float | None) -> None:
+        """Puts a verified statement into the set, then those that waited for it, and what this replica has to say about it.
+
+        `now`: monotonic seconds; None: it is from the own disk, so its order is no evidence and it is no news.
+        """
+        queue = [statement]
+        while queue:
+            each = queue.pop(0)
+            before = self._before(each)
+            self._set.add(each)
+            for identifier in self._ledger.add(each):
+                self._set.discard(identifier)
+            if each.id not in self._set:
+                continue
+            queue += self._released(each)
+            if isinstance(each.content, Enrolment):
+                queue += self._witness(each.issuer, before, now)
+            if now is not None:
+                self._added.append(each.raw)
+                self._tell(each, before)
+
+    def _released(self, statement: Statement) -> list[Statement]:
+        """Waiting statements whose issuer this one makes known."""
+        match statement.content:
+            case Charter(authorities=keys):
+                issuers = {key_id(key) for key in keys}
+            case Credential(public_key=key) | Enrolment(public_key=key) | Invite(invite_key=key):
+                issuers = {key_id(key)}
+            case _:
+                return []
+        released = []
+        for each in [each for each in self._waiting.values() if not issuers.isdisjoint(_needs(each))]:
+            del self._waiting[each.id]
+            try:
+                if self._is_verified(each):
+                    released.append(each)
+            except Refused:
+                self.drops["waiting and forged"] += 1
+        return released
+
+    def _witness(self, invite: KeyId, before: _Before, now: float | None) -> list[Statement]:
+        """Marks since when the first enrolment is known, and speaks for it when a second comes (see `mesh.trust.contest`)."""
+        contest = self._ledger.contests[invite]
+        if before.chosen is None:
+            contest.settled_from = -inf if now is None else now + SETTLED_SECONDS
+            return []
+        me = self._identity
+        if me is None or now is None or now < contest.settled_from or before.contested or not contest.is_contested:
+            return []
+        if not self._ledger.counts_as_witness(me.replica_id) or not contest.wants_witness(me.replica_id):
+            return []
+        return [statement_from_bytes_untrusted(issue(Witness(invite, before.chosen), me, self._mesh_id))]
+
+    # --- telling
+
+    def _before(self, statement: Statement) -> _Before:
+        content = statement.content
+        chosen, contested = None, False
+        if isinstance(content, Enrolment):
+            chosen = self._ledger.chosen(statement.issuer)
+            contested = chosen is not None and self._ledger.contests[statement.issuer].is_contested
+        charter = getattr(self._ledger, "charter", None)
+        return _Before(chosen, contested, 0 if charter is None else charter.serial)
+
+    def _tell(self, statement: Statement, before: _Before) -> None:
+        content = statement.content
+        serial: int | None = getattr(content, "serial", None)
+        if serial is not None and self._serials.setdefault(serial, statement.id) != statement.id:
+            self._emit(SerialReused(serial))
+        match content:
+            case Charter() if self._ledger.charter.serial > before.charter:
+                self._emit(CharterRaised(self._ledger.charter.serial))
+            case Revocation(subject=subject):
+                for replica in sorted({ReplicaId(subject), *map(key_id, self._redeemers(subject))}):
+                    if self.revoked(replica):
+                        self._emit(MemberRevoked(replica, self.name(replica)))
+            case Enrolment(public_key=public_key) if before.chosen not in (None, public_key):
+                chosen = self._ledger.chosen(statement.issuer)
+                loser = public_key if chosen == before.chosen else before.chosen
+                if loser is not None:
+                    self._report_reuse(statement.issuer, refused=key_id(loser))
+
+    def _redeemers(self, invite: KeyId) -> list[bytes]:
+        contest = self._ledger.contests.get(invite)
+        return [] if contest is None else contest.keys
+
+    def _report_reuse(self, invite: KeyId, refused: ReplicaId) -> None:
+        """Once per invite: whoever holds its token could fill the log otherwise."""
+        chosen = self._ledger.chosen(invite)
+        if chosen is None or invite in self._reported:
+            return
+        self._reported.add(invite)
+        names = [each.terms.name for each in self._ledger.invites[invite].values() if each.terms.name]
+        self._emit(InviteReused(min(names, default=invite.hex()), key_id(chosen), refused))
+
+    def _emit(self, event: Event) -> None:
+        if self._notify is not None:
+            self._notify(event)
+
+
+class _Before(NamedTuple):
+    """What a statement may change that is worth telling."""
+
+    chosen: bytes | None
+    contested: bool
+    charter: int
+
+
+def _needs(statement: Statement) -> set[KeyId]:
+    """Keys without which a statement cannot be judged."""
+    content = statement.content
+    return {statement.issuer, content.invite} if isinstance(content, Witness) else {statement.issuer}

@@ -1,0 +1,174 @@
+"""The trust files of one agent's directory.
+
+    member.key       the agent's secret key, mode 0600
+    charter          the root of trust: one charter statement as it travels (COSE_Sign1), readable by any COSE library
+    statements       what else is known at a start: credential, or invite and enrolment, others', and the seeds of a token
+    authority.key    only where `mesh init` ran: the authority's secret key, mode 0600. Keep a copy offline; it may be moved away
+    authority.lock   held while a command issues statements, so that no serial is used twice
+
+A running node keeps what it learns in its own store, not here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mesh.effects import Address, Now
+from mesh.errors import ConfigError, Malformed
+from mesh.trust import keyfiles
+from mesh.trust.authority import Authority
+from mesh.trust.directory import Directory
+from mesh.trust.identity import AUTHORITY_KEY_PREFIX, MEMBER_KEY_PREFIX, Identity
+from mesh.trust.keys import KeyInfo
+from mesh.trust.membership import Membership
+from mesh.trust.statements import Limits
+from mesh.trust.token import checked_address
+from mesh.wire import cbor
+
+MEMBER_KEY: Final = "member.key"
+AUTHORITY_KEY: Final = "authority.key"
+AUTHORITY_LOCK: Final = "authority.lock"
+CHARTER: Final = "charter"
+STATEMENTS: Final = "statements"
+_STATEMENTS_HEAD: Final = b"gossipmesh statements 1\n"
+
+
+def init_dir(
+    directory: str | Path,
+    name: str,
+    *,
+    critical: Sequence[str] = (),
+    limits: Limits | None = None,
+    may_write: Sequence[str] = ("**",),
+    voter: bool = True,
+    score: int = 0,
+) -> Membership:
+    """Makes a new mesh and its first member in a directory that holds neither. Raises ConfigError; then nothing was written,
+    or what the message names."""
+    directory = Path(directory)
+    # Everything that can be wrong with the arguments shows before the first file.
+    authority = Authority.generate(critical=critical, limits=limits)
+    membership = authority.enrol(Identity.generate(), name=name, may_write=may_write, voter=voter, score=score)
+    _check_unused(directory)
+    keyfiles.make_directory(directory)
+    keyfiles.create_file(directory / AUTHORITY_KEY, authority.identity.to_text(AUTHORITY_KEY_PREFIX), keyfiles.SECRET_MODE)
+    _create_membership(directory, membership)
+    return membership
+
+
+def save_membership(directory: str | Path, membership: Membership) -> None:
+    """Writes what `redeem` or `enrol` made, into a directory that holds no member yet. Raises ConfigError."""
+    directory = Path(directory)
+    _check_unused(directory)
+    keyfiles.make_directory(directory)
+    _create_membership(directory, membership)
+
+
+def load_membership(directory: str | Path) -> Membership:
+    """The membership that a directory holds, everything checked. Raises ConfigError, which names the file and the way out."""
+    directory = Path(directory)
+    identity = Identity.load(directory / MEMBER_KEY)
+    known, seeds = _load_directory(directory)
+    grant = known.credential(identity.replica_id)
+    if grant is None or known.public_key(identity.replica_id) != identity.public_key:
+        raise ConfigError(
+            f"{directory / STATEMENTS} has no credential for the key in {directory / MEMBER_KEY}: they are of different agents"
+        )
+    credential, invite = known.raw(grant.statement), known.invite_of(grant)
+    if credential is None:
+        raise AssertionError("a grant whose statement is not in the set")
+    return Membership(
+        identity,
+        grant.name,
+        keyfiles.read_public(directory / CHARTER),
+        credential,
+        tuple(known.statements()),
+        invite,
+        seeds,
+    )
+
+
+@contextlib.contextmanager
+def open_authority(directory: str | Path) -> Iterator[Authority]:
+    """The authority of a directory, to issue statements with; what it issued is written at the end, before anybody is told of it.
+
+    Raises ConfigError, also while another program has it open. When the block raises, nothing is written.
+    """
+    directory = Path(directory)
+    key = _load_authority_key(directory)
+    with keyfiles.locked(directory / AUTHORITY_LOCK):
+        known, seeds = _load_directory(directory)
+        authority = Authority(key, keyfiles.read_public(directory / CHARTER), known.statements())
+        before = authority.directory.digest
+        yield authority
+        if authority.directory.digest != before:
+            content = _statements_to_bytes(authority.statements, seeds)
+            keyfiles.replace_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
+
+
+def load_authority(directory: str | Path) -> Authority:
+    """The authority of a directory, to look at. Raises ConfigError."""
+    directory = Path(directory)
+    key = _load_authority_key(directory)
+    known, _ = _load_directory(directory)
+    return Authority(key, keyfiles.read_public(directory / CHARTER), known.statements())
+
+
+def list_key_files(directory: str | Path, now: Now) -> list[KeyInfo]:
+    """What the files of a directory say about keys, for `mesh keys show` where no node runs. Raises ConfigError."""
+    known, _ = _load_directory(Path(directory))
+    return known.keys(now)
+
+
+def _load_authority_key(directory: Path) -> Identity:
+    path = directory / AUTHORITY_KEY
+    if not path.exists() and (directory / MEMBER_KEY).exists():
+        raise ConfigError(f"{path} is missing: this agent is a member, not the authority. Run the command where `mesh init` ran")
+    return Identity.from_text(keyfiles.read_secret(path), AUTHORITY_KEY_PREFIX, str(path))
+
+
+def _check_unused(directory: Path) -> None:
+    for name in (AUTHORITY_KEY, MEMBER_KEY, CHARTER, STATEMENTS):
+        if (directory / name).exists():
+            raise ConfigError(f"{directory} belongs to a mesh already ({name} is there): choose another directory")
+
+
+def _create_membership(directory: Path, membership: Membership) -> None:
+    keyfiles.create_file(directory / MEMBER_KEY, membership.identity.to_text(MEMBER_KEY_PREFIX), keyfiles.SECRET_MODE)
+    keyfiles.create_file(directory / CHARTER, membership.charter, keyfiles.PUBLIC_MODE)
+    content = _statements_to_bytes(membership.statements, membership.seeds)
+    keyfiles.create_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
+
+
+def _load_directory(directory: Path) -> tuple[Directory, tuple[Address, ...]]:
+    path = directory / CHARTER
+    try:
+        known = Directory(keyfiles.read_public(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    path = directory / STATEMENTS
+    statements, seeds = _statements_from_bytes(keyfiles.read_public(path), path)
+    refused = known.restore(statements)
+    if refused:
+        raise ConfigError(f"{path}: {len(refused)} statements are damaged or of another mesh than {CHARTER}: {refused[0]}")
+    return known, seeds
+
+
+def _statements_to_bytes(statements: Sequence[bytes], seeds: Sequence[Address]) -> bytes:
+    return _STATEMENTS_HEAD + cbor.encode([list(statements), [list(seed) for seed in seeds]])
+
+
+def _statements_from_bytes(content: bytes, path: Path) -> tuple[tuple[bytes, ...], tuple[Address, ...]]:
+    if not content.startswith(_STATEMENTS_HEAD):
+        raise ConfigError(f"{path} is not a file of statements, or one of another version of this program")
+    try:
+        fields: Any = cbor.decode_untrusted(content[len(_STATEMENTS_HEAD) :])
+    except Malformed as error:
+        raise ConfigError(f"{path} is damaged: {error}") from None
+    match fields:
+        case (tuple(statements), tuple(seeds)) if all(type(each) is bytes for each in statements):
+            return statements, tuple(map(checked_address, seeds))
+    raise ConfigError(f"{path} is damaged: it holds something else than statements and addresses")

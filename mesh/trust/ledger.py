@@ -1,0 +1,326 @@
+"""What follows from the statements: who has which rights. A function of the set, never of the order in which it came.
+
+`add` takes verified statements and keeps every `Standing` current, so that a question is one look-up: `allowed` is asked for
+every op. Rules that decide between statements of equal rank take the lowest serial or id, so that all replicas choose alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
+from crdt.ops import DROPPED, KIND_MASK, Op, Path, Rights
+from mesh.trust.contest import Contest
+from mesh.trust.identity import key_id
+from mesh.trust.patterns import PathPatterns
+from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
+from mesh.trust.statements import (
+    Charter,
+    Credential,
+    Enrolment,
+    Honoured,
+    Invite,
+    KeyId,
+    Revocation,
+    Statement,
+    StatementId,
+    Terms,
+    Witness,
+)
+
+CORE_TYPE: Final = 0
+"""Type code of chunks of large values and of takeovers (crdt.body). They and dropped cells need no right to their paths, which
+are hashes, shelves, or where the author's own writes leave: they must go on working after its rights were narrowed."""
+
+
+class _Claim(NamedTuple):
+    """One statement by which a key holds rights."""
+
+    serial: int
+    statement: StatementId
+    """The credential or the enrolment."""
+    source: StatementId
+    """The credential or the invite."""
+    public_key: bytes
+    terms: Terms
+    name: str
+    invite: KeyId | None
+    chosen_name: bool
+
+    @property
+    def precedence(self) -> tuple[int, StatementId, StatementId]:
+        return self.serial, self.statement, self.source
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.standings: dict[ReplicaId, Standing] = {}
+        self.contests: dict[KeyId, Contest] = {}
+        self.invites: dict[KeyId, dict[StatementId, Invite]] = {}
+        self.changed: set[ReplicaId] = set()
+        """Replicas whose standing changed since the owner last emptied this."""
+        self.serial_max = 0
+        self.charter: Charter
+        """The newest. Set by the first statement, which is a charter."""
+        self.authorities: dict[KeyId, bytes] = {}
+        """Keys that speak for the mesh: those of every charter (ending one takes a later kind of statement)."""
+        self._charters: dict[StatementId, Charter] = {}
+        self._contested: set[KeyId] = set()
+        self._critical: dict[int, PathPatterns] = {}
+        self._credentials: dict[ReplicaId, dict[StatementId, Credential]] = {}
+        self._redeemed: dict[ReplicaId, set[KeyId]] = {}
+        self._revocations: dict[KeyId, dict[StatementId, Revocation]] = {}
+        self._named: dict[str, set[ReplicaId]] = {}
+
+    # --- the statements
+
+    def add(self, statement: Statement) -> list[StatementId]:
+        """Takes a verified statement; gives the ids that the set need not keep any longer (see `mesh.trust.contest`)."""
+        content = statement.content
+        gone: list[StatementId] = []
+        affected: set[ReplicaId] = set()
+        match content:
+            case Charter():
+                self._charters[statement.id] = content
+                self._read_charters()
+                affected.update(self.standings)
+            case Credential(public_key=public_key):
+                self._credentials.setdefault(key_id(public_key), {})[statement.id] = content
+                affected.add(key_id(public_key))
+            case Invite(invite_key=invite_key):
+                self.invites.setdefault(key_id(invite_key), {})[statement.id] = content
+                affected.update(self._contenders(key_id(invite_key)))
+            case Enrolment():
+                affected.update(self._contenders(statement.issuer))
+                gone = self._contest(statement.issuer).add_enrolment(statement, content)
+                self._redeem(statement.issuer, affected)
+            case Revocation(subject=subject):
+                self._revocations.setdefault(subject, {})[statement.id] = content
+                affected.update(self._contenders(subject), (ReplicaId(subject),))
+            case Witness(invite=invite):
+                affected.update(self._contenders(invite))
+                gone = self._contest(invite).add_witness(statement, content)
+                self._redeem(invite, affected)
+        self.serial_max = max(self.serial_max, getattr(content, "serial", 0))
+        self._reconsider(affected, all_of_them=isinstance(content, Charter))
+        return gone
+
+    def public_keys(self, replica: KeyId) -> list[bytes]:
+        """Every key of this id that a statement names, entitled or not: who may have signed as `replica`. Ascending."""
+        keys = {each.public_key for each in self._credentials.get(ReplicaId(replica), {}).values()}
+        for invite in self._redeemed.get(ReplicaId(replica), ()):
+            keys.update(key for key in self.contests[invite].keys if key_id(key) == replica)
+        return sorted(keys)
+
+    # --- questions
+
+    def verdict(self, shelf: ShelfId, seq: int, rights: Rights) -> Verdict:
+        """Whether delta `seq` of `shelf`, written under `rights`, counts at all."""
+        replica = ReplicaId(shelf[:REPLICA_ID_BYTES])
+        standing = self.standings.get(replica)
+        if not self.knows(replica, rights):
+            return Verdict.UNKNOWN
+        if standing is None or rights.credential not in standing.grants:
+            return Verdict.VOID  # it redeemed an invite that is another's
+        return Verdict.HONOURED if standing.honours(shelf, seq, rights.credential) else Verdict.VOID
+
+    def knows(self, replica: ReplicaId, rights: Rights) -> bool:
+        """Whether the statements that these rights refer to are here: what is written under them can be judged."""
+        standing = self.standings.get(replica)
+        granted = standing is not None and rights.credential in standing.grants
+        return rights.charter in self._critical and (granted or self._lost_contest(replica, rights.credential))
+
+    def may_write(self, replica: ReplicaId, rights: Rights, path: Path) -> bool:
+        """Whether the credential that these rights name allows the path. An unknown serial is no right."""
+        standing = self.standings.get(replica)
+        grant = None if standing is None else standing.grants.get(rights.credential)
+        return grant is not None and rights.charter in self._critical and grant.patterns.matches(path)
+
+    def allowed(self, op: Op, host: ShelfId) -> bool:
+        """Whether this op, on the shelf `host`, is within the rights that it names."""
+        replica = ReplicaId(op.origin[:REPLICA_ID_BYTES])
+        if host[:REPLICA_ID_BYTES] != replica:
+            return False  # no statement of this version lets one replica speak for another
+        standing = self.standings.get(replica)
+        grant = None if standing is None else standing.grants.get(op.rights.credential)
+        critical = self._critical.get(op.rights.charter)
+        if grant is None or critical is None:
+            return False
+        if op.type == CORE_TYPE or op.kind & KIND_MASK == DROPPED:
+            return True
+        return grant.patterns.matches(op.path) and not critical.matches(op.path)
+
+    def void_ops(self, shelf: ShelfId, seq: int, rights: Rights, ops: Iterable[Op]) -> int:
+        """Mask of the ops that do not count, of a body written by the owner of `shelf` under `rights` as its delta `seq`.
+
+        An op issued again keeps the rights of its first issue. Where those have been narrowed since, nobody can see from the op
+        whether it is old or made up now, so it must be within the rights of the delta, too.
+        """
+        ops = tuple(ops)
+        if self.verdict(shelf, seq, rights) is not Verdict.HONOURED:
+            return (1 << len(ops)) - 1
+        replica = ReplicaId(shelf[:REPLICA_ID_BYTES])
+        standing = self.standings[replica]
+        void = 0
+        for index, op in enumerate(ops):
+            allowed = self.allowed(op, shelf)
+            if allowed and op.rights != rights and not standing.honours(shelf, seq, op.rights.credential):
+                allowed = self.allowed(op._replace(rights=rights), shelf)
+            if not allowed:
+                void |= 1 << index
+        return void
+
+    def is_critical(self, path: Path, charter: int | None = None) -> bool:
+        """By the newest charter; with a serial: by that charter or any later one, so that no author escapes by naming an old one.
+
+        An unknown charter may say anything: everything is critical by it.
+        """
+        critical = self._critical.get(self.charter.serial if charter is None else charter)
+        return critical is None or critical.matches(path)
+
+    def named(self, name: str) -> list[ReplicaId]:
+        """Who bears this name, the one entitled to it first: not revoked, named by the authority, lowest serial, lowest id."""
+
+        def precedence(replica: ReplicaId) -> tuple[bool, bool, int, ReplicaId]:
+            standing = self.standings[replica]
+            return standing.revoked, standing.newest.chosen_name, standing.newest.serial, replica
+
+        return sorted(self._named.get(name, ()), key=precedence)
+
+    def name(self, replica: ReplicaId) -> str:
+        """For people, and different for every replica: of several of one name only the entitled one bears it bare."""
+        standing = self.standings.get(replica)
+        if standing is None:
+            return replica.hex()
+        name = standing.newest.name
+        return name if self.named(name)[0] == replica else f"{name}~{replica.hex()[:8]}"
+
+    def newest_invite(self, invite: KeyId) -> Invite:
+        issued = self.invites[invite]
+        return issued[min(issued, key=lambda each: (-issued[each].serial, each))]
+
+    def counts_as_witness(self, replica: ReplicaId) -> bool:
+        """Whether it joined without a contest and is not revoked. Does not depend on the outcome of any contest."""
+        serials = [each.serial for each in self._credentials.get(replica, {}).values()]
+        revoked = [each.serial for each in self._revocations.get(replica, {}).values()]
+        for invite in self._redeemed.get(replica, ()):
+            if not self.contests[invite].is_contested:
+                serials += [each.serial for each in self.invites.get(invite, {}).values()]
+                revoked += [each.serial for each in self._revocations.get(invite, {}).values()]
+        return bool(serials) and max(serials) > max(revoked, default=0)
+
+    def invite_is_revoked(self, invite: KeyId) -> bool:
+        newest = max((each.serial for each in self.invites.get(invite, {}).values()), default=0)
+        return any(each.serial > newest for each in self._revocations.get(invite, {}).values())
+
+    def chosen(self, invite: KeyId) -> bytes | None:
+        """The public key whose enrolment by this invite counts."""
+        contest = self.contests.get(invite)
+        return None if contest is None else contest.chosen(self.counts_as_witness)
+
+    # --- keeping the standings
+
+    def _contest(self, invite: KeyId) -> Contest:
+        return self.contests.setdefault(invite, Contest(invite))
+
+    def _redeem(self, invite: KeyId, affected: set[ReplicaId]) -> None:
+        """Notes who redeemed an invite and who no longer did: an enrolment without a voice may have made room for another."""
+        contenders = self._contenders(invite)
+        for replica in affected.difference(contenders):
+            self._redeemed[replica].discard(invite)
+        for replica in contenders:
+            self._redeemed.setdefault(replica, set()).add(invite)
+        affected.update(contenders)
+        if len(contenders) > 1:
+            self._contested.add(invite)
+
+    def _contenders(self, invite: KeyId) -> list[ReplicaId]:
+        contest = self.contests.get(invite)
+        return [] if contest is None else [key_id(key) for key in contest.keys]
+
+    def _lost_contest(self, replica: ReplicaId, serial: int) -> bool:
+        """Whether the serial is that of an invite which this replica redeemed, and another one counts."""
+        redeemed = self._redeemed.get(replica, ())
+        return any(each.serial == serial for invite in redeemed for each in self.invites.get(invite, {}).values())
+
+    def _read_charters(self) -> None:
+        """Finds the newest, and compiles for each what is critical by it or by any later one."""
+        newest_first = sorted(self._charters, key=lambda each: (-self._charters[each].serial, each))
+        self.charter = self._charters[newest_first[0]]
+        critical: set[str] = set()
+        self._critical = {}
+        for charter in map(self._charters.__getitem__, newest_first):
+            critical.update(charter.critical)
+            self._critical[charter.serial] = PathPatterns(tuple(sorted(critical)))
+            self.authorities.update((key_id(key), key) for key in charter.authorities)
+
+    def _reconsider(self, affected: set[ReplicaId], *, all_of_them: bool) -> None:
+        # Who counts as a witness may have changed with any statement, and with it the outcome of the few open contests.
+        for invite in self._contested:
+            affected.update(self._contenders(invite))
+        for replica in affected:
+            former = self.standings.pop(replica, None)
+            standing = self._standing(replica)
+            if standing is not None:
+                self.standings[replica] = standing
+            if standing != former or all_of_them:
+                self.changed.add(replica)
+            if former is not None:
+                self._named[former.newest.name].discard(replica)
+            if standing is not None:
+                self._named.setdefault(standing.newest.name, set()).add(replica)
+
+    def _standing(self, replica: ReplicaId) -> Standing | None:
+        claims = sorted(self._claims(replica), key=lambda each: each.precedence)
+        if not claims:
+            return None
+        # Two keys of one 8-byte id: the older statement keeps it. The authority refuses to make such a pair.
+        public_key = claims[0].public_key
+        grants: dict[int, Grant] = {}
+        for claim in claims:
+            if claim.public_key == public_key and claim.serial not in grants:
+                patterns = claim.terms.patterns
+                grants[claim.serial] = Grant(
+                    claim.serial, claim.name, claim.terms, patterns, claim.statement, claim.invite, claim.chosen_name
+                )
+        newest = grants[max(grants)]
+        narrowings, revoked = self._narrowings(public_key, {each.invite for each in grants.values() if each.invite is not None})
+        return Standing(public_key, grants, narrowings, newest, revoked > newest.serial)
+
+    def _claims(self, replica: ReplicaId) -> list[_Claim]:
+        claims = [
+            _Claim(each.serial, statement, statement, each.public_key, each.terms, each.terms.name or "", None, chosen_name=False)
+            for statement, each in self._credentials.get(replica, {}).items()
+        ]
+        for invite_key in self._redeemed.get(replica, ()):
+            public_key = self.chosen(invite_key)
+            enrolled = None if public_key is None else self.contests[invite_key].enrolled(public_key)
+            if public_key is None or enrolled is None or key_id(public_key) != replica:
+                continue
+            for source, invite in self.invites.get(invite_key, {}).items():
+                name = invite.terms.name or enrolled.name or default_name(replica)
+                chosen_name = invite.terms.name is None
+                claims.append(
+                    _Claim(invite.serial, enrolled.statement, source, public_key, invite.terms, name, invite_key, chosen_name)
+                )
+        return claims
+
+    def _narrowings(self, public_key: bytes, invites: set[KeyId]) -> tuple[tuple[Narrowing, ...], int]:
+        """All narrowings of this key's rights, and the highest serial of a revocation among them (0: none)."""
+        replica = key_id(public_key)
+        found: set[tuple[int, Honoured]] = set()
+        revoked = 0
+        for subject in (replica, *sorted(invites)):
+            for each in self._revocations.get(subject, {}).values():
+                found.add((each.serial, each.honoured))
+                revoked = max(revoked, each.serial)
+        for credential in self._credentials.get(replica, {}).values():
+            if credential.public_key == public_key and credential.honoured is not None:
+                found.add((credential.serial, credential.honoured))
+        return tuple(Narrowing.of(*each) for each in sorted(found)), revoked
+
+
+def default_name(replica: ReplicaId) -> str:
+    """Of an agent that nobody named."""
+    return f"agent-{replica.hex()[:8]}"

@@ -1,0 +1,86 @@
+"""What one replica may do, as far as the statements say: a plain value, computed from them by `Directory`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from crdt.ids import ShelfId, birth_of
+from mesh.effects import Now
+from mesh.trust.patterns import PathPatterns
+from mesh.trust.statements import Honoured, KeyId, StatementId, Terms
+
+SECOND: int = 1_000_000
+"""Microseconds, the unit of `Now.wall`; statements count seconds."""
+
+
+class Admission(Enum):
+    """Whether sessions with a replica may be open."""
+
+    MEMBER = "member"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    UNKNOWN = "unknown"
+    """No statement speaks for it, or it redeemed an invite that is another's."""
+
+
+class Verdict(Enum):
+    """Whether a delta counts, by the rights and the place that it claims."""
+
+    HONOURED = "honoured"
+    VOID = "void"
+    """Its ops count as dropped, on every replica that has these statements."""
+    UNKNOWN = "unknown"
+    """A statement that it refers to is not here: it may still come."""
+
+
+class Grant(NamedTuple):
+    """One credential, whether the authority made it directly or by way of an invite."""
+
+    serial: int
+    name: str
+    terms: Terms
+    patterns: PathPatterns
+    statement: StatementId
+    """The credential or the enrolment."""
+    invite: KeyId | None
+    """The invite's key, when there was one."""
+    chosen_name: bool
+    """The agent named itself: names given by the authority go first."""
+
+
+class Narrowing(NamedTuple):
+    """From `serial` on, deltas under older serials count only up to what `honoured` lists."""
+
+    serial: int
+    honoured: dict[int, int]
+    """Last seq that counts, by birth."""
+
+    @classmethod
+    def of(cls, serial: int, honoured: Honoured) -> Narrowing:
+        return cls(serial, dict(honoured))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    public_key: bytes
+    grants: dict[int, Grant]
+    """By serial. Older ones are needed to judge what was written under them."""
+    narrowings: tuple[Narrowing, ...]
+    newest: Grant
+    revoked: bool
+    """By a revocation newer than every grant."""
+
+    def honours(self, shelf: ShelfId, seq: int, serial: int) -> bool:
+        """Whether delta `seq` of this replica's `shelf`, written under `serial`, counts."""
+        birth = birth_of(shelf)
+        return all(seq <= each.honoured.get(birth, 0) for each in self.narrowings if each.serial > serial)
+
+    def admission(self, now: Now) -> Admission:
+        if self.revoked:
+            return Admission.REVOKED
+        expires = self.newest.terms.expires
+        if expires is not None and now.wall >= expires * SECOND:
+            return Admission.EXPIRED
+        return Admission.MEMBER

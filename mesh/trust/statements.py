@@ -1,0 +1,381 @@
+"""Statements: everything that anybody says about keys, one COSE_Sign1 each.
+
+They live in one grow-only set per mesh; what a key may do is a function of that set (`mesh.trust.directory`). Payloads are
+CBOR arrays
+
+    [format, kind, fields...]
+
+    charter     serial, mesh id, [authority key...], [critical pattern...], {limit: value}                     by the authority
+    credential  serial, public key, name, [pattern...], voter, score, expires, honoured or null                by the authority
+    invite      serial, invite key, name or null, [pattern...], voter, score, expires, redeem by               by the authority
+    enrolment   public key, name or null                                                                      by an invite's key
+    revocation  serial, key id, honoured                                                                       by the authority
+    witness     key id of the invite, public key                                                               by a member
+
+`honoured`: [[birth, seq]...], the last deltas of each shelf that still count; null: all that was written before still counts.
+Times are seconds since 1970. The `kid` of the signature names the issuer's key. All kinds share one purpose, the kind being
+inside what is signed: so a replica that does not know a kind yet (a cut, say: kind 6 is kept for it) can still check that the
+authority made it, keep it and pass it on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
+
+from mesh.errors import ConfigError, Malformed
+from mesh.trust.identity import Identity, key_id
+from mesh.trust.patterns import PathPatterns, compile_patterns
+from mesh.wire import cbor, cose
+from mesh.wire.crypto import LIBSODIUM, PUBLIC_KEY_BYTES, Crypto
+
+T = TypeVar("T")
+
+FORMAT: Final = 1
+PURPOSE: Final = b"gossipmesh statement"
+STATEMENT_BYTES_MAX: Final = 1024
+"""So that one travels in one datagram of 1,200 bytes, whatever its kind."""
+STATEMENT_ID_BYTES: Final = 8
+"""Of BLAKE2b over the whole statement. Two statements of one id can be made with 2**32 signatures, by who may sign (the
+holder of an invite: two enrolments of himself); half of the mesh would then know the one and half the other, to his own
+damage only. More bytes here close that, too."""
+SERIAL_MAX: Final = (1 << 63) - 1
+SCORE_MAX: Final = 15
+"""DESIGN section 7: certified scores are 0 to 15."""
+NAME_BYTES_MAX: Final = 64
+AUTHORITIES_MAX: Final = 8
+HONOURED_MAX: Final = 40
+"""Shelves in one list: 14 bytes each, and a replica has one or two that are not yet taken over."""
+
+StatementId = NewType("StatementId", bytes)
+KeyId: TypeAlias = bytes
+"""8 bytes, `key_id` of a public key: of a replica (then it is its ReplicaId), an invite or an authority."""
+Honoured: TypeAlias = tuple[tuple[int, int], ...]
+"""(birth, last seq that counts), ascending by birth."""
+
+
+class Kind(IntEnum):
+    CHARTER = 1
+    CREDENTIAL = 2
+    INVITE = 3
+    ENROLMENT = 4
+    REVOCATION = 5
+    WITNESS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a charter sets for all members alike."""
+
+    value_bytes_max: int = 1 << 20
+    """Encoded size of one value. 1 MiB: DESIGN section 2."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Limits of later versions, kept so that the charter stays what was signed."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.to_map().items():
+            if type(value) is not int or not 1 <= value <= SERIAL_MAX:
+                raise ConfigError(f"limit {name} is {value!r}: it must be a positive integer")
+
+    def to_map(self) -> dict[str, int]:
+        return {**self.others, "value_bytes_max": self.value_bytes_max}
+
+
+class Terms(NamedTuple):
+    """What a credential grants, or an invite to whoever redeems it."""
+
+    name: str | None
+    may_write: tuple[str, ...]
+    """Patterns, see `mesh.trust.patterns`."""
+    voter: bool
+    score: int
+    """0 to 15: Agent-Raft's election weight."""
+    expires: int | None
+    """Seconds since 1970; then receivers open no more sessions, by their own clocks. What was written stays."""
+
+    @property
+    def patterns(self) -> PathPatterns:
+        return compile_patterns(self.may_write)
+
+
+class Charter(NamedTuple):
+    serial: int
+    mesh_id: bytes
+    authorities: tuple[bytes, ...]
+    """Public keys; a statement by any of them is the authority's."""
+    critical: tuple[str, ...]
+    limits: Limits
+
+
+class Credential(NamedTuple):
+    serial: int
+    public_key: bytes
+    terms: Terms
+    honoured: Honoured | None
+    """Not None: narrows. Deltas of older serials count only up to here."""
+
+
+class Invite(NamedTuple):
+    serial: int
+    """Becomes the serial of the credential of whoever redeems it."""
+    invite_key: bytes
+    terms: Terms
+    redeem_by: int | None
+    """Seconds since 1970: from then on nobody lets a new key in by it."""
+
+
+class Enrolment(NamedTuple):
+    public_key: bytes
+    name: str | None
+    """Chosen by the agent; only when the invite names none."""
+
+
+class Revocation(NamedTuple):
+    serial: int
+    subject: KeyId
+    """A replica, or an invite: then whoever redeemed it."""
+    honoured: Honoured
+
+
+class Witness(NamedTuple):
+    """ "I knew the enrolment of this key long before any other of this invite": see `mesh.trust.contest`."""
+
+    invite: KeyId
+    public_key: bytes
+
+
+class Opaque(NamedTuple):
+    """By the authority, and of a format or kind that this version does not know."""
+
+    format: int
+    kind: int
+
+
+Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Opaque
+
+
+class Statement(NamedTuple):
+    id: StatementId
+    raw: bytes
+    """As it travels."""
+    issuer: KeyId
+    content: Content
+    signed: cose.Sign1
+
+
+def statement_id(raw: bytes) -> StatementId:
+    return StatementId(hashlib.blake2b(raw, digest_size=STATEMENT_ID_BYTES).digest())
+
+
+def issue(content: Content, issuer: Identity, mesh_id: bytes) -> bytes:
+    """A statement, signed. Raises ConfigError when it does not fit into a datagram."""
+    payload = cbor.encode(_encode(content))
+    raw = cose.sign1(issuer.sign, payload, kid=issuer.replica_id, purpose=PURPOSE, mesh_id=mesh_id)
+    if len(raw) > STATEMENT_BYTES_MAX:
+        what = f"{type(content).__name__.lower()} has {len(raw)} bytes"
+        raise ConfigError(f"the {what}, at most {STATEMENT_BYTES_MAX} fit into a datagram: fewer or shorter patterns")
+    return raw
+
+
+def statement_from_bytes_untrusted(raw: bytes) -> Statement:
+    """What these bytes say, not verified. Raises Malformed."""
+    if len(raw) > STATEMENT_BYTES_MAX:
+        raise Malformed(f"a statement of {len(raw)} bytes: at most {STATEMENT_BYTES_MAX}")
+    signed = cose.open1_untrusted(raw)
+    fields = cbor.decode_untrusted(signed.payload)
+    if not isinstance(fields, tuple) or len(fields) < 2:
+        raise Malformed("a statement is an array that begins with format and kind")
+    form, kind = _serial(fields[0]), _serial(fields[1])
+    decode = _DECODERS.get(kind) if form == FORMAT else None
+    content = Opaque(form, kind) if decode is None else decode(fields[2:])
+    return Statement(statement_id(raw), raw, signed.kid, content, signed)
+
+
+def charter_from_bytes(raw: bytes, crypto: Crypto = LIBSODIUM) -> Charter:
+    """A charter out of an own file or token, signed by an authority that it names itself. Raises ConfigError."""
+    try:
+        statement = statement_from_bytes_untrusted(raw)
+    except Malformed as error:
+        raise ConfigError(f"not a charter: {error}") from None
+    charter = statement.content
+    if not isinstance(charter, Charter):
+        raise ConfigError(f"not a charter but a statement of another kind: {type(charter).__name__.lower()}")
+    keys = [key for key in charter.authorities if key_id(key) == statement.issuer]
+    if not keys or not cose.verify1(statement.signed, keys[0], PURPOSE, charter.mesh_id, crypto.verify):
+        raise ConfigError("the charter is damaged: its signature does not fit")
+    return charter
+
+
+def check_name(name: str) -> str:
+    """A name fit for file names of logs and for terminals. Raises ConfigError."""
+    if not isinstance(name, str) or not name or not name.isprintable() or name != name.strip() or "/" in name:
+        raise ConfigError(f"name {name!r}: printable text without a / and without spaces at its ends")
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise ConfigError(f"name {name!r} has {len(name.encode())} bytes: at most {NAME_BYTES_MAX}")
+    return name
+
+
+def check_terms(terms: Terms) -> Terms:
+    """Raises ConfigError, which names what is wrong."""
+    if terms.name is not None:
+        check_name(terms.name)
+    compile_patterns(terms.may_write)
+    if type(terms.voter) is not bool:
+        raise ConfigError(f"voter is {terms.voter!r}: True or False")
+    if type(terms.score) is not int or not 0 <= terms.score <= SCORE_MAX:
+        raise ConfigError(f"score is {terms.score!r}: an integer from 0 to {SCORE_MAX}")
+    if terms.expires is not None and (type(terms.expires) is not int or not 1 <= terms.expires <= SERIAL_MAX):
+        raise ConfigError(f"expires is {terms.expires!r}: whole seconds since 1970, or None")
+    return terms
+
+
+def check_honoured(pairs: Sequence[tuple[int, int]]) -> Honoured:
+    """(birth, seq) pairs in their order on the wire. Raises ConfigError."""
+    honoured = tuple(sorted((birth, seq) for birth, seq in pairs))
+    if len(honoured) > HONOURED_MAX:
+        raise ConfigError(f"{len(honoured)} shelves are honoured: at most {HONOURED_MAX}")
+    for birth, seq in honoured:
+        if type(birth) is not int or type(seq) is not int or not 0 <= birth < 1 << 32 or not 1 <= seq <= SERIAL_MAX:
+            raise ConfigError(f"honoured {(birth, seq)!r}: a birth is a u32, a seq counts from 1")
+    if len({birth for birth, _ in honoured}) != len(honoured):
+        raise ConfigError("honoured names one birth twice")
+    return honoured
+
+
+# --- payloads
+
+
+def _encode(content: Content) -> list[object]:
+    match content:
+        case Charter(serial, mesh_id, authorities, critical, limits):
+            return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map()]
+        case Credential(serial, public_key, terms, honoured):
+            return [FORMAT, Kind.CREDENTIAL.value, serial, public_key, *terms, honoured]
+        case Invite(serial, invite_key, terms, redeem_by):
+            return [FORMAT, Kind.INVITE.value, serial, invite_key, *terms, redeem_by]
+        case Enrolment(public_key, name):
+            return [FORMAT, Kind.ENROLMENT.value, public_key, name]
+        case Revocation(serial, subject, honoured):
+            return [FORMAT, Kind.REVOCATION.value, serial, subject, honoured]
+        case Witness(invite, public_key):
+            return [FORMAT, Kind.WITNESS.value, invite, public_key]
+        case Opaque():
+            raise ValueError("this version does not issue what it does not know")
+
+
+def _charter(fields: tuple[Any, ...]) -> Charter:
+    serial, mesh_id, authorities, critical, limits = _exactly(fields, 5)
+    keys = tuple(_bytes(each, PUBLIC_KEY_BYTES) for each in _tuple(authorities))
+    if not 1 <= len(keys) <= AUTHORITIES_MAX or len({key_id(each) for each in keys}) != len(keys):
+        raise Malformed(f"a charter names 1 to {AUTHORITIES_MAX} different authority keys")
+    if not isinstance(limits, Mapping) or "value_bytes_max" not in limits or not all(type(name) is str for name in limits):
+        raise Malformed("limits of a charter are a map of text to numbers, value_bytes_max among them")
+    others = {name: value for name, value in limits.items() if name != "value_bytes_max"}
+    return Charter(
+        _serial(serial),
+        _bytes(mesh_id, cose.MESH_ID_BYTES),
+        keys,
+        _patterns(critical),
+        _checked(lambda: Limits(limits["value_bytes_max"], others)),
+    )
+
+
+def _credential(fields: tuple[Any, ...]) -> Credential:
+    serial, public_key, *terms, honoured = _exactly(fields, 8)
+    checked = _terms(terms)
+    if checked.name is None:
+        raise Malformed("a credential names its subject")
+    return Credential(
+        _serial(serial), _bytes(public_key, PUBLIC_KEY_BYTES), checked, None if honoured is None else _honoured(honoured)
+    )
+
+
+def _invite(fields: tuple[Any, ...]) -> Invite:
+    serial, invite_key, *terms, redeem_by = _exactly(fields, 8)
+    return Invite(
+        _serial(serial), _bytes(invite_key, PUBLIC_KEY_BYTES), _terms(terms), None if redeem_by is None else _serial(redeem_by)
+    )
+
+
+def _enrolment(fields: tuple[Any, ...]) -> Enrolment:
+    public_key, name = _exactly(fields, 2)
+    return Enrolment(_bytes(public_key, PUBLIC_KEY_BYTES), None if name is None else _checked(lambda: check_name(name)))
+
+
+def _revocation(fields: tuple[Any, ...]) -> Revocation:
+    serial, subject, honoured = _exactly(fields, 3)
+    return Revocation(_serial(serial), _bytes(subject, cose.KID_BYTES), _honoured(honoured))
+
+
+def _witness(fields: tuple[Any, ...]) -> Witness:
+    invite, public_key = _exactly(fields, 2)
+    return Witness(_bytes(invite, cose.KID_BYTES), _bytes(public_key, PUBLIC_KEY_BYTES))
+
+
+_DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
+    Kind.CHARTER: _charter,
+    Kind.CREDENTIAL: _credential,
+    Kind.INVITE: _invite,
+    Kind.ENROLMENT: _enrolment,
+    Kind.REVOCATION: _revocation,
+    Kind.WITNESS: _witness,
+}
+
+
+# --- fields from outside: each raises Malformed
+
+
+def _exactly(fields: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    if len(fields) != count:
+        raise Malformed(f"a statement of this kind has {count + 2} fields, not {len(fields) + 2}")
+    return fields
+
+
+def _serial(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= SERIAL_MAX:
+        raise Malformed(f"expected a positive integer, not {value!r:.40}")
+    return value
+
+
+def _bytes(value: object, length: int) -> bytes:
+    if type(value) is not bytes or len(value) != length:
+        raise Malformed(f"expected {length} bytes")
+    return value
+
+
+def _tuple(value: object) -> tuple[Any, ...]:
+    if not isinstance(value, tuple):
+        raise Malformed("expected an array")
+    return value
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    texts = _tuple(value)
+    if not all(type(text) is str for text in texts):
+        raise Malformed("patterns are text")
+    return _checked(lambda: compile_patterns(texts)).texts
+
+
+def _terms(fields: Sequence[Any]) -> Terms:
+    name, may_write, voter, score, expires = fields
+    return _checked(lambda: check_terms(Terms(name, _patterns(may_write), voter, score, expires)))
+
+
+def _honoured(value: object) -> Honoured:
+    pairs = _tuple(value)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and all(type(each) is int for each in pair) for pair in pairs):
+        raise Malformed("honoured shelves are pairs of birth and seq")
+    if _checked(lambda: check_honoured(pairs)) != pairs:
+        raise Malformed("honoured shelves are not in order")
+    return pairs
+
+
+def _checked(check: Callable[[], T]) -> T:
+    """The same checks as for our own user, whose error is then the sender's."""
+    try:
+        return check()
+    except ConfigError as error:
+        raise Malformed(str(error)) from None
