@@ -20,6 +20,7 @@ from mesh.trust.files import load_membership
 from tools.demo import telemetry
 from tools.demo.floor import Floor
 from tools.demo.robot import Robot
+from tools.fleet import add_arguments
 
 STEP_SECONDS = 0.5
 TELEMETRY_SECONDS = 2.0
@@ -142,11 +143,7 @@ async def run_agent(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--bind", required=True)
-    parser.add_argument("--advertise", required=True)
-    parser.add_argument("--seed", action="append", default=[])
+    add_arguments(parser)
     parser.add_argument("--random", type=int, required=True)
     trio.run(run_agent, parser.parse_args())
 

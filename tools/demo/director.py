@@ -16,9 +16,9 @@ import trio
 
 import mesh
 from mesh.trust.files import save_membership
-from tools.demo.fleet import AgentPlan, Fleet, open_fleet
-from tools.demo.measures import Report, Span
-from tools.demo.relay import HOST, Relay, free_ports
+from tools.figures import Report, Span
+from tools.fleet import AgentPlan, Fleet, open_fleet
+from tools.relay import HOST, Relay, free_ports
 
 Progress = Callable[[str, float], None]
 """Told what is going on and how long it lasts at most, in seconds."""
@@ -112,8 +112,7 @@ async def _direct(
         progress(f"starting {course.agents} agents, {course.loss:.0%} of datagrams lost", course.start_limit)
         for plan in plans:
             await fleet.start(plan)
-        for agent in fleet.agents.values():
-            await agent.hear("ready")
+        await fleet.ready_all()
         await _wait_equal(fleet, course.start_limit)
     await fleet.tell_all("drive")
     with _span(outcome, "calm"):

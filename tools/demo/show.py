@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mesh.errors import MeshError
 from tools.demo.director import Course, Outcome, run_course
-from tools.demo.measures import never_seen, quantile, seen_by_all_ms, told_after_ms
+from tools.figures import never_seen, quantile, seen_by_all_ms, told_after_ms
 
 RUN_SECONDS = 50.0
 """About what a whole run takes, for the bar."""

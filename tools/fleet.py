@@ -1,14 +1,17 @@
-"""The agents of the demo as processes: started, spoken to, killed and ended, none left behind."""
+"""Agents as processes: started, spoken to over pipes, killed and ended, none left behind. For the demo and the
+measurements.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +29,32 @@ class AgentFailed(MeshError):
 
 @dataclass
 class AgentPlan:
-    """What one agent is started with."""
+    """What one agent is started with. `directory` holds its key and credentials; `extra`: arguments of the module's
+    own.
+    """
 
+    module: str
     name: str
     directory: Path
     bind: str
     advertise: str
     seeds: list[str]
-    random_seed: int
+    extra: list[str] = field(default_factory=list)
 
     def command(self) -> list[str]:
         arguments = ["--dir", str(self.directory), "--name", self.name, "--bind", self.bind, "--advertise", self.advertise]
         for seed in self.seeds:
             arguments += ["--seed", seed]
-        return [sys.executable, "-m", "tools.demo.agent", *arguments, "--random", str(self.random_seed)]
+        return [sys.executable, "-m", self.module, *arguments, *self.extra]
 
 
 class AgentProcess:
-    """One running agent. Lines in, JSON lines out; what it writes to standard error goes to `<directory>/log`."""
+    """One running agent: lines in, JSON lines out."""
 
-    def __init__(self, plan: AgentPlan, process: trio.Process) -> None:
-        self.plan = plan
+    def __init__(self, name: str, process: trio.Process, log: Path | None) -> None:
+        self.name = name
         self._process = process
+        self._log = log
         self._buffer = b""
 
     @property
@@ -110,9 +117,8 @@ class AgentProcess:
                 await stream.aclose()
 
     def _failed(self, what: str) -> AgentFailed:
-        log = self.plan.directory / "log"
-        last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-        return AgentFailed(f"agent {self.plan.name} {what}" + (f": {last[0]}" if last else ""))
+        last = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log else []
+        return AgentFailed(f"agent {self.name} {what}" + (f": {last[0]}" if last else ""))
 
 
 class Fleet:
@@ -123,25 +129,40 @@ class Fleet:
 
     async def start(self, plan: AgentPlan) -> AgentProcess:
         """The process runs; whether its node is up is heard as `ready`."""
-        with (plan.directory / "log").open("ab") as log:
+        return await self.launch(plan.name, plan.command(), plan.directory / "log")
+
+    async def launch(self, name: str, command: list[str], log: Path | None = None) -> AgentProcess:
+        """Any program that speaks this protocol; what it writes to standard error goes to the end of `log`."""
+        with log.open("ab") if log else nullcontext() as errors:
             process = await trio.lowlevel.open_process(
-                plan.command(),
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=errors,
                 start_new_session=True,  # Ctrl-C reaches the director only, which ends the agents in order
             )
-        agent = self.agents[plan.name] = AgentProcess(plan, process)
+        agent = self.agents[name] = AgentProcess(name, process, log)
         return agent
 
     async def tell_all(self, line: str) -> None:
         for agent in self.agents.values():
             await agent.say(line)
 
+    async def ready_all(self) -> None:
+        for agent in self.agents.values():
+            await agent.hear("ready")
+
     async def ask_all(self, line: str, field: str) -> dict[str, Any]:
         """Everybody is told first, so that the answers are of about one moment."""
         await self.tell_all(line)
         return {name: await agent.hear(field) for name, agent in self.agents.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The other side of `AgentPlan.command`."""
+    for name in ("--dir", "--name", "--bind", "--advertise"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--seed", action="append", default=[])
 
 
 @asynccontextmanager

@@ -1,0 +1,131 @@
+"""`python -m tools.measure NAME`: print what was measured beside what the project aims at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+import trio
+from rich.console import Console
+
+from tools.measure import mesh_runs, micro
+
+Figures = dict[str, Any]
+agents_option = click.option("--agents", default=32, show_default=True, help="Processes.")
+loss_option = click.option(
+    "--loss", default=0.0, show_default=True, help="Share of datagrams lost in a relay between the agents."
+)
+
+
+@click.group()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.pass_context
+def main(context: click.Context, as_json: bool) -> None:
+    """Measurements on this machine: real processes and sockets on loopback. Quote medians and ratios of one run."""
+    context.obj = as_json
+
+
+def _show(context: click.Context, title: str, goal: str, figures: Figures) -> None:
+    if context.obj:
+        click.echo(json.dumps({"measured": title, "goal": goal, **figures}))
+        return
+    console = Console()
+    console.print(f"[bold]{title}[/]   goal: {goal}")
+    for name, value in figures.items():
+        console.print(f"  {name:32} {value}")
+
+
+def _run(title: str, function: Callable[..., Any], *arguments: Any) -> Figures:
+    with Console(stderr=True).status(f"{title} ..."):
+        result: Figures = trio.run(function, *arguments)
+    return result
+
+
+@main.command()
+@agents_option
+@loss_option
+@click.option("--writes", default=200, show_default=True)
+@click.pass_context
+def convergence(context: click.Context, agents: int, loss: float, writes: int) -> None:
+    """From a write until all other agents showed it, beside a bare signed and sealed push."""
+    bare = None if loss else _run("bare push", mesh_runs.bare_push, agents, writes)
+    figures = _run("convergence", mesh_runs.convergence, agents, writes, loss)
+    if bare:
+        figures["bare_push_p50_ms"], figures["bare_push_p99_ms"] = bare["p50_ms"], bare["p99_ms"]
+        figures["times_bare_push_p50"] = round(figures["p50_ms"] / bare["p50_ms"], 2)
+    goal = "p99 <= 500 ms at 20% loss" if loss else "p50 <= 15 ms, p99 <= 60 ms at 32 agents"
+    _show(context, "a write is seen by all", goal, figures)
+
+
+@main.command()
+@agents_option
+@loss_option
+@click.option("--rounds", default=10, show_default=True, help="Agents killed.")
+@click.option("--preset", default="lan", show_default=True)
+@click.pass_context
+def crash(context: click.Context, agents: int, loss: float, rounds: int, preset: str) -> None:
+    """From kill -9 until every survivor was told."""
+    figures = _run("crash", mesh_runs.crash, agents, rounds, loss, preset)
+    _show(context, "a crash is known to all", "p50 <= 1.5 s (lan)", figures)
+
+
+@main.command("false-deaths")
+@agents_option
+@click.option("--loss", default=0.1, show_default=True)
+@click.option("--seconds", default=600.0, show_default=True)
+@click.option("--preset", default="lan", show_default=True)
+@click.pass_context
+def false_deaths(context: click.Context, agents: int, loss: float, seconds: float, preset: str) -> None:
+    """Nobody dies: how many are called dead."""
+    figures = _run("false deaths", mesh_runs.false_deaths, agents, seconds, loss, preset)
+    _show(context, "false deaths", "0 in 10 minutes at 10% loss", figures)
+
+
+@main.command()
+@agents_option
+@click.option("--cut", "cuts", multiple=True, type=float, default=(2.0, 10.0, 30.0), show_default=True, help="Seconds of a cut.")
+@click.pass_context
+def heal(context: click.Context, agents: int, cuts: tuple[float, ...]) -> None:
+    """A 30/70 cut with writes on both sides; from the link's return until all are equal."""
+    _show(context, "a cut heals", "equal within 2 s", _run("heal", mesh_runs.heal, agents, list(cuts)))
+
+
+@main.command()
+@agents_option
+@click.option("--seconds", default=30.0, show_default=True)
+@click.pass_context
+def idle(context: click.Context, agents: int, seconds: float) -> None:
+    """What an agent costs that has nothing to say."""
+    goal = "<= 2 kB/s per agent at 32, RSS <= 45 MiB"
+    _show(context, "idle", goal, _run("idle", mesh_runs.idle, agents, seconds))
+
+
+@main.command()
+@click.option("--keys", default=20_000, show_default=True)
+@click.option("--authors", default=4, show_default=True)
+@click.pass_context
+def bootstrap(context: click.Context, keys: int, authors: int) -> None:
+    """A newcomer gets everything."""
+    figures = _run("bootstrap", mesh_runs.bootstrap, keys, authors)
+    _show(context, "keys to a newcomer", "20,000 in <= 5 s", figures)
+
+
+@main.command("apply")
+@click.pass_context
+def apply_(context: click.Context) -> None:
+    """Signed deltas read, verified and merged on one core."""
+    goal = "single-op deltas >= 9,000 /s, ops in full deltas >= 100,000 /s"
+    _show(context, "apply rate", goal, micro.apply_rates())
+
+
+@main.command()
+@click.pass_context
+def size(context: click.Context) -> None:
+    """Bytes of a signed delta."""
+    _show(context, "delta size", "<= 240 bytes alone", micro.delta_size())
+
+
+if __name__ == "__main__":
+    main()

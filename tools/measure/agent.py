@@ -1,0 +1,129 @@
+"""A measured agent: a real node in a process of its own. It obeys lines on standard input and answers with lines of
+JSON.
+
+    write N               set bench/<name> to N and note the time
+    fill KEYS PREFIX      write KEYS registers below a prefix, in one burst
+    digest | report | leave
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+import trio
+
+import mesh
+from mesh.trust.files import load_membership
+from tools.fleet import add_arguments
+
+
+def now_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+def resident_kib() -> int:
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+class Agent:
+    def __init__(self, node: mesh.Node, name: str) -> None:
+        self._node = node
+        self._name = name
+        self._written: list[tuple[int, int]] = []
+        self._seen: dict[str, list[tuple[int, int]]] = {}
+        self._events: list[tuple[str, str, int]] = []
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._watch)
+            await nursery.start(self._watch_events)
+            say({"ready": self._name})
+            await self._obey()
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, task_status: trio.TaskStatus[None]) -> None:
+        async with self._node.watch("bench/") as changes:
+            task_status.started()
+            async for change in changes:
+                if isinstance(change, mesh.Changed):
+                    self._seen.setdefault(change.path.partition("/")[2], []).append((change.value, now_us()))
+
+    async def _watch_events(self, task_status: trio.TaskStatus[None]) -> None:
+        async with self._node.events() as events:
+            task_status.started()
+            async for event in events:
+                member = getattr(event, "member", None)
+                if member is not None:
+                    self._events.append((type(event).__name__, member.name, now_us()))
+
+    async def _obey(self) -> None:
+        async for line in trio.wrap_file(sys.stdin):
+            match line.split():
+                case ["write", number]:
+                    self._written.append((int(number), now_us()))
+                    self._node.register(f"bench/{self._name}").set(int(number))
+                case ["fill", keys, prefix]:
+                    for key in range(int(keys)):
+                        self._node.register(f"{prefix}/key-{key:06}").set(key)
+                    say({"filled": now_us()})
+                case ["digest"]:
+                    say(
+                        {
+                            "digest": self._node.state_digest().hex(),
+                            "alive": self._alive(),
+                            "keys": self._node.statistics()["keys"],
+                        }
+                    )
+                case ["report"]:
+                    say({"report": self._report()})
+                case ["leave"]:
+                    return
+
+    def _alive(self) -> int:
+        return sum(member.state == "alive" for member in self._node.members())
+
+    def _report(self) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "written": self._written,
+            "seen": self._seen,
+            "events": self._events,
+            "rss_kib": resident_kib(),
+            "cpu_seconds": time.process_time(),
+            "statistics": self._node.statistics(),
+        }
+
+
+def say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message, default=str) + "\n")
+    sys.stdout.flush()
+
+
+async def run_agent(arguments: argparse.Namespace) -> None:
+    config = mesh.NodeConfig(
+        membership=load_membership(arguments.dir),
+        bind=arguments.bind,
+        advertise=arguments.advertise,
+        seeds=arguments.seed,
+        data_dir=f"{arguments.dir}/data" if arguments.disk else None,
+        preset=arguments.preset,
+    )
+    async with mesh.open_node(config) as node:
+        await Agent(node, arguments.name).run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--disk", action="store_true")
+    parser.add_argument("--preset", default="lan")
+    trio.run(run_agent, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Measurements of one core: applying deltas, their size. In this process, no sockets."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import crdt
+from crdt.ids import shelf_id
+from crdt.types import REGISTRY
+from mesh.trust import Authority, Directory, Identity
+from mesh.wire import cbor
+from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, delta_from_bytes_untrusted, sign_header, verify_delta
+
+Figures = dict[str, Any]
+PATH_TWENTY = ("robots", "r7", "battery_v")
+"""20 bytes as a user writes it: robots/r7/battery_v."""
+
+
+class Author:
+    """A replica whose deltas are signed and written under a real credential."""
+
+    def __init__(self) -> None:
+        authority = Authority.generate()
+        membership = authority.enrol(Identity.generate(), name="author", may_write=["**"])
+        self.identity = membership.identity
+        self.directory = Directory(membership.charter)
+        self.directory.restore(membership.statements)
+        self.replica = self._replica(1)
+        rights = self.directory.rights(self.identity.replica_id)
+        assert rights is not None
+        self.replica.rights = rights
+
+    def _replica(self, birth: int) -> crdt.Replica:
+        mesh_id = self.directory.mesh_id
+        return crdt.Replica(
+            shelf_id(self.identity.replica_id, birth),
+            sign=lambda header: sign_header(self.identity.sign, header, mesh_id),
+            encode=cbor.encode,
+            decode=cbor.decode_untrusted,
+            void_ops=self.directory.void_ops,
+            body_bytes_max=BODY_BYTES_MAX,
+        )
+
+    def receiver(self) -> crdt.Replica:
+        return self._replica(2)
+
+    def register(self, path: tuple[str, ...], value: object, wall: int) -> None:
+        self.replica.draft(REGISTRY["register"].code, path, value, now_wall=wall)
+
+    def apply(self, replica: crdt.Replica, raw: bytes) -> None:
+        """What a node does with a delta that came: read, verify, merge."""
+        delta = delta_from_bytes_untrusted(raw)
+        if not verify_delta(delta, self.identity.public_key, self.directory.mesh_id):
+            raise AssertionError("a genuine delta did not verify")
+        replica.receive(delta)
+
+
+def _timed(author: Author, raws: Sequence[bytes], rounds: int) -> list[float]:
+    """Seconds per round; each round starts from an empty replica and ends with its digest up to date."""
+    seconds = []
+    for _ in range(rounds):
+        replica = author.receiver()
+        start = time.perf_counter()
+        for raw in raws:
+            author.apply(replica, raw)
+        replica.digest(author.replica.shelf)
+        seconds.append(time.perf_counter() - start)
+        replica.take_changes()
+    return seconds
+
+
+def apply_rates(rounds: int = 5) -> Figures:
+    """Deltas of one op, then full deltas: read from bytes, verified and merged per second, on one core."""
+    rng = random.Random(1)
+    single, full = Author(), Author()
+    for number in range(30_000):
+        full.register(("robots", f"r{number // 30}", f"value-{number:05}"), rng.random(), number)
+    singles, fulls = _sealed(single, rng), [delta_bytes(delta) for delta in full.replica.seal()]
+    ops = sum(len(delta_from_bytes_untrusted(raw).ops) for raw in fulls)
+    one, many = sorted(_timed(single, singles, rounds)), sorted(_timed(full, fulls, rounds))
+    return {
+        "single_op_deltas_per_second": round(len(singles) / one[rounds // 2]),
+        "ops_in_full_deltas_per_second": round(ops / many[rounds // 2]),
+        "ops_per_full_delta": round(ops / len(fulls), 1),
+        "rounds": rounds,
+    }
+
+
+def _sealed(author: Author, rng: random.Random) -> list[bytes]:
+    """3,000 deltas of one op over 500 keys, as they go over the wire."""
+    raws = []
+    for number in range(3000):
+        author.register((*PATH_TWENTY[:2], f"value-{number % 500}"), rng.random(), 10_000 + number)
+        raws += [delta_bytes(delta) for delta in author.replica.seal()]
+    return raws
+
+
+def delta_size() -> Figures:
+    """Bytes of a signed delta with a 20-byte path and a float, alone and per op of a full delta."""
+    author = Author()
+    wall = 1_770_000_000_000_000
+    for number in range(1000):
+        author.register((*PATH_TWENTY[:2], f"warm-{number}"), 0.5, wall + number)
+        author.replica.seal()
+    author.register(PATH_TWENTY, 23.71, wall + 10_000)
+    (alone,) = author.replica.seal()
+    for number in range(300):
+        author.register((*PATH_TWENTY[:2], f"batt_{number:03}"), 23.71 + number, wall + 20_000 + number)
+    full = author.replica.seal()[0]
+    return {
+        "alone_bytes": len(delta_bytes(alone)),
+        "per_op_in_full_delta_bytes": round(len(delta_bytes(full)) / len(full.ops), 1),
+        "ops_in_full_delta": len(full.ops),
+    }
