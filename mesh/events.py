@@ -164,3 +164,16 @@ class StatementIgnored(Event):
     """A trust statement from an own file or disk could not be used at the start."""
 
     complaint: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFailing(Event):
+    """The disk refuses writes. The node goes on; what waits is kept in memory and written as soon as the disk takes it."""
+
+    reason: str
+    """Names the file and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRecovered(Event):
+    """The disk takes writes again, and all that waited is on it."""
