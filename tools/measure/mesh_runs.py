@@ -184,7 +184,6 @@ async def bootstrap(keys: int, authors: int) -> Figures:
         await cluster.wait_equal(60.0)
         agent = await cluster.fleet.start(plan)
         await agent.hear("ready")
-        start = time.monotonic()
         seconds = await _wait_keys(cluster, agent)
         equal = await cluster.wait_equal(30.0)
     return {
@@ -192,7 +191,6 @@ async def bootstrap(keys: int, authors: int) -> Figures:
         "authors": authors,
         "all_keys_after_s": round(seconds, 2),
         "equal_after_s": round(seconds + equal, 2),
-        "start": start,
     }
 
 
