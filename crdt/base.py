@@ -1,0 +1,204 @@
+"""S(n): a shelf exactly as its author had it after delta n, as one replica holds it.
+
+A base is a head (the signed header n) and, for every body with live ops, its place in the chain and a mask of those that live. Own bodies
+stand at their own seq; what came with a takeover stands at the seq of the takeover, and keeps the name of its former shelf.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from crdt.body import Body
+from crdt.delta import Head
+from crdt.digest import HASH_BYTES, SetHash
+from crdt.ids import ShelfId
+from crdt.ops import Op
+
+RECENT_HASHES: Final = 256
+"""Header hashes remembered per shelf, to tell a fork from an old delta (DESIGN section 2)."""
+
+
+class Entry(NamedTuple):
+    """The live ops of one body on a shelf. Sorts as lists of entries must: by place, then body."""
+
+    place: int
+    """Seq in the host's chain: that of the body itself, or of the takeover that brought it."""
+    shelf: ShelfId
+    seq: int
+    body_hash: bytes
+    mask: int
+
+
+class Listing(NamedTuple):
+    """A statement: these are all live ops of S(head) above `since`. `entries` ascend strictly; `bodies` are theirs, in the same order."""
+
+    shelf: ShelfId
+    since: int
+    head: Head
+    entries: tuple[Entry, ...]
+    bodies: tuple[Body, ...]
+
+
+class Held:
+    """A body in a base. `mask` says which of its ops live; `digested` and `journaled` what the digest and the store know of it."""
+
+    __slots__ = ("body", "digested", "host", "journaled", "mask", "place")
+
+    def __init__(self, host: ShelfId, place: int, body: Body, mask: int = 0) -> None:
+        self.host = host
+        self.place = place
+        self.body = body
+        self.mask = mask
+        self.digested = 0
+        self.journaled = 0
+
+    @property
+    def name(self) -> Place:
+        return (self.place, self.body.shelf, self.body.seq)
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.place, self.body.shelf, self.body.seq, self.body.hash, self.mask)
+
+    def live(self) -> Iterator[tuple[int, Op]]:
+        """The live ops with their index in the body."""
+        mask = self.mask
+        return ((index, op) for index, op in enumerate(self.body.ops) if mask >> index & 1)
+
+
+Place = tuple[int, ShelfId, int]
+"""A held body's name in its base: place, body shelf, body seq."""
+Slot = tuple[Held, int]
+"""One live op: where it is held, and its index there."""
+
+
+class Base:
+    """One shelf of a `State`, which alone changes it: every op here is in the state's index too."""
+
+    __slots__ = ("_hashes", "_hashes_first", "_set", "absent", "dirty", "head", "hosted", "own", "shelf")
+
+    def __init__(self, shelf: ShelfId) -> None:
+        self.shelf = shelf
+        self.head: Head | None = None
+        self.own: dict[int, Held] = {}
+        """Bodies of this shelf by seq, ascending: chains grow at their end."""
+        self.hosted: dict[Place, Held] = {}
+        """Bodies of former shelves, ascending too."""
+        self.absent: deque[Slot] = deque()
+        """Removed and dropped cells by place, to find what gc_floor passes; some may have been replaced since."""
+        self.dirty: set[Held] = set()
+        """Whose mask is not the one in the digest."""
+        self._set = SetHash()
+        self._hashes = bytearray()
+        self._hashes_first = 0
+
+    @property
+    def floor(self) -> int:
+        return self.head.header.seq if self.head else 0
+
+    @property
+    def gc_floor(self) -> int:
+        return self.head.header.gc_floor if self.head else 0
+
+    def get(self, place: int, shelf: ShelfId, seq: int) -> Held | None:
+        return self.own.get(seq) if shelf == self.shelf else self.hosted.get((place, shelf, seq))
+
+    def put(self, held: Held) -> None:
+        if held.body.shelf == self.shelf:
+            self.own[held.place] = held
+        else:
+            self.hosted[held.name] = held
+
+    def forget(self, held: Held) -> None:
+        if held.body.shelf == self.shelf:
+            del self.own[held.place]
+        else:
+            del self.hosted[held.name]
+
+    def above(self, since: int) -> list[Held]:
+        """What stands above `since`, ascending, without a look at the rest."""
+        found = []
+        for held in reversed(self.own.values()):
+            if held.place <= since:
+                break
+            found.append(held)
+        found.reverse()
+        if not self.hosted:
+            return found
+        for held in reversed(self.hosted.values()):
+            if held.place <= since:
+                break
+            found.append(held)
+        return sorted(found, key=_name)
+
+    def everything(self) -> list[Held]:
+        return self.above(0)
+
+    def order(self) -> None:
+        """Restore ascending order after a jump, which may put something in between."""
+        if any(former > place for former, place in pairwise(self.own)):
+            self.own = dict(sorted(self.own.items()))
+        if any(former > name for former, name in pairwise(self.hosted)):
+            self.hosted = dict(sorted(self.hosted.items()))
+        self.absent = deque(
+            sorted((slot for slot in self.absent if slot[0].mask >> slot[1] & 1), key=lambda slot: (slot[0].name, slot[1]))
+        )
+
+    # --- header hashes
+
+    def advance(self, head: Head) -> None:
+        """`head` is the successor of ours, or where a jump led."""
+        if not self.head or head.header.seq != self.floor + 1:
+            self._hashes = bytearray()
+            self._hashes_first = head.header.seq
+        self._hashes += head.hash
+        if len(self._hashes) >= 2 * RECENT_HASHES * HASH_BYTES:
+            self._hashes_first += RECENT_HASHES
+            del self._hashes[: RECENT_HASHES * HASH_BYTES]
+        self.head = head
+
+    def recent_hash(self, seq: int) -> bytes | None:
+        """The hash of header `seq`, where it is still remembered (at least the last 256, if they came in order)."""
+        at = (seq - self._hashes_first) * HASH_BYTES
+        return bytes(self._hashes[at : at + HASH_BYTES]) if 0 <= at < len(self._hashes) else None
+
+    # --- digest
+
+    def digest(self) -> bytes:
+        """Of the live ops as they are. Costs a hash per body whose mask changed since the last call."""
+        for held in self.dirty:
+            body = held.body
+            if held.digested != held.mask:
+                if held.digested:
+                    self._set.remove(held.place, body.shelf, body.seq, body.hash, held.digested)
+                if held.mask:
+                    self._set.add(held.place, body.shelf, body.seq, body.hash, held.mask)
+                held.digested = held.mask
+        self.dirty.clear()
+        return self._set.digest()
+
+    def digest_with(self, changes: Iterable[tuple[Entry | None, Entry | None]]) -> bytes:
+        """What the digest would be with these (before, after) in place: to try a jump without making it."""
+        self.digest()
+        trial = self._set.copy()
+        for before, after in changes:
+            if before:
+                trial.remove(*before)
+            if after:
+                trial.add(*after)
+        return trial.digest()
+
+
+def digest_of(entries: Iterable[Entry]) -> bytes:
+    """The digest of a shelf with exactly these entries."""
+    trial = SetHash()
+    for entry in entries:
+        trial.add(*entry)
+    return trial.digest()
+
+
+def _name(held: Held) -> Place:
+    return held.name

@@ -1,0 +1,402 @@
+"""The body of a delta: a batch of ops of one shelf, packed.
+
+    body  = [rights, time, [origin, ...], [op, ...]]          rights = [credential, charter]; time in microseconds
+    op    = [kind, type, [shared, segment, ...], payload, covers, dot step, time step, origin, rights]     trailing fields omitted
+    covers = [origin, dot, check, origin, dot, check, ...]
+
+`shared` counts the segments that the path has in common with the op before. Origins are numbers: 0 is the body's own shelf, 1 the
+first of the table. A fresh op omits its dot (own shelf, seq of the body, its index) and its time (that of the body). An op that is issued
+again carries the differences to the dot and the time of the op before, or of (seq, 0) and the body: ops that once stood side by side
+differ by a byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from crdt import codec
+from crdt.digest import digest_16
+from crdt.errors import Malformed
+from crdt.ids import OPS_PER_DELTA_MAX, SHELF_ID_BYTES, ShelfId, dot_seq, make_dot
+from crdt.ops import DROPPED, KIND_LIMIT, KIND_MASK, LARGE, TAKEOVER, VALUE, Cover, Op, Path, Rights, Segment, Value
+
+BODY_BYTES_MAX: Final = 960
+"""What leaves room in a sealed datagram of 1,200 bytes for header (90), signature and COSE (80), seal and frames (guess: measured later)."""
+BODY_BYTES_LIMIT: Final = 1100
+"""What a receiver takes: nothing larger fits into one datagram."""
+
+CORE_TYPE: Final = 0
+"""Type code of the core's own keys: chunks at (hash,), takeovers at (former shelf,)."""
+CHUNK_HASH_BYTES: Final = 16
+TYPE_LIMIT: Final = 256
+SEQ_LIMIT: Final = 1 << 48
+"""Deltas of one start of one agent: 10^9 a second for three days. Keeps dots within 64 bits."""
+DOT_LIMIT: Final = make_dot(SEQ_LIMIT, 0)
+TIME_LIMIT: Final = 1 << 63
+CHECK_LIMIT: Final = 1 << 32
+SERIAL_LIMIT: Final = 1 << 63
+SEGMENTS_MAX: Final = 16
+SEGMENT_BYTES_MAX: Final = 256
+PAYLOAD_DEPTH_MAX: Final = codec.DEPTH_MAX - 3
+"""A payload sits inside body, ops and op."""
+
+_UTF8_BYTES_PER_CHAR_MAX: Final = 4
+_NO_COVERS: Final[tuple[Cover, ...]] = ()
+_FIELDS_FRESH: Final = 4
+_FIELDS_MAX: Final = 9
+
+Encode = Callable[[object], bytes]
+Decode = Callable[[bytes], Any]
+
+
+class Body:
+    """Ops of one delta without its header. Shared by every base that holds one of them; never changed, but for `void` at first sight."""
+
+    __slots__ = ("hash", "judged", "ops", "raw", "seq", "shelf", "takeover", "void")
+
+    def __init__(
+        self,
+        shelf: ShelfId,
+        seq: int,
+        body_hash: bytes,
+        raw: bytes,
+        ops: tuple[Op, ...],
+        void: int = 0,
+        *,
+        takeover: bool = False,
+    ) -> None:
+        self.shelf = shelf
+        self.seq = seq
+        self.hash = body_hash
+        self.raw = raw
+        self.ops = ops
+        self.void = void
+        """Mask of the ops that count as dropped: outside their author's rights, or issued again without the right to."""
+        self.judged = False
+        """Whether `void` includes what the replica's `allowed` says."""
+        self.takeover = next((index for index, op in enumerate(ops) if op.kind == TAKEOVER), -1) if takeover else -1
+        """Index of the one takeover op."""
+
+    def __repr__(self) -> str:
+        return f"Body({self.shelf.hex()} {self.seq}, {len(self.ops)} ops)"
+
+
+# --- reading
+
+
+def body_from_bytes_untrusted(shelf: ShelfId, seq: int, raw: bytes, decode: Decode = codec.decode_untrusted) -> Body:
+    """The body of delta `seq` of `shelf`. Raises Malformed, and what `decode` raises; `decode` must refuse what is not deterministic CBOR."""
+    if len(raw) > BODY_BYTES_LIMIT:
+        raise Malformed(f"a body of {len(raw)} bytes: at most {BODY_BYTES_LIMIT} are allowed")
+    parts = decode(raw)
+    if type(parts) is not tuple or len(parts) != 4:
+        raise Malformed("a body is [rights, time, origins, ops]")
+    rights = _rights_untrusted(parts[0])
+    time = _number_untrusted(parts[1], TIME_LIMIT, "time")
+    origins = _origins_untrusted(shelf, parts[2])
+    items = parts[3]
+    if type(items) is not tuple or len(items) > OPS_PER_DELTA_MAX:
+        raise Malformed(f"a body has an array of at most {OPS_PER_DELTA_MAX} ops")
+    ops, void = _ops_untrusted(shelf, seq, rights, time, origins, items)
+    takeovers = sum([op[0] == TAKEOVER for op in ops])
+    if takeovers > 1:
+        raise Malformed("two takeovers in one delta")
+    return Body(shelf, seq, digest_16(raw), raw, ops, void, takeover=takeovers > 0)
+
+
+def _number_untrusted(value: Any, limit: int, what: str) -> int:
+    if type(value) is not int or not 0 <= value < limit:
+        raise Malformed(f"{what} is not a number from 0 to {limit - 1}")
+    return value
+
+
+def _rights_untrusted(value: Any) -> Rights:
+    if type(value) is not tuple or len(value) != 2:
+        raise Malformed("rights are [credential, charter]")
+    return Rights(_number_untrusted(value[0], SERIAL_LIMIT, "credential"), _number_untrusted(value[1], SERIAL_LIMIT, "charter"))
+
+
+def _origins_untrusted(shelf: ShelfId, value: Any) -> list[ShelfId]:
+    if type(value) is not tuple:
+        raise Malformed("origins are an array")
+    for item in value:
+        if type(item) is not bytes or len(item) != SHELF_ID_BYTES:
+            raise Malformed(f"an origin has {SHELF_ID_BYTES} bytes")
+    return [shelf, *value]
+
+
+def _ops_untrusted(
+    shelf: ShelfId, seq: int, rights: Rights, time: int, origins: list[ShelfId], items: tuple[Any, ...]
+) -> tuple[tuple[Op, ...], int]:
+    ops: list[Op] = []
+    void = 0
+    path: Path = ()
+    own_dot = make_dot(seq, 0)
+    new = tuple.__new__  # half the time of Op(...): there are 100,000 of them a second
+    for index, item in enumerate(items):
+        if type(item) is not tuple or not _FIELDS_FRESH <= len(item) <= _FIELDS_MAX:
+            raise Malformed("an op is an array of 4 to 9 fields")
+        kind, type_code, steps, payload = item[:4]
+        if type(kind) is not int or not 0 <= kind < KIND_LIMIT or type(type_code) is not int or not 0 <= type_code < TYPE_LIMIT:
+            raise Malformed("an op begins with its kind and its type")
+        path = _path_untrusted(path, steps)
+        if type(payload) not in _PLAIN:
+            payload = codec.freeze_untrusted(payload, PAYLOAD_DEPTH_MAX)
+        if len(item) == _FIELDS_FRESH:
+            op = new(Op, (kind, type_code, path, payload, _NO_COVERS, shelf, own_dot | index, time, rights))
+        else:
+            op = _op_with_options_untrusted(item, path, payload, own_dot | index, time, rights, origins, ops)
+            void |= (op.origin == shelf and op.dot != own_dot | index and dot_seq(op.dot) >= seq) << index
+        if kind or not type_code:
+            void |= _is_void_untrusted(op) << index
+        ops.append(op)
+    return tuple(ops), void
+
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def _path_untrusted(before: Path, steps: Any) -> Path:
+    if type(steps) is not tuple or not steps:
+        raise Malformed("a path is [shared, segment, ...]")
+    shared = steps[0]
+    if type(shared) is not int or not 0 <= shared <= len(before):
+        raise Malformed("a path that shares more than there is")
+    added: tuple[Segment, ...] = steps[1:]
+    if not 0 < shared + len(added) <= SEGMENTS_MAX:
+        raise Malformed(f"a path has 1 to {SEGMENTS_MAX} segments")
+    for segment in added:
+        if type(segment) is str:
+            if not segment or (
+                len(segment) * _UTF8_BYTES_PER_CHAR_MAX > SEGMENT_BYTES_MAX and len(segment.encode()) > SEGMENT_BYTES_MAX
+            ):
+                raise Malformed(f"a segment has 1 to {SEGMENT_BYTES_MAX} bytes")
+        elif type(segment) is not bytes or not 0 < len(segment) <= SEGMENT_BYTES_MAX:
+            raise Malformed(f"a segment is text or bytes, 1 to {SEGMENT_BYTES_MAX}")
+    return before[:shared] + added if shared else added
+
+
+def _op_with_options_untrusted(
+    item: tuple[Any, ...],
+    path: Path,
+    payload: Value,
+    own_dot: int,
+    time: int,
+    rights: Rights,
+    origins: list[ShelfId],
+    before: list[Op],
+) -> Op:
+    fields = len(item)
+    covers = _covers_untrusted(item[4], origins)
+    dot, origin = own_dot, origins[0]
+    if fields > 5:
+        last_dot, last_time = (before[-1].dot, before[-1].time) if before else (own_dot, time)
+        dot = _stepped_untrusted(last_dot, item[5], DOT_LIMIT)
+        time = _stepped_untrusted(last_time, item[6], TIME_LIMIT) if fields > 6 else last_time
+    if fields > 7:
+        origin = _origin_untrusted(item[7], origins)
+    if fields > 8:
+        rights = _rights_untrusted(item[8])
+    return Op(item[0], item[1], path, payload, covers, origin, dot, time, rights)
+
+
+def _stepped_untrusted(before: int, step: Any, limit: int) -> int:
+    if type(step) is not int or not 0 <= before + step < limit:
+        raise Malformed("a step to a dot or a time that cannot be")
+    return before + step
+
+
+def _origin_untrusted(value: Any, origins: list[ShelfId]) -> ShelfId:
+    if type(value) is not int or not 0 <= value < len(origins):
+        raise Malformed("an origin that is not in the table")
+    return origins[value]
+
+
+def _covers_untrusted(value: Any, origins: list[ShelfId]) -> tuple[Cover, ...]:
+    if type(value) is not tuple or len(value) % 3:
+        raise Malformed("covers are [origin, dot, check, ...]")
+    return tuple(
+        [
+            Cover(
+                _origin_untrusted(value[at], origins),
+                _number_untrusted(value[at + 1], DOT_LIMIT, "dot"),
+                _number_untrusted(value[at + 2], CHECK_LIMIT, "check"),
+            )
+            for at in range(0, len(value), 3)
+        ]
+    )
+
+
+def _is_void_untrusted(op: Op) -> bool:
+    """Checks what the core itself has to understand. Raises Malformed for a wrong form, says True for a wrong content."""
+    kind = op.kind & KIND_MASK
+    if kind == DROPPED:
+        if op.covers or op.payload is not None or op.kind != DROPPED:
+            raise Malformed("a dropped cell has no flags, payload or covers")
+        return False
+    if kind == TAKEOVER:
+        if op.kind != TAKEOVER or op.type != CORE_TYPE or len(op.path) != 1 or len(op.path[0]) != SHELF_ID_BYTES or op.covers:
+            raise Malformed("a takeover is at (former shelf,)")
+        if type(op.path[0]) is not bytes or not _is_record(op.payload):
+            raise Malformed("a takeover says [n, finished, gap, run, ...]")
+        return False
+    if op.kind & LARGE and not _is_reference(op.payload):
+        raise Malformed("a large payload is [depth, size, hashes, covers]")
+    if op.type == CORE_TYPE:
+        if (
+            op.kind != VALUE
+            or len(op.path) != 1
+            or len(op.path[0]) != CHUNK_HASH_BYTES
+            or type(op.payload) is not bytes
+            or op.covers
+        ):
+            raise Malformed("a chunk is bytes at (their hash,)")
+        return digest_16(op.payload) != op.path[0]
+    return False
+
+
+def _is_record(payload: Value) -> bool:
+    if type(payload) is not tuple or len(payload) < 2 or len(payload) % 2 or type(payload[1]) is not bool:
+        return False
+    return all(type(number) is int and 0 <= number < SEQ_LIMIT for number in (payload[0], *payload[2:]))
+
+
+def _is_reference(payload: Value) -> bool:
+    if type(payload) is not tuple or len(payload) != 4:
+        return False
+    depth, size, hashes, covers = payload
+    numbers = all(type(number) is int and number >= 0 for number in (depth, size, covers))
+    return numbers and type(hashes) is bytes and 0 < len(hashes) and not len(hashes) % CHUNK_HASH_BYTES
+
+
+# --- writing
+
+
+class BodyWriter:
+    """A body in the making. Its size is exact at any time; an op that would make it larger than `limit` is not taken."""
+
+    __slots__ = ("_encode", "_fixed", "_origins", "_pieces", "_pieces_bytes", "ops", "rights", "seq", "shelf", "time")
+
+    def __init__(self, shelf: ShelfId, seq: int, rights: Rights, time: int, encode: Encode = codec.encode) -> None:
+        self.shelf = shelf
+        self.seq = seq
+        self.rights = rights
+        self.time = time
+        self.ops: list[Op] = []
+        self._encode = encode
+        self._origins = {shelf: 0}
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+        self._fixed = b""
+        self._set_time(time)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body as it stands."""
+        return self._size(len(self._pieces), self._pieces_bytes, len(self._origins) - 1)
+
+    def _size(self, ops: int, ops_bytes: int, origins: int) -> int:
+        origin_bytes = len(codec.array_head(origins)) + origins * (1 + SHELF_ID_BYTES)
+        return 1 + len(self._fixed) + origin_bytes + len(codec.array_head(ops)) + ops_bytes
+
+    def next_dot(self) -> int:
+        return make_dot(self.seq, len(self.ops))
+
+    def add(self, op: Op, limit: int) -> bool:
+        """Append `op`; False, and nothing changed, when it does not fit."""
+        if len(self.ops) >= OPS_PER_DELTA_MAX:
+            return False
+        origins = dict(self._origins)
+        op = self._as_read(len(self.ops), op)
+        piece = self._piece(len(self.ops), op, origins)
+        if self._size(len(self._pieces) + 1, self._pieces_bytes + len(piece), len(origins) - 1) > limit:
+            return False
+        self.ops.append(op)
+        self._pieces.append(piece)
+        self._pieces_bytes += len(piece)
+        self._origins = origins
+        return True
+
+    def replace(self, index: int, op: Op, limit: int) -> bool:
+        """Put `op`, of the same key, in the place of another; False, and nothing changed, when it does not fit."""
+        kept = self.ops, self._pieces, self._origins, self._pieces_bytes
+        self.ops = [*self.ops[:index], op, *self.ops[index + 1 :]]
+        self._build()
+        if self.size <= limit:
+            return True
+        self.ops, self._pieces, self._origins, self._pieces_bytes = kept
+        return False
+
+    def retime(self, time: int, limit: int) -> bool:
+        """Another time for the body and its fresh ops: housekeeping that was drafted first has no time of its own. False if it does not fit."""
+        kept = self.ops, self.time
+        self.ops = [
+            op._replace(time=time) if op.time == self.time and self._is_fresh(index, op) else op
+            for index, op in enumerate(self.ops)
+        ]
+        self._set_time(time)
+        if self.size <= limit:
+            return True
+        self.ops = kept[0]
+        self._set_time(kept[1])
+        return False
+
+    def _set_time(self, time: int) -> None:
+        self.time = time
+        self._fixed = self._encode(self.rights) + self._encode(time)
+        self._build()
+
+    def _build(self) -> None:
+        ops, self.ops, self._pieces, self._origins = self.ops, [], [], {self.shelf: 0}
+        for index, op in enumerate(ops):
+            op = self._as_read(index, op)
+            self._pieces.append(self._piece(index, op, self._origins))
+            self.ops.append(op)
+        self._pieces_bytes = sum(map(len, self._pieces))
+
+    def _is_fresh(self, index: int, op: Op) -> bool:
+        return op.dot == make_dot(self.seq, index) and op.origin == self.shelf
+
+    def _as_read(self, index: int, op: Op) -> Op:
+        """The time of a dropped cell is of no use: whatever costs the least."""
+        if op.kind & KIND_MASK != DROPPED:
+            return op
+        fresh = self._is_fresh(index, op) or not index
+        return op._replace(time=self.time if fresh else self.ops[index - 1].time, rights=self.rights)
+
+    def _piece(self, index: int, op: Op, origins: dict[ShelfId, int]) -> bytes:
+        before = self.ops[index - 1] if index else None
+        item: list[object] = [op.kind, op.type, _steps(before.path if before else (), op.path), op.payload]
+        fresh = self._is_fresh(index, op) and op.time == self.time and op.rights == self.rights
+        if op.covers or not fresh:
+            flat: list[int] = []
+            for cover in op.covers:
+                flat += (origins.setdefault(cover.origin, len(origins)), cover.dot, cover.check)
+            item.append(flat)
+        if not fresh:
+            last_dot, last_time = (before.dot, before.time) if before else (make_dot(self.seq, 0), self.time)
+            item.append(op.dot - last_dot)
+            options: list[object] = [op.time - last_time, origins.setdefault(op.origin, len(origins)), op.rights]
+            if op.rights == self.rights:
+                options.pop()
+                while options and not options[-1]:
+                    options.pop()
+            item += options
+        return self._encode(item)
+
+    def finish(self) -> Body:
+        origins = codec.join_arrays(self._encode(origin) for origin in self._origins if origin != self.shelf)
+        raw = codec.array_head(4) + self._fixed + origins + codec.join_arrays(self._pieces)
+        return Body(
+            self.shelf, self.seq, digest_16(raw), raw, tuple(self.ops), takeover=any(op.kind == TAKEOVER for op in self.ops)
+        )
+
+
+def _steps(before: Path, path: Path) -> list[object]:
+    shared = 0
+    for former, segment in zip(before, path, strict=False):
+        if former != segment or type(former) is not type(segment):
+            break
+        shared += 1
+    return [shared, *path[shared:]]

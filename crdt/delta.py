@@ -1,0 +1,140 @@
+"""Deltas: what an author signs and sends. The header names the shelf's whole state after it, the body carries the ops."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from crdt import codec
+from crdt.body import SEQ_LIMIT, Body, Decode, Encode, body_from_bytes_untrusted
+from crdt.digest import HASH_BYTES, digest_16
+from crdt.errors import Malformed
+from crdt.ids import ReplicaId, ShelfId, birth_of, shelf_id
+from crdt.ops import Op
+
+FORMAT: Final = 1
+BIRTH_LIMIT: Final = 1 << 32
+NO_HASH: Final = bytes(HASH_BYTES)
+"""`prev_hash` of the first delta of a shelf."""
+
+
+class Header(NamedTuple):
+    """What an author signs. On the wire [format, birth, seq, prev_hash, shelf_digest, gc_floor, body_hash]; the replica id travels outside (COSE kid)."""
+
+    shelf: ShelfId
+    seq: int
+    prev_hash: bytes
+    shelf_digest: bytes
+    gc_floor: int
+    body_hash: bytes
+
+    def encoded(self, encode: Encode = codec.encode) -> bytes:
+        return encode((FORMAT, birth_of(self.shelf), self.seq, self.prev_hash, self.shelf_digest, self.gc_floor, self.body_hash))
+
+
+class Head:
+    """A header with its signature: all that is needed to trust the digest of a shelf."""
+
+    __slots__ = ("hash", "header", "header_bytes", "signature")
+
+    def __init__(self, header: Header, header_bytes: bytes, signature: bytes) -> None:
+        self.header = header
+        self.header_bytes = header_bytes
+        self.signature = signature
+        self.hash = digest_16(header_bytes)
+        """What the successor's `prev_hash` says, 16 bytes."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Head) and self.header_bytes == other.header_bytes and self.header.shelf == other.header.shelf
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    def __repr__(self) -> str:
+        return f"Head({self.header.shelf.hex()} {self.header.seq})"
+
+
+class Delta:
+    """A signed header and its body. Immutable by convention."""
+
+    __slots__ = ("bulk", "content", "head")
+
+    def __init__(self, head: Head, content: Body, *, bulk: bool = False) -> None:
+        self.head = head
+        self.content = content
+        self.bulk = bulk
+        """Not to be pushed eagerly: chunks of a large value, or housekeeping alone. Others pull it."""
+
+    @property
+    def header(self) -> Header:
+        return self.head.header
+
+    @property
+    def header_bytes(self) -> bytes:
+        return self.head.header_bytes
+
+    @property
+    def header_hash(self) -> bytes:
+        return self.head.hash
+
+    @property
+    def signature(self) -> bytes:
+        return self.head.signature
+
+    @property
+    def body(self) -> bytes:
+        return self.content.raw
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return self.content.ops
+
+    @property
+    def shelf(self) -> ShelfId:
+        return self.head.header.shelf
+
+    @property
+    def seq(self) -> int:
+        return self.head.header.seq
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Delta) and self.head == other.head
+
+    def __hash__(self) -> int:
+        return hash(self.head)
+
+    def __repr__(self) -> str:
+        return f"Delta({self.shelf.hex()} {self.seq}, {len(self.ops)} ops)"
+
+
+def header_from_bytes_untrusted(replica: ReplicaId, raw: bytes, decode: Decode = codec.decode_untrusted) -> Header:
+    """The header that `replica` is said to have signed. Raises Malformed, and what `decode` raises."""
+    parts = decode(raw)
+    if type(parts) is not tuple or len(parts) != 7 or type(parts[0]) is not int or parts[0] != FORMAT:
+        raise Malformed(f"a header is an array of 7 fields, of format {FORMAT}")
+    _, birth, seq, prev_hash, shelf_digest, gc_floor, body_hash = parts
+    if type(birth) is not int or not 0 <= birth < BIRTH_LIMIT:
+        raise Malformed("a birth is a number of 32 bits")
+    if type(seq) is not int or not 0 < seq < SEQ_LIMIT or type(gc_floor) is not int or not 0 <= gc_floor <= seq:
+        raise Malformed("a header's seq or gc_floor cannot be")
+    if not _is_hash(prev_hash) or not _is_hash(shelf_digest) or not _is_hash(body_hash) or (seq == 1) != (prev_hash == NO_HASH):
+        raise Malformed("a header's hashes cannot be")
+    return Header(shelf_id(replica, birth), seq, prev_hash, shelf_digest, gc_floor, body_hash)
+
+
+def head_from_bytes_untrusted(replica: ReplicaId, raw: bytes, signature: bytes, decode: Decode = codec.decode_untrusted) -> Head:
+    """A header with a signature that is still to be verified. Raises Malformed, and what `decode` raises."""
+    return Head(header_from_bytes_untrusted(replica, raw, decode), raw, signature)
+
+
+def delta_from_parts_untrusted(
+    replica: ReplicaId, header_bytes: bytes, signature: bytes, body: bytes, decode: Decode = codec.decode_untrusted
+) -> Delta:
+    """A delta of which all but the signature is checked. Raises Malformed, and what `decode` raises."""
+    head = head_from_bytes_untrusted(replica, header_bytes, signature, decode)
+    if digest_16(body) != head.header.body_hash:
+        raise Malformed("the body is not the one that the header names")
+    return Delta(head, body_from_bytes_untrusted(head.header.shelf, head.header.seq, body, decode))
+
+
+def _is_hash(value: Any) -> bool:
+    return type(value) is bytes and len(value) == HASH_BYTES
