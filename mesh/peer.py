@@ -49,7 +49,7 @@ buffer's worth.
 """
 EAGER_PER_SECOND: Final = 250.0
 """Own deltas pushed per second in the long run. The 5 ms of coalescing allow 200."""
-CLOCK_OFFSET_MAX_SECONDS: Final = 3600.0
+CLOCK_OFFSET_MAX_MICROSECONDS: Final = 3600 * 1_000_000
 """DESIGN section 1: more than an hour off the median of the peers is an error at the writer."""
 ASK_COPIES_SECONDS: Final = 0.1
 """Between two rounds of asking for acknowledgements while somebody waits for copies. Guess."""
@@ -76,7 +76,6 @@ class PeerConfig:
     durable: bool = False
     """There is a disk: acknowledge only what the store reported as committed."""
     crypto: Crypto = LIBSODIUM
-
 
 
 class Peer(Port):
@@ -135,12 +134,11 @@ class Peer(Port):
             name=membership.name,
             known=restored.peers,
             seeds=config.seeds,
-            now=now,
         )
         self.sync = Sync(
             self.replica,
             self.directory,
-            self,
+            self.swim,
             self,
             config.preset.sync,
             rng,
@@ -149,6 +147,8 @@ class Peer(Port):
             durable=config.durable,
         )
         self._housekeeper = Housekeeper(self.replica, self.sync.acknowledged_by_all, now)
+        self._members_version = -1
+        self._incarnation_stored = restored.incarnation
         self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
         self._begin(now)
 
@@ -167,14 +167,15 @@ class Peer(Port):
         self._now = now
         received = self.transport.receive_untrusted(datagram, address, now)
         self._after_transport(now)
+        if received:
+            self.swim.heard_from(received[0].peer, now)
         for frame in received:
             try:
                 if not self.sync.handle_untrusted(frame.peer, frame.kind, frame.payload, now):
-                    self.swim.handle_untrusted(frame.peer, frame.kind, frame.payload, frame.address, now)
+                    self.swim.handle_untrusted(frame.peer, frame.kind, frame.payload, now)
             except (Malformed, Refused) as error:
                 self.drops[f"{frame.kind.name.lower()}: {error}"[:DROP_REASON_MAX]] += 1
         if received:
-            self.swim.heard_from(received[0].peer, address, now)
             self._settle(now)
 
     def tick(self, now: Now) -> None:
@@ -203,12 +204,13 @@ class Peer(Port):
     def _after_transport(self, now: Now) -> None:
         for event in self.transport.take_events():
             match event:
-                case SessionOpened(peer=peer, address=address):
-                    self.swim.session_opened(peer, address, now)
-                case Unreachable(address=address):
-                    self.swim.unreachable(address, now)
-                case IdentityClash(peer=peer):
-                    self.notify(IdentityShared(peer))
+                case SessionOpened(peer=peer):
+                    self.swim.session_opened(peer, now)
+                    self.sync.greet(peer, now)
+                case Unreachable():
+                    pass  # membership notices by its own probes, and calls again
+                case IdentityClash(peer=peer, addresses=(_, other)):
+                    self.notify(IdentityInUse(peer, other))
                 case _:
                     assert_never(event)
 
@@ -221,7 +223,8 @@ class Peer(Port):
             self.sync.moved(entry.shelf, now)
         for fault in self.replica.take_faults():
             self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
-        if self.swim.take_changed():
+        if self.swim.version != self._members_version:
+            self._members_version = self.swim.version
             self._members_changed(now)
 
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
@@ -235,11 +238,14 @@ class Peer(Port):
 
     def _members_changed(self, now: Now) -> None:
         for member in self.swim.members():
-            public_key = self.directory.public_key(member.replica)
-            if public_key is not None and member.replica != self.replica_id:
-                self.transport.route(member.replica, public_key, member.address)
+            self._route(member.replica, member.address)
         self.sync.set_members(self.swim.alive(), self.swim.suspects(), now)
         self.replica.alive_changed()
+
+    def _route(self, peer: ReplicaId, address: Address) -> None:
+        public_key = self.directory.public_key(peer)
+        if public_key is not None and address[1] and self.directory.admission(peer, self._now) is Admission.MEMBER:
+            self.transport.route(peer, public_key, address)
 
     # ---- what goes out
 
@@ -259,11 +265,13 @@ class Peer(Port):
     def batch(self) -> Batch | None:
         """Drain what the store should commit; None when nothing changed."""
         statements = tuple(self.directory.take_added())
-        peers, forgotten, incarnation = self.swim.take_rows(self.directory.public_key)
-        if not (self._journal or statements or peers or forgotten or incarnation is not None):
+        peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in self.swim.take_changed())
+        incarnation = None if self.swim.incarnation == self._incarnation_stored else self.swim.incarnation
+        if not (self._journal or statements or peers or incarnation is not None):
             return None
+        self._incarnation_stored = self.swim.incarnation
         journal, self._journal = tuple(self._journal), []
-        return Batch(journal, peers, forgotten, statements, incarnation)
+        return Batch(journal=journal, peers=peers, statements=statements, incarnation=incarnation)
 
     def committed(self, batch: Batch) -> None:
         """The store reports that a batch is durable: its floors may be acknowledged now."""
@@ -315,10 +323,10 @@ class Peer(Port):
             raise NotPermitted(f"{format_path(path)} is under a critical prefix of the charter: only the quorum writes there")
         if self.replica.draft_size > DRAFT_BYTES_MAX:
             raise Backpressure("16 MiB are written but not yet sent: let the event loop run (await anything) between writes")
-        offset = self.swim.clock_offset
-        if offset is not None and abs(offset) > CLOCK_OFFSET_MAX_SECONDS:
+        offset = self.swim.clock_offset()
+        if offset is not None and abs(offset) > CLOCK_OFFSET_MAX_MICROSECONDS:
             direction = "ahead of" if offset < 0 else "behind"
-            raise ClockWrong(f"this machine's clock is {abs(offset):.0f} s {direction} its peers: set it")
+            raise ClockWrong(f"this machine's clock is {abs(offset) // 1_000_000} s {direction} its peers: set it")
 
     def _patterns(self) -> Sequence[str]:
         grant = self.directory.credential(self.replica_id)
@@ -361,20 +369,7 @@ class Peer(Port):
 
     def _is_live(self, shelf: ShelfId) -> bool:
         """Whether this shelf is the one that a live member writes now (presence)."""
-        return shelf == self.replica.shelf or self.current_shelf(replica_of(shelf)) == shelf
-
-    def is_reachable(self, peer: ReplicaId) -> bool:
-        return self.swim.is_alive(peer)
-
-    def round_trip(self, peer: ReplicaId) -> float:
-        return self.swim.round_trip(peer)
-
-    def typical_round_trip(self) -> float:
-        return self.swim.typical_round_trip()
-
-    def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
-        birth = self.swim.birth_of(peer)
-        return None if birth is None else shelf_id(peer, birth)
+        return shelf == self.replica.shelf or self.swim.current_shelf(replica_of(shelf)) == shelf
 
     # ---- what the node asks
 
@@ -411,4 +406,3 @@ class Peer(Port):
             "members": len(self.swim.members()),
             "shelves": len(self.replica.shelves()),
         }
-

@@ -141,10 +141,10 @@ class Puller:
         shelf = floor.shelf
         if shelf == self._replica.shelf:
             return False
-        reached = self._replica.reached(shelf)
-        held = self._replica.loose_seqs(shelf)
-        loose = {seq for seq in floor.loose if seq > reached and seq not in held}
-        if floor.seq <= reached and not loose:
+        known = self._replica.known(shelf)
+        held = set(self._replica.loose_seqs(shelf))
+        loose = {seq for seq in floor.loose if seq > known and seq not in held}
+        if floor.seq <= known and not loose:
             return False
         pull = self._pulls.get(shelf)
         if pull is None:
@@ -168,10 +168,10 @@ class Puller:
         pull = self._pulls.get(shelf)
         if pull is None:
             return
-        reached = self._replica.reached(shelf)
-        pull.loose = {seq for seq in pull.loose if seq > reached} - self._replica.loose_seqs(shelf)
+        known = self._replica.known(shelf)
+        pull.loose = {seq for seq in pull.loose if seq > known}.difference(self._replica.loose_seqs(shelf))
         token: Token = ("want", shelf)
-        if pull.target <= reached and not pull.loose:
+        if pull.target <= known and not pull.loose:
             self._end(pull)
         elif pull.incoming is None and token in self._window:
             self._answered(pull, token)
@@ -217,7 +217,7 @@ class Puller:
 
     def _start(self, now: Now) -> None:
         ready = [p for p in self._pulls.values() if p.shelf not in self._active and p.due <= now.monotonic]
-        ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
+        ready.sort(key=lambda p: (p.target - self._replica.known(p.shelf), p.shelf))
         wants: dict[ReplicaId, list[Floor]] = {}
         for pull in ready:
             if not self._window.has_room or len(self._active) >= ACTIVE_MAX:
@@ -241,7 +241,7 @@ class Puller:
 
     def _want(self, shelf: ShelfId) -> Floor:
         head = self._replica.head(shelf)
-        loose = tuple(sorted(self._replica.loose_seqs(shelf))[:16])
+        loose = tuple(self._replica.loose_seqs(shelf)[:16])
         if head is None:
             return Floor(shelf, 0, b"", loose)
         return Floor(shelf, head.header.seq, head.hash[:4], loose)
@@ -331,7 +331,7 @@ class Puller:
 
     def _begin(self, pull: Pull, page: ListingPage) -> Incoming | None:
         head = self._check_head(page.shelf, page.header, page.signature)
-        if head is None or head.header.seq <= self._replica.reached(page.shelf):
+        if head is None or head.header.seq <= self._replica.known(page.shelf):
             return None
         if page.since and page.since > self._replica.floor(page.shelf):
             return None
@@ -412,7 +412,7 @@ class Puller:
             self._advance(pull, incoming, now)
 
     def _finish(self, pull: Pull, incoming: Incoming, now: Now) -> None:
-        if self._replica.jump(incoming.head, incoming.since, incoming.entries, incoming.bodies):
+        if self._replica.jump(incoming.head, incoming.since, incoming.entries, incoming.bodies.values()):
             self.counters.jumps += 1
             pull.attempts = 0
             self._release(pull)

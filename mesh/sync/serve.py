@@ -61,9 +61,7 @@ class Pinned:
         listing = self.listing
         entries = tuple(ListingEntry(*entry) for entry in listing.entries[offset : offset + ENTRIES_PER_PAGE])
         head = listing.head
-        return ListingPage(
-            listing.shelf, listing.since, head.header_bytes, head.signature, len(listing.entries), offset, entries
-        )
+        return ListingPage(listing.shelf, listing.since, head.header_bytes, head.signature, len(listing.entries), offset, entries)
 
 
 class Server:
@@ -88,7 +86,7 @@ class Server:
         head = replica.floor(floor.shelf)
         have = set(floor.loose)
         first = max(floor.seq, head) + 1
-        loose = [seq for seq in sorted(replica.loose_seqs(floor.shelf)) if seq >= first and seq not in have]
+        loose = [seq for seq in replica.loose_seqs(floor.shelf) if seq >= first and seq not in have]
         if head > floor.seq:
             repairs = self._repairs(floor, head, have, budget)
             if repairs is None:
@@ -98,9 +96,7 @@ class Server:
         for raw in repairs:
             self._port.send(peer, Lane.FRESH, Frame.REPAIR, raw)
         for seq in loose[: budget - len(repairs)]:
-            delta = replica.loose_delta(floor.shelf, seq)
-            if delta:
-                self._port.send(peer, Lane.FRESH, Frame.REPAIR, delta_bytes(delta))
+            self._port.send(peer, Lane.FRESH, Frame.REPAIR, delta_bytes(replica.loose[floor.shelf][seq].delta))
         return max(1, len(repairs) + len(loose))
 
     def _repairs(self, floor: Floor, head: int, have: set[int], budget: int) -> list[bytes] | None:
@@ -156,8 +152,10 @@ class Server:
     def want_bodies_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
         want = WantBodies.decode_untrusted(payload)
         pinned = [p for (host, _, head), p in self._pinned.items() if (host, head) == (want.host, want.head)]
+        if not pinned:
+            self._list(peer, self._pin(want.host, 0, 0))  # pushed out meanwhile: a newer listing starts the pull over
         for ref in want.bodies:
-            body = next((p.bodies[ref] for p in pinned if ref in p.bodies), None) or self._replica.body(*ref)
+            body = next((p.bodies[ref] for p in pinned if ref in p.bodies), None)
             if body:
                 self._send_body(peer, body)
 

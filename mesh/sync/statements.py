@@ -82,4 +82,3 @@ class StatementExchange:
 
     def digest(self) -> bytes:
         return self._directory.digest[:8]
-
