@@ -11,6 +11,7 @@ from typing import Final
 
 from mesh.errors import ConfigError
 from mesh.swim.config import SwimConfig
+from mesh.wire.limits import TransportLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Preset:
     name: str
     swim: SwimConfig
     sync: SyncConfig
+    transport: TransportLimits
 
 
 LAN: Final = Preset(
@@ -63,6 +65,7 @@ LAN: Final = Preset(
         stall_seconds=0.1,  # guess: a third of the probe interval
     ),
     sync=SyncConfig(),
+    transport=TransportLimits(),  # made for a LAN, see there
 )
 
 ROBOT_WIFI: Final = Preset(
@@ -80,6 +83,12 @@ ROBOT_WIFI: Final = Preset(
         stall_seconds=0.2,  # guess
     ),
     sync=replace(LAN.sync, digest_min_seconds=0.2, digest_quiet_seconds=2.0, repeat_min_seconds=0.02),  # guess: twice lan
+    transport=replace(
+        LAN.transport,
+        rate_bytes_per_s=1e6,  # guess: a fifth of what a crowded 2.4 GHz channel carries
+        burst_bytes=64 * 1024.0,  # guess: half of lan
+        handshake_retry_s=0.2,  # guess: above a beacon interval, as the probe timeout
+    ),
 )
 
 WAN: Final = Preset(
@@ -99,8 +108,18 @@ WAN: Final = Preset(
         stall_seconds=0.3,  # guess
     ),
     sync=replace(
-        LAN.sync, digest_min_seconds=0.5, digest_quiet_seconds=2.0, digest_max_seconds=10.0, repeat_min_seconds=0.05
-    ),  # guess
+        LAN.sync,
+        digest_min_seconds=0.5,  # guess: some round trips
+        digest_quiet_seconds=2.0,  # guess
+        digest_max_seconds=10.0,  # guess
+        repeat_min_seconds=0.05,  # guess
+    ),
+    transport=replace(
+        LAN.transport,
+        rate_bytes_per_s=1e6,  # guess: 8 Mbit/s to one peer
+        burst_bytes=64 * 1024.0,  # guess: half of lan
+        handshake_retry_s=0.5,  # guess: above a long line's round trip
+    ),
 )
 
 LORA: Final = Preset(
@@ -135,6 +154,14 @@ LORA: Final = Preset(
         digest_quiet_seconds=120.0,
         digest_max_seconds=900.0,
         repeat_min_seconds=10.0,
+    ),
+    transport=replace(
+        LAN.transport,
+        rate_bytes_per_s=100.0,
+        burst_bytes=2_400.0,
+        lane_bytes_max=8 * 1024,
+        lane_bytes_max_unopened=2 * 1024,
+        handshake_retry_s=10.0,
     ),
 )
 

@@ -1,0 +1,389 @@
+"""Probes: is that member there?
+
+    prober                       k witnesses                        target
+      | PING ---------------------------------------------------------> |      direct
+      |                        (no ACK within its usual time)           |
+      | PING_REQUEST ----------> | PING, for the prober --------------> |      round 1: k witnesses at once, and
+      | PING ---------------------------------------------------------> |      one more direct ping
+      | <------------------ ACK, vouched | <------- ACK, vouched ------ |
+      | <------------------------- ACK --------------------------------- |     the target answers the prober, too
+      | <----------------- NACK  | (before the prober's time is over)   |
+      |                        (nothing)                                |
+      | round 2: k other witnesses ... then the probe has failed        |
+
+A witness's word is not enough: the target signs the prober's random number (`vouch`), so that a lying witness can hide a
+crash from nobody. A witness that says neither ACK nor NACK tells the prober that perhaps the prober itself is badly
+connected.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final
+
+from crdt.ids import REPLICA_ID_BYTES, ReplicaId
+from mesh.effects import Address, Now
+from mesh.errors import Malformed
+from mesh.port import Port
+from mesh.swim.claims import PURPOSE_VOUCH, SIGNATURE_BYTES, Sign, Verify
+from mesh.swim.clock import PeerClocks
+from mesh.swim.config import SwimConfig
+from mesh.swim.coordinates import COORDINATE_BYTES, Coordinates, coordinate_untrusted
+from mesh.swim.health import LocalHealth
+from mesh.swim.order import ROUNDS, ProbeOrder
+from mesh.swim.roster import BUCKET_HASH_BYTES, Roster, State
+from mesh.swim.roundtrip import RoundTrips
+from mesh.wire.cbor import decode_untrusted, encode
+from mesh.wire.frames import Frame, Lane
+
+STAGE_BITS: Final = 2
+"""Low bits of a ping's number: which ping of the probe it was, so that every answer gives a round trip (Karn's problem)."""
+NUMBER_BITS: Final = 32
+INDIRECT_WAIT: Final = 1.5
+"""Rounds of indirect probes last this many times a direct ping's time: two hops, but the floor is there already. Guess."""
+NACK_AT: Final = 0.6
+"""Share of the prober's patience after which a witness says NACK. Guess: leaves the rest for the way back."""
+RELAYS_MAX: Final = 256
+"""Pings under way on behalf of others."""
+RELAYS_PER_PROBER_MAX: Final = 16
+PATIENCE_MAX_MS: Final = 120_000
+DETAILS_EVERY: Final = 4
+"""One ACK of so many carries the wall clock and the coordinate. Guess: saves 65 bytes a second."""
+
+
+class Probe:
+    """One question under way, through all its rounds."""
+
+    __slots__ = ("asked", "deadline", "nacks", "nacks_wanted", "number", "refused", "sent_at", "stage", "target", "timed")
+
+    def __init__(self, target: ReplicaId, number: int, began: float) -> None:
+        self.target = target
+        self.number = number
+        self.stage = 0
+        self.sent_at = [began]
+        """Of the direct ping of each stage."""
+        self.timed = True
+        """Whether the answer's time says something: not so while a session is only being opened."""
+        self.deadline = inf
+        self.asked: set[ReplicaId] = set()
+        self.nacks: set[ReplicaId] = set()
+        self.nacks_wanted = 0
+        self.refused = False
+        """The target's machine said that nobody listens there."""
+
+    @property
+    def began(self) -> float:
+        return self.sent_at[0]
+
+    @property
+    def missing_nacks(self) -> int:
+        """How much points to ourselves: without witnesses everything, else those that did not even say nack."""
+        return self.nacks_wanted - len(self.nacks) if self.nacks_wanted else 1
+
+
+class _Relay:
+    """A ping that we sent as a witness."""
+
+    __slots__ = ("expires_at", "nack_at", "number", "prober", "target")
+
+    def __init__(self, prober: ReplicaId, number: int, target: ReplicaId, now: float, patience: float) -> None:
+        self.prober, self.number, self.target = prober, number, target
+        self.nack_at = now + patience * NACK_AT
+        self.expires_at = now + patience * 2
+
+
+class Prober:
+    """Pings of our own and on behalf of others. Its results: `Failed` probes from `tick`, evidence of life in the roster."""
+
+    def __init__(
+        self,
+        *,
+        me: ReplicaId,
+        sign: Sign,
+        verify: Verify,
+        config: SwimConfig,
+        rng: random.Random,
+        port: Port,
+        roster: Roster,
+        order: ProbeOrder,
+        health: LocalHealth,
+        counters: Counter[str],
+        attach: Callable[[ReplicaId], None],
+    ) -> None:
+        """`attach` puts claims into the datagram that is being made for a member."""
+        self._me, self._sign, self._verify = me, sign, verify
+        self._config, self._rng, self._port = config, rng, port
+        self._roster, self._order, self._health = roster, order, health
+        self._counters, self._attach = counters, attach
+        self.round_trips = RoundTrips(config.probe_timeout_min_seconds, config.probe_timeout_max_seconds)
+        self.coordinates = Coordinates(rng)
+        self.clocks = PeerClocks()
+        self.open_sessions: set[ReplicaId] = set()
+        self._probes: dict[int, Probe] = {}
+        self._targets: dict[ReplicaId, Probe] = {}
+        self._relays: dict[int, _Relay] = {}
+
+    # ---- asking
+
+    def probe(self, target: ReplicaId, now: Now) -> None:
+        """Begin, unless we are asking it already."""
+        if target in self._targets:
+            return
+        probe = Probe(target, self._new_number(), now.monotonic)
+        self._probes[probe.number] = self._targets[target] = probe
+        probe.timed = target in self.open_sessions
+        probe.deadline = now.monotonic + self.patience(target)
+        self._counters["probes"] += 1
+        self.ping(target, probe.number, now)
+
+    def ping(self, target: ReplicaId, number: int | None, now: Now) -> None:
+        """One ping. Without a number: not a probe, the answer counts as a sign of life only."""
+        if number is None:
+            number = self._new_number()
+        self._attach(target)
+        self._port.send(target, Lane.LIVENESS, Frame.PING, encode([number, self._order.round(now.monotonic)]))
+
+    def is_probing(self, target: ReplicaId) -> bool:
+        return target in self._targets
+
+    def tick(self, now: Now) -> list[Probe]:
+        """Go on with what has waited long enough. Returns the probes that have failed."""
+        due = [probe for probe in self._probes.values() if probe.deadline <= now.monotonic]
+        failed = [probe for probe in due if not self._next_stage(probe, now)]
+        for number, relay in list(self._relays.items()):
+            if relay.nack_at <= now.monotonic:
+                self._nack(relay)
+            if relay.expires_at <= now.monotonic:
+                del self._relays[number]
+        return failed
+
+    @property
+    def deadline(self) -> float:
+        probes = min((probe.deadline for probe in self._probes.values()), default=inf)
+        relays = min((min(relay.nack_at, relay.expires_at) for relay in self._relays.values()), default=inf)
+        return min(probes, relays)
+
+    def stood_still(self, seconds: float) -> None:
+        """Nobody had a chance to be heard meanwhile."""
+        for probe in self._probes.values():
+            probe.deadline += seconds
+        for relay in self._relays.values():
+            relay.nack_at += seconds
+            relay.expires_at += seconds
+
+    def forget(self, target: ReplicaId) -> None:
+        """No answer is wanted any more."""
+        probe = self._targets.pop(target, None)
+        if probe is not None:
+            del self._probes[probe.number]
+
+    def refused(self, address: Address, now: Now) -> None:
+        """The machine there says that nobody listens: do not wait for the time that an answer would take."""
+        for probe in self._probes.values():
+            if self._lives_at(probe.target, address):
+                probe.refused = True
+                self._hasten(probe, now)
+        for relay in self._relays.values():
+            if relay.nack_at < inf and self._lives_at(relay.target, address):
+                self._nack(relay)
+
+    def _lives_at(self, member: ReplicaId, address: Address) -> bool:
+        record = self._roster.get(member)
+        return record is not None and record.address == address
+
+    def _next_stage(self, probe: Probe, now: Now) -> bool:
+        if probe.stage >= self._config.indirect_rounds:
+            self.forget(probe.target)
+            return False
+        probe.stage += 1
+        probe.sent_at.append(now.monotonic)
+        witnesses = self._witnesses(probe)
+        patience = self.patience(probe.target) * INDIRECT_WAIT
+        probe.deadline = now.monotonic + patience
+        number = self._stage_number(probe)
+        request = encode([number, probe.target, min(int(patience * 1000), PATIENCE_MAX_MS)])
+        for witness in witnesses:
+            self._port.send(witness, Lane.LIVENESS, Frame.PING_REQUEST, request)
+        probe.asked.update(witnesses)
+        probe.nacks_wanted += len(witnesses)
+        self._counters["indirect_probes"] += 1
+        self.ping(probe.target, number, now)
+        return True
+
+    def _witnesses(self, probe: Probe) -> list[ReplicaId]:
+        """k members of whom all but one are the nearest of twice as many drawn by lot: near ones answer in time, and the last
+        one keeps a long way round in the game.
+        """
+        wanted = self._config.witnesses
+        fit = [
+            member
+            for member in self._roster.living
+            if member != probe.target and member not in probe.asked and member not in self._roster.suspects
+        ]
+        drawn = self._rng.sample(fit, min(2 * wanted, len(fit)))
+        if len(drawn) <= wanted:
+            return drawn
+        last = drawn.pop()
+        drawn.sort(key=lambda member: (self.predicted(member), member))
+        return [*drawn[: wanted - 1], last]
+
+    def predicted(self, peer: ReplicaId) -> float:
+        """Round trip to a peer: measured, else from coordinates, else as everybody's."""
+        measured = self.round_trips.measured(peer)
+        if measured is not None:
+            return measured
+        estimate = self.coordinates.estimate(peer)
+        return estimate if estimate is not None else self.round_trips.typical()
+
+    def patience(self, target: ReplicaId) -> float:
+        """Seconds that the answer to one ping may take."""
+        return self.round_trips.timeout(target, self.coordinates.estimate(target)) * self._health.factor
+
+    def _hasten(self, probe: Probe, now: Now) -> None:
+        """Whoever was asked has answered, and the target's machine has said that nobody listens: go on at once."""
+        if probe.refused and len(probe.nacks) >= probe.nacks_wanted:
+            probe.deadline = now.monotonic
+
+    def _nack(self, relay: _Relay) -> None:
+        relay.nack_at = inf
+        self._port.send(relay.prober, Lane.LIVENESS, Frame.NACK, encode([relay.number]))
+
+    def _new_number(self) -> int:
+        while True:
+            number = self._rng.getrandbits(NUMBER_BITS) >> STAGE_BITS << STAGE_BITS
+            if number not in self._probes and number not in self._relays:
+                return number
+
+    @staticmethod
+    def _stage_number(probe: Probe) -> int:
+        return probe.number + min(probe.stage, (1 << STAGE_BITS) - 1)
+
+    # ---- being asked, and answers
+
+    def ping_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Answer. Raises Malformed."""
+        match decode_untrusted(payload):
+            case (int(number), int(turn)) if _is_number(number) and 0 <= turn < ROUNDS:
+                self._order.heard(turn, now.monotonic)
+                self._attach(peer)
+                self._port.send(peer, Lane.LIVENESS, Frame.ACK, encode(self._ack(number, now)))
+            case (int(number), bytes(prober), int(theirs)) if (
+                _is_number(number) and _is_number(theirs) and len(prober) == REPLICA_ID_BYTES
+            ):
+                vouch = self._sign(PURPOSE_VOUCH, _vouch_payload(ReplicaId(prober), theirs))
+                self._port.send(peer, Lane.LIVENESS, Frame.ACK, encode([number, self._roster.short_digest(), vouch]))
+                if self._roster.is_living(ReplicaId(prober)):
+                    ack = encode([theirs, self._roster.short_digest()])
+                    self._port.send(ReplicaId(prober), Lane.LIVENESS, Frame.ACK, ack)
+            case _:
+                raise Malformed("not a ping")
+
+    def _ack(self, number: int, now: Now) -> list[Any]:
+        ack: list[Any] = [number, self._roster.short_digest()]
+        if (number >> STAGE_BITS) % DETAILS_EVERY == 0:
+            ack += [now.wall, self.coordinates.mine.to_bytes()]
+        return ack
+
+    def ack_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> bytes | None:
+        """Returns the hash of the member list of the peer, when that is what answered. Raises Malformed."""
+        match decode_untrusted(payload):
+            case (int(number), bytes(digest)) if len(digest) == BUCKET_HASH_BYTES:
+                self._answered(peer, number, now)
+                return digest
+            case (int(number), bytes(digest), int(wall), bytes(coordinate)) if (
+                len(digest) == BUCKET_HASH_BYTES and len(coordinate) == COORDINATE_BYTES
+            ):
+                round_trip = self._answered(peer, number, now)
+                if round_trip is not None:
+                    self._take_details(peer, wall, coordinate, round_trip, now)
+                return digest
+            case (int(number), bytes(digest), bytes(vouch)) if len(digest) == BUCKET_HASH_BYTES and len(vouch) == SIGNATURE_BYTES:
+                relay = self._relays.get(number)
+                if relay is not None and relay.target == peer:
+                    del self._relays[number]
+                    self._port.send(relay.prober, Lane.LIVENESS, Frame.ACK, encode([relay.number, vouch]))
+                return digest
+            case (int(number), bytes(vouch)) if len(vouch) == SIGNATURE_BYTES:
+                self._vouched(number, vouch)
+                return None
+        raise Malformed("not an ack")
+
+    def _answered(self, peer: ReplicaId, number: int, now: Now) -> float | None:
+        """Seconds from the ping to this ACK, if it was to one of ours and its time says something."""
+        stage = number % (1 << STAGE_BITS)
+        probe = self._probes.get(number - stage)
+        if probe is None or probe.target != peer or stage > probe.stage:
+            return None
+        self.forget(peer)
+        self._health.better()
+        if not probe.timed:
+            return None
+        round_trip = now.monotonic - probe.sent_at[stage]
+        self.round_trips.add(peer, round_trip)
+        return round_trip
+
+    def _take_details(self, peer: ReplicaId, wall: int, coordinate: bytes, round_trip: float, now: Now) -> None:
+        self.clocks.add(peer, wall, now.wall, round_trip)
+        theirs = coordinate_untrusted(coordinate)
+        if theirs is None:
+            self._counters["coordinates_refused"] += 1
+        else:
+            self.coordinates.update(peer, theirs, round_trip)
+
+    def _vouched(self, number: int, vouch: bytes) -> None:
+        """A witness brought the target's signature under our number."""
+        stage = number % (1 << STAGE_BITS)
+        probe = self._probes.get(number - stage)
+        if probe is None or stage == 0:
+            return
+        if self._verify(probe.target, PURPOSE_VOUCH, _vouch_payload(self._me, number), vouch):
+            self.forget(probe.target)
+            self._health.better()
+            self._counters["vouched"] += 1
+        else:
+            self._counters["vouches_refused"] += 1
+
+    def nack_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """A witness is there, but the target is not, as far as it sees. Raises Malformed."""
+        match decode_untrusted(payload):
+            case (int(number),):
+                probe = self._probes.get(number - number % (1 << STAGE_BITS))
+                if probe is not None and peer in probe.asked:
+                    probe.nacks.add(peer)
+                    self._hasten(probe, now)
+            case _:
+                raise Malformed("not a nack")
+
+    def request_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Be a witness. Raises Malformed."""
+        match decode_untrusted(payload):
+            case (int(number), bytes(target), int(patience)) if (
+                _is_number(number) and len(target) == REPLICA_ID_BYTES and 0 < patience <= PATIENCE_MAX_MS
+            ):
+                self._be_witness(peer, number, ReplicaId(target), patience / 1000, now)
+            case _:
+                raise Malformed("not a ping request")
+
+    def _be_witness(self, prober: ReplicaId, number: int, target: ReplicaId, patience: float, now: Now) -> None:
+        record = self._roster.get(target)
+        known = record is not None and record.state is not State.LEFT
+        if not known or len(self._relays) >= RELAYS_MAX or self._relays_for(prober) >= RELAYS_PER_PROBER_MAX:
+            self._counters["ping_requests_refused"] += 1
+            return
+        mine = self._new_number()
+        self._relays[mine] = _Relay(prober, number, target, now.monotonic, patience)
+        self._port.send(target, Lane.LIVENESS, Frame.PING, encode([mine, prober, number]))
+
+    def _relays_for(self, prober: ReplicaId) -> int:
+        return sum(relay.prober == prober for relay in self._relays.values())
+
+
+def _vouch_payload(prober: ReplicaId, number: int) -> bytes:
+    return encode([prober, number])
+
+
+def _is_number(number: int) -> bool:
+    return 0 <= number < 1 << NUMBER_BITS

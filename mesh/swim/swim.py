@@ -1,0 +1,474 @@
+"""Membership as a whole: who is here, who is not. Pure: bytes and time in, frames and events out through a `Port`.
+
+    claims.py       the signed sentences, and which of two counts
+    roster.py       what we believe of every member
+    order.py        whom to probe next            probe.py      the probe itself, direct and through witnesses
+    suspicion.py    how long to wait              health.py     am I the one who is ill?
+    beliefs.py      from claims to beliefs        myself.py     what I say of myself
+    news.py         gossip                        exchange.py   comparing whole lists
+    reconnect.py    calling those who are gone    quota.py      how much one member may accuse
+    roundtrip.py, coordinates.py, clock.py        what probes measure besides
+
+A crash, told in times of the `lan` preset: 0.15 s until somebody's probe comes by, 0.2 s until it has failed (directly,
+through three witnesses, through three others), a few ms until everybody has the accusation, 0.2 s until three of four
+checkers have confirmed it, and 1.0 s of silence after the accusation for a member that only stalled. Then everybody buries
+it, alone and at the same time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Final
+
+from crdt.ids import ReplicaId, ShelfId, shelf_id
+from mesh.effects import Address, Now
+from mesh.port import Port
+from mesh.store.rows import KnownPeer
+from mesh.swim.beliefs import Beliefs
+from mesh.swim.claims import INCARNATION_MAX, Reason, Sign, Verify, check_profile
+from mesh.swim.config import SwimConfig
+from mesh.swim.exchange import Exchange
+from mesh.swim.health import LocalHealth
+from mesh.swim.leave import INTERVALS as FAREWELL_INTERVALS
+from mesh.swim.leave import Farewell
+from mesh.swim.myself import Myself
+from mesh.swim.news import News
+from mesh.swim.order import ProbeOrder
+from mesh.swim.probe import Probe, Prober
+from mesh.swim.reconnect import Reconnect
+from mesh.swim.roster import Member, Rank, Record, Roster, State
+from mesh.swim.suspicion import SMALL_MESH
+from mesh.wire.frames import Frame, Lane
+
+ALONE_AFTER_PROBES: Final = 3
+"""Failed probes in a row, with no word from anybody, before an agent believes that it is cut off. Guess."""
+
+
+class Swim:
+    def __init__(
+        self,
+        *,
+        me: ReplicaId,
+        birth: int,
+        sign: Sign,
+        verify: Verify,
+        config: SwimConfig,
+        rng: random.Random,
+        port: Port,
+        address: Address,
+        incarnation: int = 0,
+        name: str = "",
+        meta: bytes = b"",
+        known: Iterable[KnownPeer] = (),
+        seeds: Iterable[Address] = (),
+    ) -> None:
+        """`incarnation`: the last one on the disk, 0 for none; this start uses a higher one. `known`: peers remembered from
+        the disk, called until they answer. Raises ConfigError for a name or metadata that is too long.
+        """
+        check_profile(name, meta)
+        self._config, self._rng, self._port = config, rng, port
+        self.counters: Counter[str] = Counter()
+        self.health = LocalHealth(config.health_levels)
+        self._myself = Myself(me, birth, min(incarnation + 1, INCARNATION_MAX), address, name, meta, sign)
+        self._roster = Roster(me)
+        self._roster.set_mine(self._myself.incarnation, left=False)
+        self._order = ProbeOrder(me, config.probe_interval_seconds, rng)
+        self._news = News(config, port, rng)
+        self._prober = Prober(
+            me=me,
+            sign=sign,
+            verify=verify,
+            config=config,
+            rng=rng,
+            port=port,
+            roster=self._roster,
+            order=self._order,
+            health=self.health,
+            counters=self.counters,
+            attach=self._attach,
+        )
+        self._exchange = Exchange(
+            config,
+            self._roster,
+            port,
+            self.counters,
+            mine=lambda: self._myself.newest,
+            patience=self._prober.patience,
+            agrees=self._agrees,
+        )
+        self._beliefs = Beliefs(
+            config=config,
+            roster=self._roster,
+            myself=self._myself,
+            news=self._news,
+            exchange=self._exchange,
+            health=self.health,
+            port=port,
+            sign=sign,
+            verify=verify,
+            counters=self.counters,
+            look=self._look,
+            ask=lambda peer, now: self._prober.ping(peer, None, now),
+            patience=self._prober.patience,
+        )
+        self._reconnect = Reconnect(config, self._roster, port, rng, seeds, address)
+        self._looks: dict[ReplicaId, float] = {}
+        """Members to probe out of turn, and when."""
+        self._next_probe = 0.0
+        self._started = False
+        self._called_at = -inf
+        self._due = inf
+        self._heard_any = -inf
+        self._unanswered = 0
+        self._cut_off: list[ReplicaId] = []
+        """Members buried because we heard nobody."""
+        self._farewell = Farewell(config, self._roster, port, rng)
+        for peer in known:
+            self._restore(peer)
+        self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
+            Frame.PING: self._prober.ping_untrusted,
+            Frame.ACK: self._ack_untrusted,
+            Frame.NACK: self._prober.nack_untrusted,
+            Frame.PING_REQUEST: self._prober.request_untrusted,
+            Frame.CLAIM: self._claim_untrusted,
+            Frame.LEAVE_CONFIRM: lambda peer, payload, now: self._farewell.confirm_untrusted(peer, payload),
+            Frame.MEMBERS: lambda peer, payload, now: self._exchange.members_untrusted(peer, payload),
+            Frame.MEMBER_ROWS: self._exchange.rows_untrusted,
+            Frame.MEMBER_WANT: lambda peer, payload, now: self._exchange.want_untrusted(peer, payload),
+        }
+
+    # ---- the ways in
+
+    def handle_untrusted(self, peer: ReplicaId, kind: Frame, payload: bytes, now: Now) -> bool:
+        """One frame of an authenticated peer. False when the kind is not ours. Raises Malformed, state as it was."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            return False
+        self._wake(now)
+        if not self.left:
+            handler(peer, payload, now)
+        return True
+
+    def heard_from(self, peer: ReplicaId, now: Now) -> None:
+        """Any authenticated datagram of a peer, whatever it holds: it is alive. Call before `handle_untrusted`."""
+        self._wake(now)
+        if self.left or peer == self._myself.replica:
+            return
+        self._heard_any, self._unanswered = now.monotonic, 0
+        record = self._roster.get(peer)
+        if record is None:
+            record = self._roster.obtain(peer, now.monotonic)
+        record.heard, record.heard_wall = now.monotonic, now.wall
+        if record.state in (State.DEAD, State.LEFT):
+            self._heard_from_beyond(record, now)
+        if self._cut_off:
+            self._rejoined(now)
+
+    def session_opened(self, peer: ReplicaId, now: Now) -> None:
+        """The transport has a session with this peer, a first or a new one. With strangers, and with those who were given up,
+        lists are compared at once: this is how one joins and how cuts heal.
+        """
+        self._prober.open_sessions.add(peer)
+        stranger = not self._roster.is_living(peer)
+        if stranger and (record := self._roster.get(peer)) is not None:
+            record.told_at = -inf
+        self.heard_from(peer, now)
+        if stranger and not self.left and peer != self._myself.replica:
+            self._exchange.compare(peer)
+
+    def session_closed(self, peer: ReplicaId) -> None:
+        self._prober.open_sessions.discard(peer)
+
+    def refused(self, address: Address, now: Now) -> None:
+        """The operating system says that nobody listens at this address (ICMP port unreachable). A hint: it is not authenticated,
+        so it hastens probes and, when two members say so, suspicion; it accuses nobody.
+        """
+        self._wake(now)
+        self._prober.refused(address, now)
+
+    def tick(self, now: Now) -> None:
+        """Do what is due; harmless when nothing is."""
+        self._wake(now)
+        if self.left:
+            return
+        at = now.monotonic
+        if not self._started:
+            self._started = True
+            self._heard_any = at
+            # Agents that start together must not probe in step.
+            self._next_probe = at + self._rng.random() * self._config.probe_interval_seconds
+        for probe in self._prober.tick(now):
+            self._failed(probe, now)
+        self._probe_in_turn(now)
+        self._probe_out_of_turn(now)
+        dead_before = len(self._roster.dead)
+        self._beliefs.tick(now)
+        self._bury_all_if_alone(now)
+        if len(self._roster.dead) > dead_before:
+            self._reconnect.hurry(at)
+        self._exchange.tick(now)
+        self._reconnect.tick(at)
+        self._farewell.tick(at)
+        self._news.push(self._roster.living, at)
+        self._due = self.deadline
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next tick wanted."""
+        if self.left:
+            return inf
+        return min(
+            self._next_probe if self._roster.living or not self._started else inf,
+            min(self._looks.values(), default=inf),
+            self._prober.deadline,
+            self._beliefs.deadline,
+            self._exchange.deadline,
+            self._reconnect.deadline,
+            self._news.push_at if self._roster.living else inf,
+            self._farewell.deadline,
+        )
+
+    # ---- what there is to know
+
+    def members(self) -> list[Member]:
+        """All other members ever met and not forgotten, ascending by id."""
+        return [self._member(record) for record in self._roster.in_order() if record.address[1] or record.left is not None]
+
+    def member(self, replica: ReplicaId) -> Member | None:
+        record = self._roster.get(replica)
+        return self._member(record) if record is not None else None
+
+    def alive(self) -> list[ReplicaId]:
+        """Members that are not under suspicion, without me, ascending."""
+        return [replica for replica in self._roster.living if replica not in self._roster.suspects]
+
+    def suspects(self) -> list[ReplicaId]:
+        """Ascending."""
+        return sorted(self._roster.suspects)
+
+    @property
+    def version(self) -> int:
+        """Changes whenever `members()` does, but for round trips."""
+        return self._roster.version
+
+    @property
+    def incarnation(self) -> int:
+        """My own: to be kept on the disk."""
+        return self._myself.incarnation
+
+    @property
+    def contested(self) -> bool:
+        """Another living agent uses this identity."""
+        return self._myself.contested
+
+    @property
+    def list_digest(self) -> int:
+        """Hash over what was signed by and about all members: equal lists, equal hashes."""
+        return self._roster.digest
+
+    def address_of(self, peer: ReplicaId) -> Address | None:
+        record = self._roster.get(peer)
+        return record.address if record is not None and record.address[1] else None
+
+    def is_reachable(self, peer: ReplicaId) -> bool:
+        record = self._roster.get(peer)
+        return record is not None and record.state is State.ALIVE
+
+    def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
+        """The shelf that a living member writes now."""
+        record = self._roster.get(peer)
+        if record is None or record.alive is None or record.state not in (State.ALIVE, State.SUSPECT):
+            return None
+        return shelf_id(peer, record.alive.birth)
+
+    def round_trip(self, peer: ReplicaId) -> float:
+        """Seconds: measured, else predicted from coordinates, else typical."""
+        return self._prober.predicted(peer)
+
+    def typical_round_trip(self) -> float:
+        return self._prober.round_trips.typical()
+
+    def clock_offset(self) -> int | None:
+        """Median of the peers' wall clocks less ours, in microseconds; None without peers."""
+        return self._prober.clocks.offset()
+
+    def snapshot(self) -> list[KnownPeer]:
+        """Rows for the disk of all members. Their public keys are left empty: membership does not know them."""
+        return [_row(record) for record in self._roster.in_order() if _row(record).address[1]]
+
+    def take_changed(self) -> list[KnownPeer]:
+        """Rows, as in `snapshot`, that changed since the last call."""
+        changed, self._beliefs.changed = self._beliefs.changed, {}
+        records = [self._roster.get(replica) for replica in changed]
+        return [_row(record) for record in records if record is not None and record.address[1]]
+
+    # ---- what the node wants
+
+    def readdress(self, address: Address, now: Now) -> None:
+        """This agent can be reached at another address from now on."""
+        self._myself.address = address
+        self._announce()
+
+    def describe(self, meta: bytes, now: Now) -> None:
+        """Other metadata. Raises ConfigError when it is too long."""
+        check_profile(self._myself.name, meta)
+        self._myself.meta = meta
+        self._announce()
+
+    def leave(self, now: Now) -> None:
+        """Say good-bye. `left` becomes true when enough members have heard it, or after three probe intervals."""
+        if self._myself.left is not None:
+            return
+        mine = self._myself.leave()
+        self._beliefs.proclaim(mine, set(), to_all=False)
+        self._farewell.begin(mine, now.monotonic)
+
+    @property
+    def left(self) -> bool:
+        """Leaving is over: the agent may go."""
+        return self._farewell.over
+
+    @property
+    def leave_confirmed(self) -> bool:
+        """Enough members said that they know; false in the end means that the agent goes unconfirmed."""
+        return self._farewell.confirmed
+
+    def forget(self, peer: ReplicaId) -> None:
+        """A member whose credential is gone: it is no member any more."""
+        self._roster.forget(peer)
+        self._news.forget(peer)
+        self._prober.forget(peer)
+        self._prober.round_trips.forget(peer)
+        self._prober.coordinates.forget(peer)
+        self._prober.clocks.forget(peer)
+        self._prober.open_sessions.discard(peer)
+        self._beliefs.quota.forget(peer)
+        self._looks.pop(peer, None)
+
+    # ---- inside
+
+    def _wake(self, now: Now) -> None:
+        """Notice that this process stood still: nobody could be heard meanwhile, so nobody was silent."""
+        last, self._called_at = max(self._called_at, self._due), now.monotonic
+        gap = now.monotonic - last
+        if not self._started or gap < self._config.stall_seconds:
+            return
+        self.counters["stalls"] += 1
+        self.health.worse()
+        self._prober.stood_still(gap)
+        self._beliefs.stood_still(gap)
+        self._exchange.stood_still(gap)
+        self._heard_any += gap
+
+    def _probe_in_turn(self, now: Now) -> None:
+        if now.monotonic < self._next_probe:
+            return
+        target = self._order.next(self._roster.living, now.monotonic)
+        if target is not None:
+            self._prober.probe(target, now)
+        self._next_probe = now.monotonic + self._config.probe_interval_seconds * self.health.factor
+
+    def _probe_out_of_turn(self, now: Now) -> None:
+        for target in sorted(target for target, at in self._looks.items() if at <= now.monotonic):
+            del self._looks[target]
+            if self._roster.is_living(target):
+                self._prober.probe(target, now)
+
+    def _look(self, target: ReplicaId, at: float) -> None:
+        self._looks[target] = min(at, self._looks.get(target, inf))
+
+    def _failed(self, probe: Probe, now: Now) -> None:
+        """A probe went through all its rounds. Is it them, or is it me?"""
+        record = self._roster.get(probe.target)
+        self.counters["probes_failed"] += 1
+        if record is None or not self._roster.is_living(probe.target):
+            return
+        if record.heard > probe.began:
+            self.counters["heard_instead"] += 1
+        elif self._heard_any <= probe.began and len(self._roster) > SMALL_MESH:
+            self._unanswered += 1  # nobody at all spoke to me meanwhile
+            self.health.worse()
+        else:
+            self.health.worse(probe.missing_nacks)
+            if self._beliefs.accuse(record, Reason.REFUSED if probe.refused else Reason.SILENT, now):
+                self._prober.ping(probe.target, None, now)
+
+    def _bury_all_if_alone(self, now: Now) -> None:
+        living = self._roster.living
+        silence = now.monotonic - self._heard_any
+        enough = min(ALONE_AFTER_PROBES, len(living))
+        if living and self._unanswered >= enough and silence > self._config.suspicion_max_seconds:
+            self.counters["cut_off"] += 1
+            self._cut_off = list(living)
+            for replica in self._cut_off:
+                self._beliefs.bury_alone(self._roster.records[replica], now)
+
+    def _rejoined(self, now: Now) -> None:
+        """Somebody speaks to us again; whether the others are still there, probes and the others' lists will tell."""
+        cut_off, self._cut_off = self._cut_off, []
+        for replica in cut_off:
+            record = self._roster.get(replica)
+            if record is not None:
+                self._beliefs.revive(record, now)
+
+    def _heard_from_beyond(self, record: Record, now: Now) -> None:
+        """Somebody speaks whom we do not count among the living."""
+        if record.state is State.DEAD and record.buried_alone and record.alive is not None:
+            self._beliefs.revive(record, now)
+            return
+        at, interval = now.monotonic, self._config.probe_interval_seconds
+        just_left = record.state is State.LEFT and at - record.since < 2 * FAREWELL_INTERVALS * interval
+        if at - record.told_at < interval or just_left:
+            return
+        self._port.send(record.replica, Lane.LIVENESS, Frame.CLAIM, self._myself.newest.raw)
+        if record.claim is None and record.left is None:
+            self._exchange.want(record.replica, [record.replica])
+            record.told_at = at
+        else:
+            self._beliefs.tell(record, now)
+
+    def _attach(self, peer: ReplicaId) -> None:
+        """What rides along with a ping or an ack."""
+        record = self._roster.get(peer)
+        if record is not None and record.accusations:
+            self._beliefs.buddy_notice(record)
+        self._news.ride_along(peer, len(self._roster))
+
+    def _ack_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        digest = self._prober.ack_untrusted(peer, payload, now)
+        if digest is not None and self._roster.is_living(peer):
+            self._exchange.noticed(peer, digest, now)
+
+    def _claim_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        self._beliefs.claim_untrusted(peer, payload, now)
+        record = self._roster.get(peer)
+        if record is not None and record.left is not None and record.left.raw == payload:
+            self._farewell.confirm(peer)
+
+    def _agrees(self, replica: ReplicaId, rank: Rank, now: Now) -> None:
+        """A peer's list says the same as what was signed to us; so a burial of our own making was a mistake."""
+        record = self._roster.get(replica)
+        if record is not None and rank.finality == 0:
+            self._beliefs.revive(record, now)
+
+    def _announce(self) -> None:
+        self._beliefs.proclaim(self._myself.announce(), set())
+
+    def _restore(self, peer: KnownPeer) -> None:
+        if peer.replica != self._myself.replica:
+            record = self._roster.obtain(peer.replica, 0.0)
+            record.address, record.name, record.heard_wall = peer.address, peer.name, peer.last_seen
+
+    def _member(self, record: Record) -> Member:
+        rtt = self._prober.round_trips.measured(record.replica)
+        meta = record.alive.meta if record.alive is not None else b""
+        return Member(
+            record.replica, record.name, record.state, record.address, max(record.incarnation, 0), record.birth, rtt, meta
+        )
+
+
+def _row(record: Record) -> KnownPeer:
+    return KnownPeer(record.replica, b"", record.address, max(record.incarnation, 0), record.name, record.heard_wall)
