@@ -1,0 +1,80 @@
+"""What a node needs to know before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mesh.effects import Address
+from mesh.errors import ConfigError
+from mesh.net.endpoint import parse_endpoint
+from mesh.presets import preset
+
+if TYPE_CHECKING:
+    from mesh.trust import Membership
+
+DEFAULT_PORT: Final = 7946
+"""The port of serf and memberlist, which firewalls of this field know."""
+COALESCE_MS_MAX: Final = 1_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Raises ConfigError when it cannot work, naming the field."""
+
+    membership: Membership
+    """Who this agent is, and what lets it in: `Authority.enrol`, or loaded from the files of `mesh init` and `mesh join`."""
+
+    bind: str = f"0.0.0.0:{DEFAULT_PORT}"
+    """Where to listen, "host:port". Port 0 takes a free one. 0.0.0.0 and [::] mean every interface."""
+
+    advertise: str | None = None
+    """Where others reach this node, "host:port", when that is not the address it sees itself (behind NAT, several networks)."""
+
+    seeds: Sequence[str] = ()
+    """Members to start with, "host:port"; others are found through them. Names are resolved again while nobody was found."""
+
+    data_dir: str | PathLike[str] | None = None
+    """Where state, known peers and the control socket live. None: memory only, and every start begins with nothing."""
+
+    preset: str = "lan"
+    """Timing and rates: "lan", "robot_wifi", "wan" or "lora"."""
+
+    coalesce_ms: float = 5.0
+    """Writes that follow each other within so many milliseconds share a delta; the first after a quiet moment goes at once."""
+
+    control: bool = True
+    """Answer the `mesh` command through a socket in `data_dir`; its mode lets only the owner in."""
+
+    def __post_init__(self) -> None:
+        _named("bind", self.bind)
+        if self.advertise is not None and _named("advertise", self.advertise)[1] == 0:
+            raise ConfigError(f"advertise={self.advertise!r}: others cannot reach port 0")
+        if isinstance(self.seeds, str):
+            raise ConfigError(f"seeds={self.seeds!r}: write a list of them, seeds=[{self.seeds!r}]")
+        for seed in self.seeds:
+            if _named("seeds", seed)[1] == 0:
+                raise ConfigError(f"seeds: {seed!r} has port 0, which nobody listens on")
+        preset(self.preset)
+        if not 0 <= self.coalesce_ms <= COALESCE_MS_MAX:
+            raise ConfigError(f"coalesce_ms={self.coalesce_ms}: between 0 (every write a datagram) and {COALESCE_MS_MAX:g}")
+
+    @property
+    def data_path(self) -> Path | None:
+        return None if self.data_dir is None else Path(self.data_dir)
+
+
+def _named(field: str, endpoint: str) -> tuple[str, int]:
+    try:
+        return parse_endpoint(endpoint)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from None
+
+
+def format_endpoint(address: Address) -> str:
+    """What `parse_endpoint` reads: host:port, an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

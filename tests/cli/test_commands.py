@@ -1,0 +1,224 @@
+"""The command line without a running node: what it makes, what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from mesh.errors import ConfigError
+from tools.cli import COMMANDS, cli
+from tools.cli.home import Settings, find_home, load_home, write_config
+from tools.cli.output import escape
+from tools.cli.put import parse_value
+from tools.cli.up import unit
+
+Mesh = Callable[..., Result]
+
+
+@pytest.fixture
+def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mesh:
+    """Runs `mesh ...` in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MESH_DIR", raising=False)
+
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        result = CliRunner().invoke(cli, arguments, input=stdin)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return run
+
+
+def the_complaint(result: Result, exit_code: int) -> str:
+    """An error is one line on stderr, and nothing on stdout."""
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mesh: ")
+    return line
+
+
+def test_every_command_says_what_it_does(mesh: Mesh) -> None:
+    listed = mesh("--help").stdout
+    for name in COMMANDS:
+        assert f"\n  {name} " in listed
+        page = mesh(name, "--help")
+        assert page.exit_code == 0
+        assert page.stdout.startswith(f"Usage: mesh {name}")
+
+
+def test_what_belongs_to_later_issues_is_not_there(mesh: Mesh) -> None:
+    for verb in ("quorum", "propose", "lease", "verify", "sim", "bench"):
+        assert "No such command" in the_complaint(mesh(verb), 2)
+    for verb in ("retire", "cut", "rotate"):
+        assert "No such command" in the_complaint(mesh("keys", verb), 2)
+
+
+def test_a_mesh_begins_with_one_command(mesh: Mesh, tmp_path: Path) -> None:
+    made = mesh("init", "demo", "--name", "a")
+    assert made.exit_code == 0
+    assert "mesh up\n" in made.stdout, "no --dir: it is the only one here"
+    for key in ("member.key", "authority.key"):
+        assert stat.S_IMODE((tmp_path / "demo/keys" / key).stat().st_mode) == 0o600
+    home = find_home(None)
+    assert home.directory == tmp_path / "demo"
+    assert home.settings.name == "a"
+    assert home.settings.bind.startswith("0.0.0.0:79")
+
+
+def test_init_never_overwrites(mesh: Mesh, tmp_path: Path) -> None:
+    mesh("init", "demo", "--name", "a")
+    before = (tmp_path / "demo/keys/member.key").read_bytes()
+    assert "already is a node" in the_complaint(mesh("init", "demo", "--name", "b"), 1)
+    (tmp_path / "demo/mesh.toml").unlink()
+    assert "belongs to a mesh already" in the_complaint(mesh("init", "demo", "--name", "b"), 1)
+    assert (tmp_path / "demo/keys/member.key").read_bytes() == before
+
+
+def test_an_invite_lets_another_in_without_a_network(mesh: Mesh, tmp_path: Path) -> None:
+    mesh("init", "demo", "--name", "a")
+    invited = mesh("invite", "--name", "b", "--address", "192.0.2.7:7946", "--may-write", "robots/b/**")
+    (token,) = invited.stdout.splitlines()
+    joined = mesh("join", token, "--json")
+    assert joined.exit_code == 0
+    assert json.loads(joined.stdout)["name"] == "b"
+    home = find_home(tmp_path / "b")
+    assert home.settings.seeds == ["192.0.2.7:7946"]
+    members = {key["name"]: key for key in json.loads(mesh("keys", "show", "--json", "--dir", "b").stdout)}
+    assert members["b"]["state"] == "member"
+    assert members["b"]["may_write"] == ["robots/b/**"]
+
+
+def test_two_nodes_made_on_one_machine_do_not_want_the_same_port(mesh: Mesh, tmp_path: Path) -> None:
+    """The second once had the first one's port in its mesh.toml, and `mesh up` failed."""
+    mesh("init", "demo", "--name", "a")
+    mesh("join", mesh("invite", "--name", "b").stdout)
+    assert find_home(tmp_path / "b").settings.bind != find_home(tmp_path / "demo").settings.bind
+
+
+def test_a_token_can_come_from_standard_input(mesh: Mesh) -> None:
+    mesh("init", "demo", "--name", "a")
+    assert mesh("join", "-", stdin=mesh("invite", "--name", "b").stdout).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "hint"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["get"], 2, "PATH"),
+        (["put", "a"], 2, "Give a VALUE"),
+        (["put", "a", "1", "--copies", "0"], 2, "copies"),
+        (["status"], 1, "mesh init"),
+        (["status", "--dir", "nowhere"], 1, "nowhere"),
+        (["join", "nonsense"], 1, "token"),
+        (["init", "x", "--name", "a/b\n"], 1, "name"),
+        (["init", "x", "--name", "a", "--bind", "nonsense"], 1, "host:port"),
+        (["up", "--config", "missing.toml"], 1, "missing.toml"),
+        (["up", "--config", "x.toml", "--dir", "y"], 2, "give one"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_to_do(mesh: Mesh, arguments: list[str], exit_code: int, hint: str) -> None:
+    assert hint in the_complaint(mesh(*arguments), exit_code)
+
+
+def test_commands_for_a_node_that_does_not_run_say_how_to_start_it(mesh: Mesh) -> None:
+    mesh("init", "demo", "--name", "a")
+    for command in (
+        ["status"],
+        ["members"],
+        ["get", "a"],
+        ["put", "a", "1"],
+        ["watch"],
+        ["history", "a"],
+        ["keys", "revoke", "b"],
+    ):
+        assert "mesh up" in the_complaint(mesh(*command), 1)
+
+
+def test_which_node_is_meant(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        mesh("init", name, "--name", name)
+    with pytest.raises(ConfigError, match="several nodes are here"):
+        find_home(None)
+    monkeypatch.setenv("MESH_DIR", "two")
+    assert "two/data" in the_complaint(mesh("status"), 1)
+    assert "one/data" in the_complaint(mesh("status", "--dir", "one"), 1)
+    monkeypatch.delenv("MESH_DIR")
+    monkeypatch.chdir(tmp_path / "one")
+    assert find_home(None).directory == tmp_path / "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("bin = '0.0.0.0:1'", "unknown option 'bin'"),
+        ("bind = 7946", "bind must be a string"),
+        ("seeds = 'a:1'", "seeds must be a list"),
+        ("seeds = [1]", "seeds must be a list of strings"),
+        ("coalesce_ms = true", "coalesce_ms must be a number"),
+        ("bind = ", "cannot read"),
+        ("\xff", "unknown option|cannot read"),
+    ],
+)
+def test_a_wrong_mesh_toml_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    config = tmp_path / "mesh.toml"
+    config.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=complaint) as failure:
+        load_home(config)
+    assert str(config) in str(failure.value)
+
+
+def test_what_init_writes_is_what_up_reads(tmp_path: Path) -> None:
+    settings = Settings(
+        name='a "quoted"\n\\name', bind="[::]:1", advertise="192.0.2.1:2", seeds=["host:3", "[::1]:4"], preset="wan"
+    )
+    write_config(tmp_path / "mesh.toml", settings)
+    assert load_home(tmp_path / "mesh.toml").settings == settings
+    with pytest.raises(FileExistsError):
+        write_config(tmp_path / "mesh.toml", settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("-1.5", -1.5),
+        ('"1"', "1"),
+        ("hello", "hello"),
+        ("hello world", "hello world"),
+        ("[1, 2", "[1, 2"),
+        ('{"a": null}', {"a": None}),
+        ("NaN", "NaN"),
+        ("", ""),
+    ],
+)
+def test_a_value_is_json_or_else_text(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+def test_what_other_agents_wrote_cannot_steer_the_terminal() -> None:
+    assert escape("\x1b[2Jok\n\ud800é") == "\\x1b[2Jok\\n\\ud800é"
+
+
+def test_the_unit_file_is_one(mesh: Mesh) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(mesh("up", "--print-unit").stdout)
+    assert parser["Service"]["Type"] == "notify"
+    command = parser["Service"]["ExecStart"].split()
+    assert os.path.isabs(command[0])
+    assert command[1:] == ["up", "--dir", "/var/lib/gossipmesh/%i"]
+    assert unit().startswith("# One node of a gossipmesh")
+
+
+def test_commands_are_commands() -> None:
+    for name in COMMANDS:
+        assert isinstance(cli.get_command(click.Context(cli), name), click.Command)

@@ -1,0 +1,91 @@
+"""`mesh keys`: who may do what, and taking it away."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mesh.control.verbs import key_row
+from mesh.effects import Now
+from mesh.errors import ConfigError
+from mesh.trust import Authority, list_key_files, open_authority
+from tools.cli.enrol import learn_from
+from tools.cli.home import dir_option, find_home
+from tools.cli.output import json_option, print_json, print_table
+from tools.control import Client, NotRunning
+
+_KEY_ID: Final = re.compile("[0-9a-f]{16}")
+
+
+@click.group()
+def keys() -> None:
+    """Show who may do what, and take rights away."""
+
+
+@keys.command()
+@dir_option
+@json_option
+def show(directory: Path | None, as_json: bool) -> None:
+    """List every key of the mesh: members, open invites, revoked ones."""
+    home = find_home(directory)
+    try:
+        with Client(home.data_dir) as node:
+            found = node.ask("keys")
+    except NotRunning:
+        now = Now(time.monotonic(), time.time_ns() // 1000)
+        found = [key_row(key) for key in list_key_files(home.keys, now)]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "STATE", "MAY WRITE", "VOTER", "SERIAL", "EXPIRES", "KEY"),
+        (
+            (
+                key["name"],
+                key["state"],
+                " ".join(key["may_write"]),
+                "yes" if key["voter"] else "no",
+                str(key["serial"]),
+                "never" if key["expires"] is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(key["expires"])),
+                key["key"],
+            )
+            for key in found
+        ),
+    )
+
+
+@keys.command()
+@click.argument("name")
+@dir_option
+@json_option
+def revoke(name: str, directory: Path | None, as_json: bool) -> None:
+    """Take all rights from NAME (or a key id of `mesh keys show`). What it wrote until now still counts, nothing later does."""
+    home = find_home(directory)
+    with Client(home.data_dir) as node:
+        with open_authority(home.keys) as authority:
+            learn_from(node, authority)
+            bearer = bearer_of(authority, name)
+            if bearer is not None and bearer.hex() == node.ask("status")["replica"]:
+                raise ConfigError(
+                    f"{name} is this very agent, which could not tell the others: run this where another member runs"
+                )
+            honoured = [] if bearer is None else node.ask("shelves", replica=bearer.hex())
+            statement = authority.revoke(name, honoured=[(birth, seq) for birth, seq in honoured])
+        node.ask("tell", statement=base64.b64encode(statement).decode())
+    if as_json:
+        print_json({"revoked": name, "key": None if bearer is None else bearer.hex()})
+    else:
+        click.echo(f"{name} is revoked: members that can be reached know within a second, the others when they return.")
+
+
+def bearer_of(authority: Authority, name: str) -> bytes | None:
+    """Whom a name or an id in hex means; None for an invite that nobody redeemed."""
+    bearers = authority.directory.named(name)
+    if bearers:
+        return next((each for each in bearers if not authority.directory.revoked(each)), bearers[0])
+    return bytes.fromhex(name) if _KEY_ID.fullmatch(name) else None

@@ -1,0 +1,159 @@
+"""`mesh up`: run a node until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import trio
+
+import mesh
+from mesh.errors import ConfigError
+from mesh.events import Event
+from mesh.net import systemd
+from mesh.trust import load_membership
+from tools.cli.home import Home, dir_option, find_home, load_home
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+log: Final = logging.getLogger("mesh.up")
+
+UNIT_NAME: Final = "gossipmesh@.service"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+"""sd-daemon(3): how a line says its level to the journal."""
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A mesh.toml.  [default: that of the node's directory]"
+)
+@click.option("--bind", metavar="HOST:PORT", help="Listen there instead of where mesh.toml says.")
+@click.option("--seed", "seeds", multiple=True, metavar="HOST:PORT", help="One more member to start with; repeatable.")
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+@click.option("--print-unit", is_flag=True, help="Print the systemd unit for this machine, and do nothing else.")
+@dir_option
+def up(
+    config: Path | None, bind: str | None, seeds: tuple[str, ...], log_level: str, print_unit: bool, directory: Path | None
+) -> None:
+    """Run a node until Ctrl-C or SIGTERM.
+
+    Then it says goodbye, so that the others need not wait for it; a second signal stops it at once.
+    """
+    if print_unit:
+        click.echo(unit(), nl=False)
+        return
+    if config is not None and directory is not None and os.environ.get("MESH_DIR") is None:
+        raise click.UsageError("--config and --dir both say which node: give one.", click.get_current_context())
+    home = load_home(config) if config is not None else find_home(directory)
+    start_logging(log_level)
+    trio.run(run, node_config(home, bind, seeds), home)
+
+
+def node_config(home: Home, bind: str | None = None, seeds: tuple[str, ...] = ()) -> mesh.NodeConfig:
+    """Raises ConfigError."""
+    settings = home.settings
+    try:
+        config = mesh.NodeConfig(
+            membership=load_membership(home.keys),
+            bind=settings.bind,
+            advertise=settings.advertise,
+            seeds=tuple(settings.seeds),
+            preset=settings.preset,
+            coalesce_ms=settings.coalesce_ms,
+            data_dir=home.data_dir,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{home.config}: {error}") from error
+    return replace(config, bind=bind or config.bind, seeds=(*config.seeds, *seeds))
+
+
+async def run(config: mesh.NodeConfig, home: Home) -> None:
+    """A node, its log and its service manager, until a signal. A second signal stops without waiting for the farewell."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            node_scope = trio.CancelScope()
+            nursery.start_soon(_stop_on_signals, signals, node_scope, nursery.cancel_scope)
+            async with mesh.open_node(config) as node:
+                with node_scope:
+                    _greet(node, home)
+                    systemd.notify(systemd.READY, f"STATUS=member {config.membership.name} at {_endpoint(node.address)}")
+                    async with trio.open_nursery() as watching:
+                        watching.start_soon(systemd.watchdog)
+                        watching.start_soon(_log_events, node)
+                systemd.notify(systemd.STOPPING)
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _stop_on_signals(signals: AsyncIterator[int], first: trio.CancelScope, second: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("%s: leaving the mesh", signal.Signals(number).name)
+        first.cancel()
+        break
+    async for number in signals:
+        log.info("%s again: stopping at once", signal.Signals(number).name)
+        second.cancel()
+
+
+async def _log_events(node: mesh.Node) -> None:
+    async with node.events() as events:
+        async for event in events:
+            log.info("%s", describe(event))
+
+
+def describe(event: Event) -> str:
+    """An event as one line: its name as words, then its fields."""
+    words = "".join(f" {char.lower()}" if char.isupper() else char for char in type(event).__name__).strip()
+    fields = ((name, getattr(event, name)) for name in type(event).__dataclass_fields__)
+    return " ".join((words, *(f"{name}={value.hex() if isinstance(value, bytes) else value}" for name, value in fields)))
+
+
+def _greet(node: mesh.Node, home: Home) -> None:
+    """Tell a person at a terminal what runs and what to do next; a log gets one line."""
+    name, address = home.settings.name, _endpoint(node.address)
+    log.info("%s is up: replica %s at %s, data in %s", name, node.replica_id.hex(), address, home.data_dir)
+    if sys.stdout.isatty():
+        here = "" if home.directory == Path.cwd() else f" --dir {os.path.relpath(home.directory)}"
+        click.echo(f"{click.style(name, bold=True)} is up at {address}. In another terminal:")
+        click.echo(f"  mesh put hello world{here}     mesh watch /{here}")
+        if (home.keys / "authority.key").exists():
+            click.echo(f"  mesh invite --name NAME{here}   lets another machine in")
+        click.echo("Ctrl-C leaves the mesh.")
+
+
+def _endpoint(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def start_logging(level: str) -> None:
+    """To stderr. Under systemd the journal adds time and process, and takes the level from a prefix."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JournalFormatter() if "JOURNAL_STREAM" in os.environ else logging.Formatter(TERMINAL_FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+TERMINAL_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+def unit() -> str:
+    """The shipped unit file with the path of this very command."""
+    text = resources.files("tools").joinpath("systemd", UNIT_NAME).read_text(encoding="utf-8")
+    called, beside = Path(sys.argv[0]), Path(sys.executable).with_name("mesh")
+    command = called.absolute() if called.name == "mesh" else beside
+    return text.replace("ExecStart=mesh ", f"ExecStart={command} ")
