@@ -1,1 +1,108 @@
-"""gossipmesh: agents share signed state over UDP, with no server."""
+"""gossipmesh: agents that share signed state with no server.
+
+    async with mesh.open_node(mesh.NodeConfig(membership=membership, seeds=["192.0.2.7:7946"])) as node:
+        node.register("robots/7/pose").set([1.0, 2.0])
+
+    peer          the pure core: wire, trust, swim, sync and a crdt.Replica put together; no socket, clock or disk
+    net, store    the real socket, clock and disk, and the loop that drives the core over them
+    node, start   what a program uses; watch, values and control serve it
+    blocking      the same for programs without trio
+    testing       a mesh on virtual time
+
+Names are loaded when they are first used, so that the `mesh` command does not pay for what it does not need.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mesh import blocking as blocking
+    from mesh.config import NodeConfig as NodeConfig
+    from mesh.errors import Backpressure as Backpressure
+    from mesh.errors import ClockWrong as ClockWrong
+    from mesh.errors import ConfigError as ConfigError
+    from mesh.errors import InvalidPath as InvalidPath
+    from mesh.errors import MeshError as MeshError
+    from mesh.errors import NotPermitted as NotPermitted
+    from mesh.errors import StorageCorrupt as StorageCorrupt
+    from mesh.errors import StorageError as StorageError
+    from mesh.errors import StorageFull as StorageFull
+    from mesh.errors import TypeConflict as TypeConflict
+    from mesh.errors import UnsupportedValue as UnsupportedValue
+    from mesh.errors import ValueTooLarge as ValueTooLarge
+    from mesh.errors import WriteRefused as WriteRefused
+    from mesh.events import CatchingUp as CatchingUp
+    from mesh.events import CaughtUp as CaughtUp
+    from mesh.events import Changed as Changed
+    from mesh.events import Event as Event
+    from mesh.events import IdentityInUse as IdentityInUse
+    from mesh.events import Lagged as Lagged
+    from mesh.events import MemberDown as MemberDown
+    from mesh.events import MemberEvent as MemberEvent
+    from mesh.events import MemberLeft as MemberLeft
+    from mesh.events import MemberSuspected as MemberSuspected
+    from mesh.events import MemberUp as MemberUp
+    from mesh.events import Synced as Synced
+    from mesh.node import Node as Node
+    from mesh.start import open_node as open_node
+    from mesh.swim.roster import Member as Member
+    from mesh.trust import Authority as Authority
+    from mesh.trust import Identity as Identity
+    from mesh.trust import Membership as Membership
+    from mesh.values import Entry as Entry
+    from mesh.watch import Watch as Watch
+
+_NAMES: Final = {
+    "mesh.config": ("NodeConfig",),
+    "mesh.errors": (
+        "Backpressure",
+        "ClockWrong",
+        "ConfigError",
+        "InvalidPath",
+        "MeshError",
+        "NotPermitted",
+        "StorageCorrupt",
+        "StorageError",
+        "StorageFull",
+        "TypeConflict",
+        "UnsupportedValue",
+        "ValueTooLarge",
+        "WriteRefused",
+    ),
+    "mesh.events": (
+        "CatchingUp",
+        "CaughtUp",
+        "Changed",
+        "Event",
+        "IdentityInUse",
+        "Lagged",
+        "MemberDown",
+        "MemberEvent",
+        "MemberLeft",
+        "MemberSuspected",
+        "MemberUp",
+        "Synced",
+    ),
+    "mesh.node": ("Node",),
+    "mesh.start": ("open_node",),
+    "mesh.swim.roster": ("Member",),
+    "mesh.trust": ("Authority", "Identity", "Membership"),
+    "mesh.values": ("Entry",),
+    "mesh.watch": ("Watch",),
+}
+_MODULE_OF: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "blocking":
+        return import_module("mesh.blocking")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'mesh' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF, "blocking"})

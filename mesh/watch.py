@@ -7,8 +7,8 @@ it is told, so writes of one path that wait together are told once. A reader tha
     Changed ... Changed  Synced  Changed  Changed  Lagged(1500)  Changed ... Changed  Synced  Changed ...
 
 It need not forget anything at `Lagged`: what it had been told and is gone meanwhile is told as a `Changed` without a dot.
-While the node itself catches up with its peers (at the start, or back after long), changes are held and told together before the
-next `Synced`, so that nobody sees them flicker; for at most `HOLD_S` seconds, because a node that finds nobody works too.
+While the node itself catches up with its peers, changes are held and told together before the next `Synced`, so that nobody sees
+them flicker.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from mesh.events import Change, Changed, Event, Lagged, Synced
 
 LIMIT: Final = 1024
 """Changes that may wait for a watcher, and events for a reader of events (guess: a second of a busy mesh)."""
-HOLD_S: Final = 5.0
-"""How long changes are held while the node catches up, in seconds (DESIGN section 6: a bootstrap takes less than that)."""
 
 
 class Source(Protocol):
@@ -35,7 +33,7 @@ class Source(Protocol):
 
     @property
     def caught_up(self) -> bool:
-        """The node has heard what its peers know, or has none."""
+        """The node has heard what its peers know, or has found none for a while."""
 
     def watched_keys(self, prefix: Path) -> Iterator[Key]:
         """The keys of all values at or below the prefix, sorted: a set or a map counts once."""
@@ -148,7 +146,8 @@ class Reader(Generic[E]):
         self._arrived = trio.lowlevel.ParkingLot()
         self._ended = False
 
-    def _next(self) -> E | None:
+    def next_nowait(self) -> E | None:
+        """What there is to read now; None when nothing waits."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
@@ -164,7 +163,7 @@ class Reader(Generic[E]):
 
     async def __anext__(self) -> E:
         await trio.lowlevel.checkpoint()
-        while (item := self._next()) is None:
+        while (item := self.next_nowait()) is None:
             if self._ended:
                 raise StopAsyncIteration
             await self._arrived.park()
@@ -191,7 +190,7 @@ class Watch(Reader[Change]):
         if self._feed.changed(keys):
             self.wake()
 
-    def _next(self) -> Change | None:
+    def next_nowait(self) -> Change | None:
         return self._feed.next(hold=not self._source.caught_up)
 
 
@@ -209,7 +208,7 @@ class EventStream(Reader[Event]):
             self._events.append(event)
         self.wake()
 
-    def _next(self) -> Event | None:
+    def next_nowait(self) -> Event | None:
         if self._lost:
             lost, self._lost = self._lost, 0
             return Lagged(lost)

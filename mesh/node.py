@@ -1,0 +1,315 @@
+"""A node: one running agent, and everything that a program does with it.
+
+    async with mesh.open_node(config) as node:
+        node.register("robots/7/pose").set([1.0, 2.0])     plain call: local, instant, merges later
+        await node.flush()                                 await: waits for something named, here the disk
+
+All methods belong to the trio thread that opened the node; `mesh.blocking` is for everybody else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NoReturn
+
+import trio
+
+from crdt.ids import Dot, ReplicaId, ShelfId
+from crdt.ops import Key, Op, Path, Value
+from crdt.types import CoverPolicy, Handles, PathLike, value_key
+from mesh.effects import Address
+from mesh.errors import Backpressure, NotPermitted
+from mesh.events import Changed, Event
+from mesh.net.clock import Clock
+from mesh.net.driver import Driver
+from mesh.net.udp import UdpSocket
+from mesh.paths import parse_path, parse_prefix
+from mesh.peer import Peer
+from mesh.store.memory import Store
+from mesh.store.rows import Batch
+from mesh.swim.roster import Member, State
+from mesh.trust import KeyInfo
+from mesh.values import Entry, history_of, read_change, value_keys
+from mesh.watch import LIMIT, EventStream, Watch
+
+log: Final = logging.getLogger("mesh.node")
+
+LEAVE_SECONDS_MAX: Final = 30.0
+"""Three probe intervals of the slowest preset that somebody waits for (`lora` probes every 2 minutes: it is not waited for)."""
+
+
+class Node(Handles):
+    """One running agent. Made by `open_node`; unusable after its block has ended.
+
+    It is a `crdt.types.Store`: the handles that `register`, `set`, `counter` ... give read and write through it.
+    """
+
+    def __init__(self, peer: Peer, store: Store, sock: UdpSocket, clock: Clock) -> None:
+        self._peer, self._store, self._socket, self._clock = peer, store, sock, clock
+        sink = _Durability(store, peer)
+        self._driver = _Driver(peer, sock, sink, clock, on_changes=self._told_changes, on_events=self._told_events)
+        self._started = clock.now().monotonic
+        self._last_dot: Dot | None = None
+        self._closed = False
+        self._was_caught_up = False
+        self._watches: set[Watch] = set()
+        self._event_streams: set[EventStream] = set()
+
+    # --- who and how
+
+    @property
+    def address(self) -> Address:
+        """(host, port) where others reach this node."""
+        return self._peer.config.address
+
+    @property
+    def replica_id(self) -> ReplicaId:
+        return self._peer.replica_id
+
+    @property
+    def mesh_id(self) -> bytes:
+        """16 bytes."""
+        return self._peer.directory.mesh_id
+
+    @property
+    def name(self) -> str:
+        """What this agent is enrolled as."""
+        return self._peer.directory.name(self.replica_id)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether this node was in step with a peer since it started, or found nobody to ask."""
+        return self._peer.synced
+
+    @property
+    def is_alone(self) -> bool:
+        """No other member is known to be alive."""
+        return not self._peer.swim.alive()
+
+    def members(self) -> list[Member]:
+        """All that are known, this one too, sorted by id."""
+        here = self._peer.config
+        me = Member(
+            replica=self.replica_id,
+            name=self.name,
+            state=State.LEFT if self._peer.left else State.ALIVE,
+            address=here.address,
+            incarnation=self._peer.swim.incarnation,
+            birth=here.birth,
+            rtt=None,
+            meta=b"",
+        )
+        return sorted([me, *self._peer.swim.members()])
+
+    def keys_known(self) -> list[KeyInfo]:
+        """Every key that a statement of the mesh speaks of, by name: what `mesh keys show` lists."""
+        return self._peer.directory.keys(self._clock.now())
+
+    def statements(self) -> list[bytes]:
+        """All that is known about keys, as it travels."""
+        return self._peer.directory.statements()
+
+    def tell(self, statement: bytes) -> bool:
+        """Take a statement that the authority's tool made, and pass it on; True when it was new. Raises Malformed, Refused."""
+        taken = self._peer.directory.add_untrusted(statement, self._clock.now())
+        self._driver.wake()
+        return bool(taken)
+
+    def heads(self) -> list[tuple[ShelfId, int]]:
+        """Each shelf and the newest seq of it that is held here without a gap, sorted."""
+        return [(shelf, self._peer.replica.floor(shelf)) for shelf in self.shelves()]
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds by which the median of the peers is ahead of this machine's clock; None before it is known."""
+        microseconds = self._peer.swim.clock_offset()
+        return None if microseconds is None else microseconds / 1e6
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters since the start, for monitoring: what was sent, received, dropped (by reason) and stored."""
+        return {
+            "uptime_s": round(self._clock.now().monotonic - self._started, 3),
+            "kernel_drops": self._socket.kernel_drops(),
+            "socket": dict(sorted(self._socket.counts.items())),
+            "backlog_bytes": self._store.backlog_bytes,
+            **self._peer.statistics(),
+        }
+
+    def state_digest(self) -> bytes:
+        """One hash over everything visible: replicas that agree here are byte-equal."""
+        return self._peer.replica.state_digest()
+
+    # --- waiting, watching, looking back
+
+    def watch(self, prefix: PathLike = "", *, limit: int = LIMIT) -> Watch:
+        """`async with node.watch("robots/") as changes: async for change in changes`: Changed, Synced, Lagged. See mesh.watch."""
+        return Watch(self._watches, self, parse_prefix(prefix), limit)
+
+    def events(self, *, limit: int = LIMIT) -> EventStream:
+        """`async with node.events() as events: async for event in events`: members, faults, progress. See mesh.events."""
+        return EventStream(self._event_streams, limit)
+
+    def history(self, path: PathLike) -> list[Entry]:
+        """Every live write at this path, whatever its type, the newest first: its author, and why it is shown or not."""
+        return history_of(self, parse_path(path), self._peer.directory.name)
+
+    async def flush(self) -> None:
+        """Returns when everything written before is on the disk; a node without a disk has nothing to wait for.
+
+        Raises StorageFull or another StorageError when the disk refuses it; it is kept and tried again.
+        """
+        await trio.lowlevel.checkpoint()
+        dot = self._last_dot
+        while dot is not None and self._peer.replica.floor(self.shelf) < dot.seq:  # sealed within coalesce_ms
+            await self._driver.turned.park()
+        self._driver.turn()
+        await self._store.flush()
+
+    async def replicated(self, copies: int = 1) -> None:
+        """Returns when `copies` other replicas have everything written before, as durably as each promises: on their disks
+        where they have one. Waits for as long as that takes; put a `trio.fail_after` around it."""
+        if copies < 0:
+            raise ValueError(f"copies={copies}: it is a number of other replicas")
+        dot = self._last_dot
+        await trio.lowlevel.checkpoint()
+        while dot is not None and self._peer.replicated(dot) < copies:
+            await self._driver.turned.park()
+
+    # --- crdt.types.Store: what handles read and write through
+
+    @property
+    def shelf(self) -> ShelfId:
+        return self._peer.replica.shelf
+
+    @property
+    def inherited(self) -> frozenset[ShelfId]:
+        return self._peer.replica.inherited
+
+    @property
+    def next_dot(self) -> int:
+        return self._peer.replica.next_dot
+
+    def shelves(self) -> Sequence[ShelfId]:
+        return self._peer.replica.shelves()
+
+    def cells(self, key: Key, /) -> Sequence[Op]:
+        return self._peer.replica.cells(key)
+
+    def shown(self, key: Key, /) -> Sequence[Op]:
+        return self._peer.replica.shown(key)
+
+    def keys(self, prefix: Path, /) -> Iterable[Key]:
+        return self._peer.replica.keys(prefix)
+
+    def keys_at(self, path: Path, /) -> Iterable[Key]:
+        return self._peer.replica.keys_at(path)
+
+    def leaves(self, parent: Path, type: int, /, *, reverse: bool = False) -> Iterator[Key]:
+        return self._peer.replica.leaves(parent, type, reverse=reverse)
+
+    def draft(
+        self,
+        type: int,
+        path: Path,
+        payload: Value,
+        *,
+        removed: bool = False,
+        covers: CoverPolicy = "all",
+        while_alive: bool = False,
+    ) -> Dot:
+        """Visible here at once, sent when the caller next lets the event loop run. Raises subclasses of WriteRefused."""
+        if self._closed:
+            raise NotPermitted("this node has left the mesh: write inside its `async with` block")
+        if self._store.congested:
+            raise Backpressure("the disk does not keep up: await node.flush() before writing more")
+        now = self._clock.now()
+        dot = self._peer.draft(type, path, payload, removed=removed, covers=covers, while_alive=while_alive, now=now)
+        self._last_dot = dot
+        self._driver.wake()
+        return dot
+
+    # --- mesh.watch.Source
+
+    def watched_keys(self, prefix: Path) -> Iterator[Key]:
+        return value_keys(self, prefix)
+
+    def watched_key(self, key: Key) -> Key:
+        return value_key(key)
+
+    def read_change(self, key: Key) -> Changed:
+        return read_change(self, key)
+
+    # --- what the driver tells
+
+    def _told_changes(self, keys: Sequence[Key]) -> None:
+        for watch in self._watches:
+            watch.changed(keys)
+
+    def _told_events(self, events: Sequence[Event]) -> None:
+        for stream in self._event_streams:
+            stream.happened(events)
+        if self.caught_up and not self._was_caught_up:
+            self._was_caught_up = True
+            for watch in self._watches:
+                watch.wake()
+
+    # --- the node's own life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Between socket, core and store, until cancelled."""
+        await self._driver.run(task_status=task_status)
+
+    def found(self, address: Address) -> None:
+        """A seed's name was resolved."""
+        self._peer.contact(address)
+        self._driver.wake()
+
+    def notify(self, event: Event) -> None:
+        self._peer.notify(event)
+        self._driver.wake()
+
+    async def leave(self) -> None:
+        """Say goodbye, wait until enough members heard it or the core gives up, and end all readers. Is not cancelled."""
+        self._closed = True
+        with trio.move_on_after(LEAVE_SECONDS_MAX, shield=True) as scope:
+            self._peer.leave(self._clock.now())
+            self._driver.wake()
+            while not self._peer.left:
+                await self._driver.turned.park()
+        if scope.cancelled_caught:
+            log.warning("left after %g s without a confirmation: the others will notice by themselves", LEAVE_SECONDS_MAX)
+        for watch in list(self._watches):
+            watch.end()
+        for stream in list(self._event_streams):
+            stream.end()
+
+
+class _Driver(Driver):
+    """The driver, and a place to wait for its next turn."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.turned: Final = trio.lowlevel.ParkingLot()
+
+    def turn(self) -> None:
+        super().turn()
+        self.turned.unpark_all()
+
+
+class _Durability:
+    """Between driver and store: tells the core which batches are on the disk, so that it may acknowledge what is in them."""
+
+    def __init__(self, store: Store, peer: Peer) -> None:
+        self._store, self._peer = store, peer
+        self._waiting: deque[tuple[int, Batch]] = deque()
+        store.on_durable = self._durable
+
+    def submit(self, batch: Batch) -> None:
+        self._waiting.append((self._store.submit(batch), batch))
+        self._durable()
+
+    def _durable(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._store.durable:
+            self._peer.committed(self._waiting.popleft()[1])

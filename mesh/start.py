@@ -1,0 +1,129 @@
+"""How a node comes up, and goes: sockets, disk, keys and tasks around the pure core."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from mesh.config import NodeConfig, format_endpoint
+from mesh.control.server import serve
+from mesh.effects import Address
+from mesh.errors import ConfigError
+from mesh.events import Event
+from mesh.net.clock import SystemClock
+from mesh.net.endpoint import parse_endpoint, resolve, resolve_seeds
+from mesh.net.own_address import own_host
+from mesh.net.udp import UdpSocket, open_udp
+from mesh.node import Node
+from mesh.nursery import open_plain_nursery
+from mesh.peer import Peer, PeerConfig
+from mesh.presets import preset
+from mesh.store.sqlite import open_store
+
+log: Final = logging.getLogger("mesh.start")
+
+BOOT_ID_BYTES: Final = 16
+_ANY: Final = ("0.0.0.0", "::")
+
+
+@asynccontextmanager
+async def open_node(config: NodeConfig) -> AsyncIterator[Node]:
+    """Run a node for as long as the block lasts, then leave the mesh gracefully.
+
+    Raises ConfigError (an address that cannot be bound, a data directory in use ...), StorageCorrupt and StorageError. What the
+    block itself raises comes out as it is.
+    """
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        sock = stack.enter_context(await open_udp(config.bind))
+        address = await _advertised(config, sock)
+        tell = _Tell()
+        store = await stack.enter_async_context(open_store(config.data_path, notify=tell))
+        restored = await store.load()
+        peer = Peer(_peer_config(config, address), restored, random.Random(secrets.randbits(256)), clock.now())
+        node = Node(peer, store, sock, clock)
+        tell.now_to(node.notify)
+        async with open_plain_nursery() as nursery:
+            await nursery.start(store.run)
+            await nursery.start(node.run)
+            nursery.start_soon(_resolve_names, config, sock, node)
+            if config.control and config.data_path is not None:
+                await nursery.start(serve, node, config.data_path)
+            try:
+                yield node
+            finally:
+                await node.leave()
+                nursery.cancel_scope.cancel()
+
+
+def _peer_config(config: NodeConfig, address: Address) -> PeerConfig:
+    return PeerConfig(
+        membership=config.membership,
+        address=address,
+        birth=secrets.randbits(32),
+        boot_id=secrets.token_bytes(BOOT_ID_BYTES),
+        entropy=secrets.token_bytes,
+        seeds=tuple(parse_endpoint(seed) for seed in _seeds(config) if _is_numeric(seed)),
+        preset=preset(config.preset),
+        coalesce_seconds=config.coalesce_ms / 1e3,
+        durable=config.data_path is not None,
+    )
+
+
+def _is_numeric(endpoint: str) -> bool:
+    host, _ = parse_endpoint(endpoint)
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+async def _advertised(config: NodeConfig, sock: UdpSocket) -> Address:
+    """Where others reach this node: what the configuration says, or where it is bound, or this machine's own address."""
+    if config.advertise is not None:
+        try:
+            return (await resolve(config.advertise, sock.family))[0]
+        except OSError as error:
+            raise ConfigError(f"advertise={config.advertise!r} cannot be resolved: {error.strerror or error}") from error
+    host, port = sock.address
+    if host not in _ANY:
+        return host, port
+    own = own_host(sock.family)
+    if own is None:
+        own = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
+        log.warning("this machine has no route to any network: only programs on it will reach this node, at %s", own)
+    return own, port
+
+
+class _Tell:
+    """Keeps what the store says before there is a node to tell it to."""
+
+    def __init__(self) -> None:
+        self._early: list[Event] = []
+        self._to: Callable[[Event], None] = self._early.append
+
+    def __call__(self, event: Event) -> None:
+        self._to(event)
+
+    def now_to(self, notify: Callable[[Event], None]) -> None:
+        self._to = notify
+        for event in self._early:
+            notify(event)
+
+
+def _seeds(config: NodeConfig) -> list[str]:
+    """Those of the configuration and those of the token."""
+    return [*config.seeds, *(format_endpoint(address) for address in config.membership.seeds)]
+
+
+async def _resolve_names(config: NodeConfig, sock: UdpSocket, node: Node) -> None:
+    """Seeds with names: found again and again while this node knows nobody alive."""
+    names = [seed for seed in _seeds(config) if not _is_numeric(seed)]
+    await resolve_seeds(names, node.found, family=sock.family, needed=lambda: node.is_alone)

@@ -1,0 +1,102 @@
+"""Values as watchers, `history` and the `mesh` command see them: by path and by the names of the node's methods.
+
+A type that this program does not know (somebody else's own view) is told, listed and explained all the same: as the payloads
+that are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from crdt.ids import Dot, ReplicaId, replica_of
+from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
+from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, shown_at, value_key, value_type
+from crdt.types.base import dot_of, newest, plain
+from mesh.errors import ConfigError
+from mesh.events import Changed
+
+_SHORT: Final = {"multi-value register": "multi_value", "add-wins set": "set", "enable-wins flag": "flag"}
+"""The plain method names; all others are made of the type's name: remove_wins_set, bounded_counter ..."""
+
+
+def type_name(code: int) -> str:
+    """`register`, `multi_value`, `counter`, `set`, `remove_wins_set` ...; `custom` for a type that is not known here."""
+    name = name_of(code) if code in REGISTRY else value_type(code).name
+    return _SHORT.get(name, name.replace("-", "_").replace(" ", "_"))
+
+
+def type_code(name: str) -> int:
+    """Raises ConfigError, which lists the names."""
+    codes = {type_name(code): code for code in REGISTRY}
+    if name not in codes:
+        raise ConfigError(f"there is no type {name!r}; there are {', '.join(codes)}")
+    return codes[name]
+
+
+def types_at(store: Store, path: Path) -> list[int]:
+    """The codes of the types of which something is shown at exactly this path, ascending."""
+    return sorted(set(codes_at(store, path)))
+
+
+def value_keys(store: Store, prefix: Path) -> Iterator[Key]:
+    """The keys of the values at or below a prefix, each once, in the order of their paths."""
+    seen: set[Key] = set()
+    for cell_key in store.keys(prefix):
+        key = value_key(cell_key)
+        if key not in seen and len(key[1]) >= len(prefix):
+            seen.add(key)
+            yield key
+
+
+def read_change(store: Store, key: Key) -> Changed:
+    """The value at a key as it is now."""
+    shown = shown_at(store, key)
+    value = value_type(key[0]).view(shown)
+    return Changed(format_path(key[1]), type_name(key[0]), value, dot_of(newest(shown)) if shown else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One live write, as `history` tells it."""
+
+    path: str
+    """Of the value; an element's own path below it, where it has one."""
+    type: str
+    dot: Dot
+    author: str
+    """Name of the agent that wrote it first, "?" when its credential is not known here."""
+    time: int
+    """Wall clock of its author, in microseconds since 1970."""
+    kind: str
+    """"value" or "removal"."""
+    value: Any
+    shown: bool
+    why: str
+
+
+def history_of(store: Store, path: Path, name: Callable[[ReplicaId], str]) -> list[Entry]:
+    """Every live cell at exactly this path, whatever its type, the newest first."""
+    return sorted((_entry(store, op, why, name) for op, why in explain_path(store, path)), key=lambda entry: -entry.time)
+
+
+def _entry(store: Store, op: Op, why: str, name: Callable[[ReplicaId], str]) -> Entry:
+    dot = dot_of(op)
+    return Entry(
+        path=format_path(op.path),
+        type=type_name(op.type),
+        dot=dot,
+        author=name(replica_of(op.origin)),
+        time=op.time,
+        kind="removal" if op.kind & KIND_MASK == REMOVED else "value",
+        value=_value_of(store, op),
+        shown=why.startswith("shown"),
+        why=why,
+    )
+
+
+def _value_of(store: Store, op: Op) -> Any:
+    """The payload; of a shown cell the whole one, where it is in chunks."""
+    shown: Sequence[Op] = store.shown(op.key)
+    return plain(next((each.payload for each in shown if each.dot == op.dot and each.origin == op.origin), op.payload))
