@@ -115,7 +115,7 @@ class Directory:
         return len(self._waiting)
 
     def add_untrusted(self, raw: bytes, now: Now) -> Statement | None:
-        """Takes a statement from a member. Gives it when it is new in the set; None when it was known, has to wait, or adds nothing.
+        """Takes a statement from a member. Gives it when it is new in the set, None when it was known, waits or adds nothing.
 
         Others that waited for it come in with it: `take_added` has them all. Raises Malformed or Refused; then nothing changed.
         """
@@ -368,9 +368,13 @@ class Directory:
             queue += self._released(each)
             if isinstance(each.content, Enrolment):
                 queue += self._witness(each.issuer, before, now)
+            serial: int | None = getattr(each.content, "serial", None)
+            reused = serial is not None and self._serials.setdefault(serial, each.id) != each.id
             if now is not None:
                 self._added.append(each.raw)
                 self._tell(each, before)
+                if serial is not None and reused:
+                    self._emit(SerialReused(serial))
 
     def _released(self, statement: Statement) -> list[Statement]:
         """Waiting statements whose issuer this one makes known."""
@@ -383,12 +387,13 @@ class Directory:
                 return []
         released = []
         for each in [each for each in self._waiting.values() if not issuers.isdisjoint(_needs(each))]:
-            del self._waiting[each.id]
             try:
-                if self._is_verified(each):
-                    released.append(each)
+                if not self._is_verified(each):
+                    continue  # it needs another key, too
+                released.append(each)
             except Refused:
                 self.drops["waiting and forged"] += 1
+            del self._waiting[each.id]
         return released
 
     def _witness(self, invite: KeyId, before: _Before, now: float | None) -> list[Statement]:
@@ -417,9 +422,6 @@ class Directory:
 
     def _tell(self, statement: Statement, before: _Before) -> None:
         content = statement.content
-        serial: int | None = getattr(content, "serial", None)
-        if serial is not None and self._serials.setdefault(serial, statement.id) != statement.id:
-            self._emit(SerialReused(serial))
         match content:
             case Charter() if self._ledger.charter.serial > before.charter:
                 self._emit(CharterRaised(self._ledger.charter.serial))

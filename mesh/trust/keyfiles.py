@@ -101,17 +101,19 @@ def _read(path: Path, *, secret: bool) -> bytes:
         raise ConfigError(f"{path} is missing: `mesh init` or `mesh join` makes it") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError(f"{path} is not a regular file")
         mode = stat.S_IMODE(found.st_mode)
         if secret and mode & 0o077:
             raise ConfigError(f"{path} holds a secret key but has mode {mode:04o}, so others can use it: run `chmod 600 {path}`")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             content = file.read(FILE_BYTES_MAX + 1)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if len(content) > FILE_BYTES_MAX:
         raise ConfigError(f"{path} is larger than {FILE_BYTES_MAX >> 20} MiB: it is not a file of this program")
     if not content:
