@@ -261,7 +261,7 @@ class Puller:
         """Seconds until an answer counts as lost: four round trips, as a first retransmission timer without variance
         (RFC 6298).
         """
-        return min(max(4 * self._round_trip(peer) + 0.02, PATIENCE_MIN_SECONDS), 2.0)
+        return max(4 * self._round_trip(peer) + 0.02, PATIENCE_MIN_SECONDS)
 
     def _open(self, pull: Pull, token: Token, estimate_bytes: float, now: Now) -> None:
         source = pull.source
