@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import blake2b
 from hmac import compare_digest
+from math import inf
 from typing import Final, NamedTuple
 
 from mesh.effects import Address
@@ -113,13 +114,13 @@ def encode_reset(tag: bytes) -> bytes:
 class CookieJar:
     """Makes cookies and knows them again, without a record of any."""
 
-    __slots__ = ("_entropy", "_former", "_rotate_at", "_secret")
+    __slots__ = ("_entropy", "_epoch", "_former", "_secret")
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
         self._secret = entropy(32)
         self._former = entropy(32)
-        self._rotate_at: float | None = None
+        self._epoch = -inf
 
     def make(self, address: Address, nonce: bytes, public_key: bytes, now: float) -> bytes:
         self._rotate(now)
@@ -133,15 +134,13 @@ class CookieJar:
         )
 
     def _rotate(self, now: float) -> None:
-        if self._rotate_at is None:
-            self._rotate_at = now + COOKIE_SECRET_S
-        if now < self._rotate_at:
+        """By the clock's grid, not by use: a secret that nobody asked for at its end does not live on as the former one."""
+        epoch = now // COOKIE_SECRET_S
+        if epoch <= self._epoch:
             return
-        # After a long silence the secret of then must not be the former one of now.
-        long_ago = now >= self._rotate_at + COOKIE_SECRET_S
-        self._former = self._entropy(32) if long_ago else self._secret
+        self._former = self._secret if epoch == self._epoch + 1 else self._entropy(32)
         self._secret = self._entropy(32)
-        self._rotate_at = now + COOKIE_SECRET_S
+        self._epoch = epoch
 
 
 def _cookie(secret: bytes, address: Address, nonce: bytes, public_key: bytes) -> bytes:

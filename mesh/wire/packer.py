@@ -28,6 +28,8 @@ SHARES: Final = (0.2, 0.2, 0.2, 0.1)
 """Of the bytes, guaranteed to each lane while it waits; what is left over goes by priority. (Guess.)"""
 _CREDIT_MAX: Final = 2 * FRAME_BYTES_MAX
 """What a lane may save up of its share: enough for its largest frame, not for a burst that delays the others."""
+_ROUNDING_S: Final = 1e-6
+"""On top of a wait, or a bucket that is asked at that very moment is a rounding error short, and asked again, for ever."""
 _LANES: Final = tuple(int(lane) for lane in Lane)
 _HEAD: Final = struct.Struct(">BH")
 
@@ -77,7 +79,7 @@ class TokenBucket:
 
     def ready_at(self, tokens: float) -> float:
         """When there will be so many; call after `refill`."""
-        return self._at + max(0.0, tokens - self.tokens) / self.rate
+        return self._at + max(0.0, tokens - self.tokens) / self.rate + _ROUNDING_S
 
 
 class Outbox:
