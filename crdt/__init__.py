@@ -1,19 +1,24 @@
 """Signed shelves: the CRDT core, pure and stdlib only.
 
-Everything revolves around `Replica`. It writes to its own shelf, one numbered chain of signed deltas, and holds what it knows of all others.
+Everything revolves around `Replica`. It writes to its own shelf, one numbered chain of signed deltas, and holds what it knows of
+all others.
 
-    ids, ops        names of writes; one class for what a delta carries and a shelf holds
-    codec           deterministic CBOR
-    body, delta     ops packed; the header that their author signs
-    digest          the incremental hash of a shelf's live ops
-    base            S(n): one shelf as its author had it after delta n
-    index, state    where everything is found; views, what is gone, how a base changes
-    statements      lists of live ops, verified jumps
-    takeover        who speaks for a shelf whose author started again
-    chores, housekeeping    what may be dropped, retired and repacked
-    chunks          what does not fit into one datagram
-    draft, replica  writing, receiving
-    types           CRDT types: pure views of the cells at one key
+    ids, ops, limits    names of writes; one class for what a delta carries and a shelf holds; bounds
+    codec               deterministic CBOR
+    body, delta         ops packed; the header that their author signs
+    digest              the incremental hash of a shelf's live ops
+    base                S(n): one shelf as its author had it after delta n
+    index               every live op by its key, every key by its prefix
+    state               what is held and how it is read: what shows, what is gone
+    shelves             how bases change: deltas, takeovers
+    takeover            who speaks for a shelf whose author started again
+    statements          lists of live ops, verified jumps
+    draft, writer       the own shelf
+    chores, housekeeping    what to drop, retire, repack and take over
+    chunks              what does not fit into one datagram
+    journal             what a store keeps
+    replica             all of it in one
+    types               CRDT types: pure views of the cells at one key
 """
 
 from crdt.base import Entry, Listing
@@ -21,6 +26,7 @@ from crdt.body import Body, body_from_bytes_untrusted
 from crdt.delta import Delta, Head, Header, delta_from_parts_untrusted, head_from_bytes_untrusted
 from crdt.errors import CrdtError, Malformed, PathError, TypeConflict, UnsupportedValue, ValueTooLarge, WriteRefused
 from crdt.ids import Dot, ReplicaId, ShelfId, shelf_id
+from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from crdt.ops import Cover, Key, Op, Path, Rights, Value
 from crdt.replica import CoverPolicy, Replica
 from crdt.state import RULES, Fault, Loose
@@ -36,10 +42,14 @@ __all__ = [
     "Entry",
     "Fault",
     "Head",
+    "HeadSet",
     "Header",
+    "JournalEntry",
     "Key",
     "Listing",
+    "LiveSet",
     "Loose",
+    "LooseSet",
     "Malformed",
     "Op",
     "Path",
@@ -47,6 +57,7 @@ __all__ = [
     "Replica",
     "ReplicaId",
     "Rights",
+    "ShelfGone",
     "ShelfId",
     "TypeConflict",
     "UnsupportedValue",

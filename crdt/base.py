@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 from crdt.body import Body
 from crdt.delta import Head
-from crdt.digest import HASH_BYTES, SetHash
+from crdt.digest import SetHash
 from crdt.ids import ShelfId
+from crdt.limits import HASH_BYTES
 from crdt.ops import Op
 
 RECENT_HASHES: Final = 256
@@ -78,7 +79,7 @@ Slot = tuple[Held, int]
 class Base:
     """One shelf of a `State`, which alone changes it: every op here is in the state's index too."""
 
-    __slots__ = ("_hashes", "_hashes_first", "_set", "absent", "dirty", "head", "hosted", "own", "shelf")
+    __slots__ = ("_hashes", "_hashes_first", "_set", "absent", "body_bytes", "dirty", "head", "hosted", "own", "shelf")
 
     def __init__(self, shelf: ShelfId) -> None:
         self.shelf = shelf
@@ -91,6 +92,8 @@ class Base:
         """Removed and dropped cells by place, to find what gc_floor passes; some may have been replaced since."""
         self.dirty: set[Held] = set()
         """Whose mask is not the one in the digest."""
+        self.body_bytes = 0
+        """Of all bodies held."""
         self._set = SetHash()
         self._hashes = bytearray()
         self._hashes_first = 0
@@ -107,12 +110,16 @@ class Base:
         return self.own.get(seq) if shelf == self.shelf else self.hosted.get((place, shelf, seq))
 
     def put(self, held: Held) -> None:
+        """Hold it, if it is not held already."""
         if held.body.shelf == self.shelf:
-            self.own[held.place] = held
+            new = self.own.setdefault(held.place, held)
         else:
-            self.hosted[held.name] = held
+            new = self.hosted.setdefault(held.name, held)
+        if new is held:
+            self.body_bytes += len(held.body.raw)
 
     def forget(self, held: Held) -> None:
+        self.body_bytes -= len(held.body.raw)
         if held.body.shelf == self.shelf:
             del self.own[held.place]
         else:

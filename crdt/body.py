@@ -19,28 +19,24 @@ from crdt import codec
 from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import OPS_PER_DELTA_MAX, SHELF_ID_BYTES, ShelfId, dot_seq, make_dot
+from crdt.limits import (
+    BODY_BYTES_LIMIT,
+    CHECK_LIMIT,
+    CORE_TYPE,
+    DOT_LIMIT,
+    HASH_BYTES,
+    PAYLOAD_DEPTH_MAX,
+    SEGMENT_BYTES_MAX,
+    SEGMENTS_MAX,
+    SERIAL_LIMIT,
+    TIME_LIMIT,
+    TYPE_LIMIT,
+)
 from crdt.ops import DROPPED, KIND_LIMIT, KIND_MASK, LARGE, TAKEOVER, VALUE, Cover, Op, Path, Rights, Segment, Value
+from crdt.takeover import is_record_untrusted
 
-BODY_BYTES_MAX: Final = 960
-"""What leaves room in a sealed datagram of 1,200 bytes for header (90), signature and COSE (80), seal and frames (guess: measured later)."""
-BODY_BYTES_LIMIT: Final = 1100
-"""What a receiver takes: nothing larger fits into one datagram."""
-
-CORE_TYPE: Final = 0
-"""Type code of the core's own keys: chunks at (hash,), takeovers at (former shelf,)."""
-CHUNK_HASH_BYTES: Final = 16
-TYPE_LIMIT: Final = 256
-SEQ_LIMIT: Final = 1 << 48
-"""Deltas of one start of one agent: 10^9 a second for three days. Keeps dots within 64 bits."""
-DOT_LIMIT: Final = make_dot(SEQ_LIMIT, 0)
-TIME_LIMIT: Final = 1 << 63
-CHECK_LIMIT: Final = 1 << 32
-SERIAL_LIMIT: Final = 1 << 63
-SEGMENTS_MAX: Final = 16
-SEGMENT_BYTES_MAX: Final = 256
-PAYLOAD_DEPTH_MAX: Final = codec.DEPTH_MAX - 3
-"""A payload sits inside body, ops and op."""
-
+REISSUE_BYTES: Final = 96
+"""Room that a fresh op leaves in its body: issued again it names dot 9, time 9, origin 14, rights 20; the body rights 20, time 9."""
 _UTF8_BYTES_PER_CHAR_MAX: Final = 4
 _NO_COVERS: Final[tuple[Cover, ...]] = ()
 _FIELDS_FRESH: Final = 4
@@ -51,32 +47,26 @@ Decode = Callable[[bytes], Any]
 
 
 class Body:
-    """Ops of one delta without its header. Shared by every base that holds one of them; never changed, but for `void` at first sight."""
+    """Ops of one delta without its header. Shared by every base that holds some of them. Nothing but `void` ever changes."""
 
-    __slots__ = ("hash", "judged", "ops", "raw", "seq", "shelf", "takeover", "void")
+    __slots__ = ("faulty", "hash", "judged", "ops", "raw", "rights", "seq", "shelf", "takeover", "void")
 
     def __init__(
-        self,
-        shelf: ShelfId,
-        seq: int,
-        body_hash: bytes,
-        raw: bytes,
-        ops: tuple[Op, ...],
-        void: int = 0,
-        *,
-        takeover: bool = False,
+        self, shelf: ShelfId, seq: int, raw: bytes, rights: Rights, ops: tuple[Op, ...], *, faulty: int = 0, takeover: int = -1
     ) -> None:
         self.shelf = shelf
         self.seq = seq
-        self.hash = body_hash
+        self.hash = digest_16(raw)
         self.raw = raw
+        self.rights = rights
         self.ops = ops
-        self.void = void
-        """Mask of the ops that count as dropped: outside their author's rights, or issued again without the right to."""
+        self.faulty = faulty
+        """Mask of the ops that cannot be right, whoever wrote them."""
+        self.void = faulty
+        """Mask of the ops that count as dropped: faulty, or outside their author's rights (see `Shelves.judge`)."""
         self.judged = False
-        """Whether `void` includes what the replica's `allowed` says."""
-        self.takeover = next((index for index, op in enumerate(ops) if op.kind == TAKEOVER), -1) if takeover else -1
-        """Index of the one takeover op."""
+        self.takeover = takeover
+        """Index of the one takeover op, -1 without."""
 
     def __repr__(self) -> str:
         return f"Body({self.shelf.hex()} {self.seq}, {len(self.ops)} ops)"
@@ -98,11 +88,11 @@ def body_from_bytes_untrusted(shelf: ShelfId, seq: int, raw: bytes, decode: Deco
     items = parts[3]
     if type(items) is not tuple or len(items) > OPS_PER_DELTA_MAX:
         raise Malformed(f"a body has an array of at most {OPS_PER_DELTA_MAX} ops")
-    ops, void = _ops_untrusted(shelf, seq, rights, time, origins, items)
-    takeovers = sum([op[0] == TAKEOVER for op in ops])
-    if takeovers > 1:
+    ops, faulty = _ops_untrusted(shelf, seq, rights, time, origins, items)
+    takeovers = [index for index, op in enumerate(ops) if op[0] == TAKEOVER]
+    if len(takeovers) > 1:
         raise Malformed("two takeovers in one delta")
-    return Body(shelf, seq, digest_16(raw), raw, ops, void, takeover=takeovers > 0)
+    return Body(shelf, seq, raw, rights, ops, faulty=faulty, takeover=takeovers[0] if takeovers else -1)
 
 
 def _number_untrusted(value: Any, limit: int, what: str) -> int:
@@ -130,7 +120,7 @@ def _ops_untrusted(
     shelf: ShelfId, seq: int, rights: Rights, time: int, origins: list[ShelfId], items: tuple[Any, ...]
 ) -> tuple[tuple[Op, ...], int]:
     ops: list[Op] = []
-    void = 0
+    faulty = 0
     path: Path = ()
     own_dot = make_dot(seq, 0)
     new = tuple.__new__  # half the time of Op(...): there are 100,000 of them a second
@@ -147,11 +137,11 @@ def _ops_untrusted(
             op = new(Op, (kind, type_code, path, payload, _NO_COVERS, shelf, own_dot | index, time, rights))
         else:
             op = _op_with_options_untrusted(item, path, payload, own_dot | index, time, rights, origins, ops)
-            void |= (op.origin == shelf and op.dot != own_dot | index and dot_seq(op.dot) >= seq) << index
+            faulty |= (op.origin == shelf and op.dot != own_dot | index and dot_seq(op.dot) >= seq) << index
         if kind or not type_code:
-            void |= _is_void_untrusted(op) << index
+            faulty |= _is_faulty_untrusted(op) << index
         ops.append(op)
-    return tuple(ops), void
+    return tuple(ops), faulty
 
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
@@ -228,8 +218,8 @@ def _covers_untrusted(value: Any, origins: list[ShelfId]) -> tuple[Cover, ...]:
     )
 
 
-def _is_void_untrusted(op: Op) -> bool:
-    """Checks what the core itself has to understand. Raises Malformed for a wrong form, says True for a wrong content."""
+def _is_faulty_untrusted(op: Op) -> bool:
+    """Checks what the core itself has to understand: Malformed for a wrong form, True for a wrong content."""
     kind = op.kind & KIND_MASK
     if kind == DROPPED:
         if op.covers or op.payload is not None or op.kind != DROPPED:
@@ -238,8 +228,8 @@ def _is_void_untrusted(op: Op) -> bool:
     if kind == TAKEOVER:
         if op.kind != TAKEOVER or op.type != CORE_TYPE or len(op.path) != 1 or len(op.path[0]) != SHELF_ID_BYTES or op.covers:
             raise Malformed("a takeover is at (former shelf,)")
-        if type(op.path[0]) is not bytes or not _is_record(op.payload):
-            raise Malformed("a takeover says [n, finished, gap, run, ...]")
+        if type(op.path[0]) is not bytes or not is_record_untrusted(op.payload):
+            raise Malformed("a takeover says [n, flags, gap, run, ...]")
         return False
     if op.kind & LARGE and not _is_reference(op.payload):
         raise Malformed("a large payload is [depth, size, hashes, covers]")
@@ -247,7 +237,7 @@ def _is_void_untrusted(op: Op) -> bool:
         if (
             op.kind != VALUE
             or len(op.path) != 1
-            or len(op.path[0]) != CHUNK_HASH_BYTES
+            or len(op.path[0]) != HASH_BYTES
             or type(op.payload) is not bytes
             or op.covers
         ):
@@ -256,18 +246,12 @@ def _is_void_untrusted(op: Op) -> bool:
     return False
 
 
-def _is_record(payload: Value) -> bool:
-    if type(payload) is not tuple or len(payload) < 2 or len(payload) % 2 or type(payload[1]) is not bool:
-        return False
-    return all(type(number) is int and 0 <= number < SEQ_LIMIT for number in (payload[0], *payload[2:]))
-
-
 def _is_reference(payload: Value) -> bool:
     if type(payload) is not tuple or len(payload) != 4:
         return False
     depth, size, hashes, covers = payload
     numbers = all(type(number) is int and number >= 0 for number in (depth, size, covers))
-    return numbers and type(hashes) is bytes and 0 < len(hashes) and not len(hashes) % CHUNK_HASH_BYTES
+    return numbers and type(hashes) is bytes and len(hashes) > 0 and not len(hashes) % HASH_BYTES
 
 
 # --- writing
@@ -301,7 +285,11 @@ class BodyWriter:
         return 1 + len(self._fixed) + origin_bytes + len(codec.array_head(ops)) + ops_bytes
 
     def next_dot(self) -> int:
-        return make_dot(self.seq, len(self.ops))
+        return self.own_dot(len(self.ops))
+
+    def own_dot(self, index: int) -> int:
+        """The dot of a fresh op at this place."""
+        return make_dot(self.seq, index)
 
     def add(self, op: Op, limit: int) -> bool:
         """Append `op`; False, and nothing changed, when it does not fit."""
@@ -311,6 +299,8 @@ class BodyWriter:
         op = self._as_read(len(self.ops), op)
         piece = self._piece(len(self.ops), op, origins)
         if self._size(len(self._pieces) + 1, self._pieces_bytes + len(piece), len(origins) - 1) > limit:
+            return False
+        if not self._is_reissuable(len(self.ops), op, piece, limit):
             return False
         self.ops.append(op)
         self._pieces.append(piece)
@@ -323,7 +313,7 @@ class BodyWriter:
         kept = self.ops, self._pieces, self._origins, self._pieces_bytes
         self.ops = [*self.ops[:index], op, *self.ops[index + 1 :]]
         self._build()
-        if self.size <= limit:
+        if self.size <= limit and self._is_reissuable(index, op, self._pieces[index], limit):
             return True
         self.ops, self._pieces, self._origins, self._pieces_bytes = kept
         return False
@@ -385,12 +375,16 @@ class BodyWriter:
             item += options
         return self._encode(item)
 
+    def _is_reissuable(self, index: int, op: Op, piece: bytes, limit: int) -> bool:
+        """Whether a fresh op leaves room for being issued again, perhaps by another host."""
+        origins = len({cover.origin for cover in op.covers})
+        return not self._is_fresh(index, op) or len(piece) + origins * (1 + SHELF_ID_BYTES) <= limit - REISSUE_BYTES
+
     def finish(self) -> Body:
         origins = codec.join_arrays(self._encode(origin) for origin in self._origins if origin != self.shelf)
         raw = codec.array_head(4) + self._fixed + origins + codec.join_arrays(self._pieces)
-        return Body(
-            self.shelf, self.seq, digest_16(raw), raw, tuple(self.ops), takeover=any(op.kind == TAKEOVER for op in self.ops)
-        )
+        takeover = next((index for index, op in enumerate(self.ops) if op.kind == TAKEOVER), -1)
+        return Body(self.shelf, self.seq, raw, self.rights, tuple(self.ops), takeover=takeover)
 
 
 def _steps(before: Path, path: Path) -> list[object]:

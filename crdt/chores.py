@@ -1,41 +1,139 @@
-"""What housekeeping has to look at next: filled as bases change, so that nothing ever scans the whole state."""
+"""What housekeeping has to look at next: filled as bases change, so that nothing ever scans the whole state.
+
+Lists of one replica about its own shelf. `crdt.housekeeping` works them off.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final, TypeAlias
 
 from crdt.base import Held
+from crdt.chunks import Chunks
 from crdt.ids import ShelfId
-from crdt.ops import Key, Op
+from crdt.limits import CORE_TYPE
+from crdt.ops import DROPPED, KIND_MASK, LARGE, REMOVED, VALUE, Key, Op
+
+Name: TypeAlias = tuple[Key, ShelfId]
+"""A cell of our shelf: its key and its origin."""
+
+OP_COVER_BYTES: Final = 12
+"""One cover in a body: origin 1, dot 5, check 5, and its share of the head."""
 
 
 class Chores:
-    """The lists of one replica's own shelf."""
+    """The lists. `suspects` are for drop, `absent`, `covering` and `waiting` for retire, `worn` for repack, `orphans` for chunks."""
 
-    def __init__(self, shelf: ShelfId) -> None:
+    def __init__(self, shelf: ShelfId, chunks: Chunks) -> None:
         self.shelf = shelf
         self.mine: set[ShelfId] = {shelf}
         """Origins whose cells stand on our shelf."""
-        self.suspects: dict[tuple[Key, ShelfId], None] = {}
+        self.suspects: dict[Name, None] = {}
         """Cells of ours that something new may have made superfluous."""
-        self.waiting: deque[tuple[float, Key, ShelfId]] = deque()
+        self.patient: deque[tuple[float, Name]] = deque()
         """The same, once seen by `drop`: since when."""
-        self.stirred: set[ShelfId] = set()
-        """Shelves of which something changed."""
+        self.absent: dict[Name, int] = {}
+        """Removed and dropped cells of our shelf, by place."""
+        self.covering: dict[Name, Held] = {}
+        """Value cells of our shelf that cover something."""
+        self.free: set[Name] = set()
+        """Of both, those whose covers are all gone."""
+        self.unchecked: dict[Name, None] = {}
+        self.waiting: dict[ShelfId, dict[Name, None]] = {}
+        """Those that wait for something to change about this shelf, where they know of a covered write that is not gone."""
+        self.stirred: dict[ShelfId, None] = {}
+        """Shelves about which something changed."""
+        self.worn: dict[Held, None] = {}
+        """Bodies of our shelf that came, or lost ops."""
+        self.waste: dict[Held, int] = {}
+        """Bodies of our shelf: bytes that a repack would save."""
+        self.wasted_bytes = 0
+        self.references: dict[bytes, int] = {}
+        """Chunks by the number of large ops of our shelf that need them."""
+        self.orphans: dict[bytes, None] = {}
+        """Chunks that nothing may need any more."""
+        self._chunks = chunks
+        self._waits_for: dict[Name, ShelfId] = {}
+        self._needs: dict[tuple[Held, int], list[bytes]] = {}
+
+    # --- told by what changes bases
 
     def suspect(self, key: Key, origin: ShelfId) -> None:
+        """Something came that may cover or replace what `origin` said at `key`."""
         if origin in self.mine:
             self.suspects[key, origin] = None
 
     def hosted(self, key: Key, origin: ShelfId) -> None:
+        """A cell of a former shelf stands on ours now; it may have been covered for long."""
         self.mine.add(origin)
         self.suspects[key, origin] = None
 
     def moved(self, shelf: ShelfId) -> None:
-        self.stirred.add(shelf)
+        """A base, a loose delta or a takeover of `shelf` came or went."""
+        if shelf in self.waiting:
+            self.stirred[shelf] = None
 
     def gained(self, held: Held, index: int, op: Op) -> None:
-        """Our base has this absent, covering or large op now."""
+        """Our base has this op, which is more than a plain value, now."""
+        name = (op.key, op.origin)
+        kind = op.kind & KIND_MASK
+        if kind in (REMOVED, DROPPED):
+            self.absent[name] = held.place
+            self.unchecked[name] = None
+        elif kind == VALUE and op.covers:
+            self.covering[name] = held
+            self.unchecked[name] = None
+        if op.kind & LARGE:
+            needs = self._needs[held, index] = self._chunks.names(op)
+            for chunk in needs:
+                self.references[chunk] = self.references.get(chunk, 0) + 1
+        elif op.type == CORE_TYPE and kind == VALUE:
+            name_of_chunk = op.path[0]
+            if isinstance(name_of_chunk, bytes) and name_of_chunk not in self.references:
+                self.orphans[name_of_chunk] = None
 
     def lost(self, held: Held, index: int, op: Op) -> None:
         """Our base has it no more."""
+        name = (op.key, op.origin)
+        self.absent.pop(name, None)
+        self.covering.pop(name, None)
+        self.free.discard(name)
+        self.unchecked.pop(name, None)
+        self._stop_waiting(name)
+        for chunk in self._needs.pop((held, index), ()):
+            self.references[chunk] -= 1
+            if not self.references[chunk]:
+                del self.references[chunk]
+                self.orphans[chunk] = None
+
+    # --- told by housekeeping
+
+    def to_check(self) -> list[Name]:
+        """Cells whose covers may have gone since the last call. Each is to be answered by `wait` or `release`."""
+        for shelf in self.stirred:
+            self.unchecked.update(self.waiting.get(shelf, {}))
+        self.stirred.clear()
+        names = list(self.unchecked)
+        self.unchecked.clear()
+        for name in names:
+            self._stop_waiting(name)
+        return names
+
+    def wait(self, name: Name, shelf: ShelfId) -> None:
+        self._waits_for[name] = shelf
+        self.waiting.setdefault(shelf, {})[name] = None
+
+    def release(self, name: Name) -> None:
+        self.free.add(name)
+        held = self.covering.get(name)
+        if held:
+            self.worn[held] = None
+
+    def _stop_waiting(self, name: Name) -> None:
+        shelf = self._waits_for.pop(name, None)
+        if shelf is not None:
+            rows = self.waiting[shelf]
+            del rows[name]
+            if not rows:
+                del self.waiting[shelf]
+

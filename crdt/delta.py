@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from crdt import codec
-from crdt.body import SEQ_LIMIT, Body, Decode, Encode, body_from_bytes_untrusted
-from crdt.digest import HASH_BYTES, digest_16
+from crdt.body import Body, Decode, Encode, body_from_bytes_untrusted
+from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import ReplicaId, ShelfId, birth_of, shelf_id
+from crdt.limits import BIRTH_LIMIT, HASH_BYTES, SEQ_LIMIT
 from crdt.ops import Op
 
 FORMAT: Final = 1
-BIRTH_LIMIT: Final = 1 << 32
 NO_HASH: Final = bytes(HASH_BYTES)
 """`prev_hash` of the first delta of a shelf."""
 

@@ -14,7 +14,8 @@ from hashlib import blake2b, shake_128
 from struct import Struct
 from typing import Final
 
-HASH_BYTES: Final = 16
+from crdt.limits import HASH_BYTES
+
 LANES: Final = 1024
 STATE_BYTES: Final = 2 * LANES
 

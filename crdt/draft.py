@@ -1,54 +1,69 @@
 """What was written here and is not signed yet.
 
-A draft is visible at once and has its dots from the start, so it is cut into bodies as it grows: the first that is full is closed and the
-next seq begun.
+A draft shows at once and has its dots from the start, so it is cut into pages as it grows: each becomes the body of one delta, and only
+the last is open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from crdt.body import BodyWriter, Encode
-from crdt.ids import ShelfId
+from crdt.ids import ShelfId, make_dot
 from crdt.ops import NO_RIGHTS, Key, Op, Rights
 
-SAME_TIME_US = 10_000
-"""Ops of one body this close together share its time, which saves 5 bytes each (coalescing takes 5 ms)."""
+SAME_TIME_US: Final = 10_000
+"""Writes this close together share the time of their body, which saves 5 bytes each (coalescing takes 5 ms)."""
 
 
 class Page:
-    """One body of the draft."""
+    """One body to come."""
 
     __slots__ = ("bulk", "gc_floor", "places", "writer")
 
     def __init__(self, writer: BodyWriter) -> None:
         self.writer = writer
         self.bulk = True
+        """No user's write in it."""
         self.gc_floor = 0
-        """Raised by this delta, if above the shelf's."""
+        """What its delta raises the shelf's to."""
         self.places: dict[tuple[Key, ShelfId], int] = {}
+        """Index of the op by key and origin."""
 
 
 class Draft:
-    """The bodies to come, of `shelf` from `seq` on."""
+    """The bodies to come, of `shelf` from seq 1 on."""
 
     def __init__(self, shelf: ShelfId, encode: Encode, limit: int) -> None:
         self.shelf = shelf
         self.rights: Rights = NO_RIGHTS
         self.limit = limit
+        """Bytes of a body."""
         self.time = 0
-        """Of the last write: the next is later."""
+        """Of the last write: the next is not before it."""
         self.pages: list[Page] = []
         self._encode = encode
-        self._seq = 1
+        self._next_seq = 1
 
     @property
     def size(self) -> int:
-        """Bytes of the body that is still open."""
-        return self.pages[-1].writer.size if self.pages else 0
+        """Bytes of all bodies as they stand."""
+        return sum([page.writer.size for page in self.pages])
 
-    def place_of(self, key: Key, origin: ShelfId) -> tuple[Page, int] | None:
-        """Where the open body says something of this origin at this key."""
+    def next_dot(self) -> int:
+        """What the next op has at least."""
+        return self.pages[-1].writer.next_dot() if self.pages else make_dot(self._next_seq, 0)
+
+    def gc_floor(self) -> int:
+        return max((page.gc_floor for page in self.pages), default=0)
+
+    def mentions(self, key: Key, origin: ShelfId) -> bool:
+        """Whether something is said of this cell."""
+        return any((key, origin) in page.places for page in self.pages)
+
+    def place(self, key: Key, origin: ShelfId) -> tuple[Page, int] | None:
+        """Where the open page says something of this cell: only there it can be replaced."""
         page = self.pages[-1] if self.pages else None
         at = page.places.get((key, origin)) if page else None
         return (page, at) if page is not None and at is not None else None
@@ -64,15 +79,19 @@ class Draft:
         return self.time
 
     def add(self, make: Callable[[int], Op], *, bulk: bool) -> Op | None:
-        """Append the op that `make` makes of its dot, on a new body if need be. None, and nothing changed, when it fits into none."""
+        """Append the op that `make` makes of its dot, on a new page if need be. None, and nothing changed, when it fits on none."""
         page = self.pages[-1] if self.pages else None
         if page is None or page.writer.rights != self.rights or not self._put(page, make, bulk=bulk):
             page = self._turn()
             if not self._put(page, make, bulk=bulk):
                 self.pages.pop()
-                self._seq -= 1
+                self._next_seq -= 1
                 return None
         return page.writer.ops[-1]
+
+    def has_room(self, op: Op) -> bool:
+        """Whether the op fits into a body of its own."""
+        return BodyWriter(self.shelf, self._next_seq, self.rights, self.time, self._encode).add(op, self.limit)
 
     def _put(self, page: Page, make: Callable[[int], Op], *, bulk: bool) -> bool:
         op = make(page.writer.next_dot())
@@ -83,16 +102,20 @@ class Draft:
         return True
 
     def _turn(self) -> Page:
-        """Close the open body and begin the next."""
-        page = Page(BodyWriter(self.shelf, self._seq, self.rights, self.time, self._encode))
-        self._seq += 1
+        """Close the open page and begin the next."""
+        page = Page(BodyWriter(self.shelf, self._next_seq, self.rights, self.time, self._encode))
+        self._next_seq += 1
         self.pages.append(page)
         return page
 
-    def last_page(self) -> Page:
-        """The open body, begun if there is none."""
-        return self.pages[-1] if self.pages else self._turn()
+    def raise_gc_floor(self, gc_floor: int) -> None:
+        """With the open page, which comes after all that was drafted before."""
+        page = self.pages[-1] if self.pages else self._turn()
+        page.gc_floor = max(page.gc_floor, gc_floor)
 
     def take(self) -> list[Page]:
         pages, self.pages = self.pages, []
+        if pages and not pages[-1].writer.ops and not pages[-1].gc_floor:
+            pages.pop()  # it was begun for a write that was refused
+            self._next_seq -= 1
         return pages

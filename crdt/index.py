@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crdt.base import Slot
-from crdt.body import CORE_TYPE
 from crdt.ids import ShelfId
+from crdt.limits import CORE_TYPE
 from crdt.ops import Key, Op, Path, Segment
 
 Slots = dict[tuple[ShelfId, ShelfId], Slot]
 """By (host, origin)."""
+
+TAIL_SORTED_ONE_BY_ONE: Final = 8
+"""Fresh segments that are put in place singly; more are sorted along with the rest (guess: about log2 of a long row)."""
 
 
 class Over(NamedTuple):
@@ -22,18 +26,93 @@ class Over(NamedTuple):
     op: Op
 
 
-class Index:
-    """`slots`: what bases hold, one (host, origin) as a bare slot because most keys have one writer (a dict costs 230 bytes), else by name.
-    `above`: what lies over the bases. `children` and `leaves`: the tree of paths."""
+class Row:
+    """The last segments of the keys of one type below one path. Writers append, readers sort: a bulk load is not sorted key by key.
 
-    __slots__ = ("_children", "_leaves", "_types", "above", "slots")
+    A segment whose key vanished stays until half of the row is stale; readers ask the index.
+    """
+
+    __slots__ = ("_sorted", "_stale", "_tail", "version")
+
+    def __init__(self, segment: Segment) -> None:
+        self._sorted: list[Segment] = [segment]
+        self._tail: list[Segment] | None = None
+        self._stale = 0
+        self.version = 0
+        """Changes when positions do."""
+
+    def add(self, segment: Segment) -> None:
+        if self._tail is None:
+            self._tail = [segment]
+        else:
+            self._tail.append(segment)
+
+    def discard(self) -> bool:
+        """One of the keys vanished. True when half of them are stale: `keep` is due."""
+        self._stale += 1
+        return 2 * self._stale >= len(self._sorted) + len(self._tail or ())
+
+    def keep(self, segments: set[Segment]) -> None:
+        self._sorted, self._tail, self._stale = sorted(segments, key=_segment_order), None, 0
+        self.version += 1
+
+    def segments(self) -> list[Segment]:
+        """Sorted, text before bytes; some twice, some stale. Not to be changed."""
+        tail = self._tail
+        if tail:
+            self._tail = None
+            self.version += 1
+            if len(tail) <= TAIL_SORTED_ONE_BY_ONE:
+                for segment in tail:
+                    insort(self._sorted, segment, key=_segment_order)
+            else:
+                self._sorted += tail
+                self._sorted.sort(key=_segment_order)
+        return self._sorted
+
+    def walk(self, *, reverse: bool) -> Iterator[Segment]:
+        """Each segment once, also when the row grows meanwhile."""
+        segments = self.segments()
+        version, at = self.version, len(segments) - 1 if reverse else 0
+        while 0 <= at < len(segments):
+            segment = segments[at]
+            yield segment
+            segments = self.segments()
+            following = segments[at - 1] if reverse and at else segments[at + 1] if not reverse and at + 1 < len(segments) else None
+            if version == self.version and following != segment:
+                at += -1 if reverse else 1
+                continue
+            version = self.version
+            order = _segment_order(segment)
+            if reverse:
+                at = bisect_left(segments, order, key=_segment_order) - 1
+            else:
+                at = bisect_right(segments, order, key=_segment_order)
+
+
+def _segment_order(segment: Segment) -> tuple[bool, Segment]:
+    return type(segment) is bytes, segment
+
+
+class Index:
+    """`slots`: what bases hold, one (host, origin) as a bare slot because most keys have one writer (a dict costs 230 bytes), else
+    by name. `above`: what lies over the bases."""
+
+    __slots__ = ("_children", "_rows", "_types", "above", "slots")
 
     def __init__(self) -> None:
         self.slots: dict[Key, Slot | Slots] = {}
         self.above: dict[Key, list[Over]] = {}
-        self._children: dict[Path, set[Path]] = {}
-        self._leaves: dict[Path, set[Key]] = {}
+        self._rows: dict[tuple[int, Path], Row] = {}
         self._types: dict[int, int] = {}
+        """Rows per type."""
+        self._children: dict[Path, dict[Path, int]] = {}
+        """Per path the paths one longer that have something below, with the number of rows and children there."""
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.slots or key in self.above
+
+    # --- slots
 
     def slot(self, key: Key, host: ShelfId, origin: ShelfId) -> Slot | None:
         found = self.slots.get(key)
@@ -61,6 +140,8 @@ class Index:
         if len(found) == 1:
             self.slots[key] = next(iter(found.values()))
 
+    # --- what lies above the bases
+
     def lay(self, key: Key, over: Over) -> None:
         rows = self.above.get(key)
         if rows is None:
@@ -87,55 +168,70 @@ class Index:
         type_code, path = key
         if type_code == CORE_TYPE:
             return
-        self._types[type_code] = self._types.get(type_code, 0) + 1
-        parent = path[:-1]
-        leaves = self._leaves.get(parent)
-        if leaves is not None:
-            leaves.add(key)
+        name = (type_code, path[:-1])
+        row = self._rows.get(name)
+        if row is not None:
+            row.add(path[-1])
             return
-        self._leaves[parent] = {key}
-        while parent:
-            path, parent = parent, parent[:-1]
-            siblings = self._children.get(parent)
-            if siblings is not None:
-                siblings.add(path)
-                return
-            self._children[parent] = {path}
+        self._rows[name] = Row(path[-1])
+        self._types[type_code] = self._types.get(type_code, 0) + 1
+        self._count(name[1], 1)
 
     def vanish(self, key: Key) -> None:
         type_code, path = key
         if type_code == CORE_TYPE:
             return
+        parent = path[:-1]
+        row = self._rows[type_code, parent]
+        if not row.discard():
+            return
+        segments = {segment for segment in row.segments() if (type_code, (*parent, segment)) in self}
+        if segments:
+            row.keep(segments)
+            return
+        del self._rows[type_code, parent]
         self._types[type_code] -= 1
         if not self._types[type_code]:
             del self._types[type_code]
-        parent = path[:-1]
-        leaves = self._leaves[parent]
-        leaves.discard(key)
-        if leaves:
-            return
-        del self._leaves[parent]
-        while parent and parent not in self._leaves and parent not in self._children:
-            path, parent = parent, parent[:-1]
-            siblings = self._children[parent]
-            siblings.discard(path)
-            if siblings:
+        self._count(parent, -1)
+
+    def _count(self, path: Path, step: int) -> None:
+        """One row or child more or less at `path`; its ancestors learn of the first and of the last."""
+        while path:
+            siblings = self._children.setdefault(path[:-1], {})
+            before = siblings.get(path, 0)
+            if before + step:
+                siblings[path] = before + step
+            else:
+                del siblings[path]
+                if not siblings:
+                    del self._children[path[:-1]]
+            if before and before + step:
                 return
-            del self._children[parent]
+            path = path[:-1]
 
     def at(self, path: Path) -> list[Key]:
         """The keys at exactly this path, one per type."""
-        return [key for key in ((code, path) for code in sorted(self._types)) if key in self.slots or key in self.above]
+        return [key for key in ((code, path) for code in sorted(self._types)) if key in self]
+
+    def leaves(self, parent: Path, type_code: int, *, reverse: bool = False) -> Iterator[Key]:
+        """The keys of this type one segment below `parent`, sorted by that segment. Lazy."""
+        row = self._rows.get((type_code, parent))
+        for segment in row.walk(reverse=reverse) if row else ():
+            key = (type_code, (*parent, segment))
+            if key in self:
+                yield key
 
     def below(self, prefix: Path) -> Iterator[Key]:
         """The keys below `prefix`, in no order."""
         stack = [prefix]
         while stack:
             path = stack.pop()
-            yield from self._leaves.get(path, ())
+            for code in self._types:
+                yield from self.leaves(path, code)
             stack.extend(self._children.get(path, ()))
 
 
 def key_order(key: Key) -> tuple[list[tuple[bool, Segment]], int]:
     """Sorts keys by path, text before bytes, then by type."""
-    return [(type(segment) is bytes, segment) for segment in key[1]], key[0]
+    return [_segment_order(segment) for segment in key[1]], key[0]

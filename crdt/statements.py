@@ -9,8 +9,10 @@ from crdt.base import Base, Entry, Held, Listing, Place, digest_of
 from crdt.body import Body
 from crdt.delta import Head
 from crdt.ids import OPS_PER_DELTA_MAX, ShelfId
-from crdt.ops import Key
+from crdt.ops import TAKEOVER, Key
+from crdt.shelves import Shelves
 from crdt.state import Fault, State
+from crdt.takeover import former_of
 
 _MASK_LIMIT = 1 << OPS_PER_DELTA_MAX
 
@@ -36,7 +38,7 @@ def is_sound(state: State, base: Base) -> bool:
 def is_list_untrusted(shelf: ShelfId, seq: int, since: int, entries: Sequence[Entry]) -> bool:
     """Whether entries could be those of a base at all: ascending, within (since, seq], own bodies at their own place."""
     for entry in entries:
-        if not since < entry.place <= seq or not 0 < entry.mask < _MASK_LIMIT or not 0 < entry.seq:
+        if not since < entry.place <= seq or not 0 < entry.mask < _MASK_LIMIT or entry.seq < 1:
             return False
         if entry.shelf == shelf and entry.seq != entry.place:
             return False
@@ -48,21 +50,21 @@ def matches(head: Head, entries: Sequence[Entry]) -> bool:
     return is_list_untrusted(header.shelf, header.seq, 0, entries) and digest_of(entries) == header.shelf_digest
 
 
-def find_body(state: State, shelf: ShelfId, seq: int, body_hash: bytes) -> Body | None:
+def find_body(state: State, shelf: ShelfId, seq: int, body_hash: bytes | None) -> Body | None:
     base = state.bases.get(shelf)
     held = base.own.get(seq) if base else None
     if held is None:
         held = state.hosted_bodies.get((shelf, seq))
-    if held and held.body.hash == body_hash:
+    if held and body_hash in (None, held.body.hash):
         return held.body
     loose = state.loose.get(shelf, {}).get(seq)
-    return loose.delta.content if loose and loose.delta.content.hash == body_hash else None
+    return loose.delta.content if loose and body_hash in (None, loose.delta.content.hash) else None
 
 
-class _Jump:
+class Jump:
     """A base as a statement would make it, beside the base as it is."""
 
-    def __init__(self, state: State, base: Base) -> None:
+    def __init__(self, state: Shelves, base: Base) -> None:
         self.state = state
         self.base = base
         self.added: dict[Place, tuple[Body, int]] = {}
@@ -130,8 +132,17 @@ class _Jump:
                 changes.append((None, entry))
         return self.base.digest_with(changes)
 
+    def takes_over(self) -> bool:
+        """Whether it says that another shelf which is here is part of it now."""
+        return any(
+            op.kind == TAKEOVER and mask >> index & 1 and former_of(op) in self.state.bases
+            for body, mask in self.added.values()
+            for index, op in enumerate(body.ops)
+        )
+
     def commit(self, head: Head) -> None:
         state, base = self.state, self.base
+        state.bases[base.shelf] = base
         cleared = {held: mask & held.mask for held, mask in self.cleared.items()}
         for held, mask in cleared.items():
             for index in _bits(mask):
@@ -139,10 +150,9 @@ class _Jump:
         for name, (body, mask) in sorted(self.added.items()):
             state.judge(body)
             held = base.get(*name) or Held(base.shelf, name[0], body)
-            state.enter(base, held)
+            state.hold(base, held)
             for index in _bits(mask):
-                op = body.ops[index]
-                state.put(held, index, op, op.key)
+                state.put(held, index)
         base.order()
         base.advance(head)
 
@@ -151,31 +161,28 @@ def _bits(mask: int) -> list[int]:
     return [index for index in range(mask.bit_length()) if mask >> index & 1]
 
 
-def jump(state: State, head: Head, since: int, entries: Sequence[Entry], bodies: Iterable[Body]) -> bool:
+def plan_jump(state: Shelves, head: Head, since: int, entries: Sequence[Entry], bodies: Iterable[Body]) -> Jump | None:
+    """What would change; None when a body is missing or the result is not what the author signed."""
     header = head.header
-    shelf = header.shelf
-    known = state.bases.get(shelf)
-    base = known or Base(shelf)
-    if since > base.floor or not is_list_untrusted(shelf, header.seq, since, entries):
-        return False
+    base = state.bases.get(header.shelf) or Base(header.shelf)
+    if since > base.floor or not is_list_untrusted(header.shelf, header.seq, since, entries):
+        return None
     if header.seq < base.floor or (header.seq == base.floor and is_sound(state, base)):
-        return False
+        return None
     given = {(body.shelf, body.seq, body.hash): body for body in bodies}
     needed = []
     for entry in entries:
         body = given.get((entry.shelf, entry.seq, entry.body_hash)) or find_body(state, entry.shelf, entry.seq, entry.body_hash)
         if body is None or entry.mask >> len(body.ops):
-            return False
+            return None
         needed.append(body)
-    change = _Jump(state, base)
+    change = Jump(state, base)
     if not change.plan(entries, needed):
-        return False
+        return None
     if since:
         change.clear_absent(header.gc_floor)
     else:
         change.clear_unlisted(entries)
     if "VERIFY" in state.rules and change.digest() != header.shelf_digest:
-        return False
-    state.bases[shelf] = base
-    change.commit(head)
-    return True
+        return None
+    return change

@@ -7,11 +7,11 @@ speaks for those writes, unless H is taken over itself after it said so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
-from crdt.body import CORE_TYPE
 from crdt.ids import ShelfId
-from crdt.ops import Key, Value
+from crdt.limits import CORE_TYPE, SEQ_LIMIT
+from crdt.ops import Key, Op, Value
 
 
 class Record(NamedTuple):
@@ -20,6 +20,8 @@ class Record(NamedTuple):
     n: int = 0
     finished: bool = False
     """No more of the former is expected: covers of its writes that nobody holds are gone."""
+    own_disk: bool = False
+    """The host found S(n) on its own disk, so that it knows what the former spent, too (bounded counters)."""
     extra: tuple[tuple[int, int], ...] = ()
     """Runs (first, last) of deltas after n that the host issued again. Runs stay runs: they may come from the wire."""
 
@@ -28,44 +30,48 @@ class Record(NamedTuple):
 
     def join(self, other: Record) -> Record:
         n = max(self.n, other.n)
-        return Record(n, self.finished or other.finished, _runs(n, self.extra + other.extra))
+        return Record(n, self.finished or other.finished, self.own_disk or other.own_disk, _runs(n, self.extra + other.extra))
 
     def payload(self) -> tuple[Value, ...]:
-        """[n, finished, gap, run, ...]: each run by its distance from what came before it, and its length less one."""
+        """[n, flags, gap, run, ...]: each run by its distance from what came before it, and its length less one."""
         numbers: list[int] = []
         last = self.n
         for first, end in self.extra:
             numbers += (first - last - 1, end - first)
             last = end
-        return (self.n, self.finished, *numbers)
+        return (self.n, FINISHED * self.finished | OWN_DISK * self.own_disk, *numbers)
 
 
 NOTHING: Final = Record()
+FINISHED: Final = 1
+OWN_DISK: Final = 2
+
+
+def is_record_untrusted(payload: Value) -> bool:
+    """Whether a takeover may say this."""
+    if type(payload) is not tuple or len(payload) < 2 or len(payload) % 2:
+        return False
+    return all(type(number) is int and 0 <= number < SEQ_LIMIT for number in payload)
 
 
 def record_of(payload: Value) -> Record:
-    """Of a takeover op, whose form `body_from_bytes_untrusted` has checked."""
-    assert isinstance(payload, tuple)
-    n, finished, *numbers = payload
-    assert isinstance(n, int)
+    """Of a takeover op whose form was checked."""
+    n, flags, *numbers = cast(tuple[int, ...], payload)
     runs = []
     last = n
     for at in range(0, len(numbers), 2):
-        gap, run = numbers[at : at + 2]
-        assert isinstance(gap, int)
-        assert isinstance(run, int)
-        first = last + 1 + gap
-        last = first + run
+        first = last + 1 + numbers[at]
+        last = first + numbers[at + 1]
         runs.append((first, last))
-    return Record(n, bool(finished), _runs(n, runs))
+    return Record(n, bool(flags & FINISHED), bool(flags & OWN_DISK), _runs(n, runs))
 
 
-def record_with(n: int, seqs: Iterable[int], *, finished: bool) -> Record:
-    return Record(n, finished, _runs(n, [(seq, seq) for seq in seqs]))
+def runs_of(seqs: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    return _runs(0, [(seq, seq) for seq in seqs])
 
 
 def _runs(n: int, runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ascending, apart from each other, above n. n itself does not move: `extra` does not say that the deltas below are known."""
+    """Ascending, apart from each other, above n. n itself does not move: a run does not say that the deltas below it are known."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(runs):
         first = max(first, n + 1)
@@ -76,6 +82,11 @@ def _runs(n: int, runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...
         else:
             joined.append((first, last))
     return tuple(joined)
+
+
+def former_of(op: Op) -> ShelfId:
+    """Whose shelf a takeover op takes over."""
+    return cast(ShelfId, op.path[0])
 
 
 def takeover_key(former: ShelfId) -> Key:
@@ -95,23 +106,23 @@ class Records:
     def __contains__(self, former: ShelfId) -> bool:
         return former in self.said
 
-    def put(self, former: ShelfId, host: ShelfId, place: int, record: Record) -> None:
-        self.said.setdefault(former, {})[host] = (place, record)
-        self._spoken_by.setdefault(host, set()).add(former)
+    def renew(self, former: ShelfId, said: dict[ShelfId, tuple[int, Record]]) -> None:
+        """All that is said about this former shelf."""
+        for host in self.said.get(former, {}).keys() - said.keys():
+            formers = self._spoken_by[host]
+            formers.discard(former)
+            if not formers:
+                del self._spoken_by[host]
+        for host in said:
+            self._spoken_by.setdefault(host, set()).add(former)
+        if said:
+            self.said[former] = said
+        else:
+            self.said.pop(former, None)
 
     def spoken_by(self, host: ShelfId) -> set[ShelfId]:
         """The former shelves of which `host` says something."""
         return self._spoken_by.get(host, set())
-
-    def remove(self, former: ShelfId, host: ShelfId) -> None:
-        hosts = self.said.get(former, {})
-        hosts.pop(host, None)
-        if not hosts:
-            self.said.pop(former, None)
-        formers = self._spoken_by.get(host, set())
-        formers.discard(former)
-        if not formers:
-            self._spoken_by.pop(host, None)
 
     def of(self, former: ShelfId, host: ShelfId) -> Record | None:
         found = self.said.get(former, {}).get(host)

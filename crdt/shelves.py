@@ -1,0 +1,300 @@
+"""How bases change: delta by delta, by takeovers, by jumps.
+
+Everything goes through `put` and `kill`, so that index, digest, journal, takeover records and housekeeping are never apart.
+"""
+
+from __future__ import annotations
+
+from crdt.base import Base, Held
+from crdt.body import Body
+from crdt.ids import ReplicaId, ShelfId, dot_seq, replica_of
+from crdt.index import Over
+from crdt.limits import CORE_TYPE
+from crdt.ops import DROPPED, KIND_MASK, TAKEOVER, VALUE, WHILE_ALIVE, Key, Op
+from crdt.state import Fault, Loose, State
+from crdt.takeover import NOTHING, Record, former_of, record_of, takeover_key
+
+
+class Shelves(State):
+    """A `State` whose bases move."""
+
+    # --- a delta becomes part of a base
+
+    def apply(self, base: Base, seq: int, gc_floor: int, body: Body) -> None:
+        """Delta n+1 makes S(n+1) of S(n). The caller has checked the chain and `can_follow`, and sets the head."""
+        self.judge(body)
+        if body.takeover >= 0:
+            self._absorb(base, body)
+        if body.ops:
+            self._apply_ops(base, Held(base.shelf, seq, body, (1 << len(body.ops)) - 1))
+        self._sweep(base, gc_floor)
+
+    def _apply_ops(self, base: Base, held: Held) -> None:
+        """`put` for all ops of a fresh body, unrolled: there are 100,000 of them a second."""
+        base.put(held)
+        base.dirty.add(held)
+        self.unsaved.held.add(held)
+        if base.shelf == self.shelf:
+            self.chores.worn[held] = None
+        slots, changes, above, appear = self.index.slots, self.changes, self.index.above, self.index.appear
+        for index, op in enumerate(held.body.ops):
+            key = (op[1], op[2])
+            changes[key] = None
+            if key in slots:
+                self._put_beside(held, index, op, key)
+            else:
+                slots[key] = (held, index)
+                if key not in above:
+                    appear(key)
+            if op[0] or op[4] or not op[1]:
+                self._note(held, index, op, key)
+
+    def put(self, held: Held, index: int) -> None:
+        """Op `index` of `held`, which is in its base, lives there now; it replaces what the host had of this origin at this key."""
+        op = held.body.ops[index]
+        key = op.key
+        held.mask |= 1 << index
+        self.bases[held.host].dirty.add(held)
+        self.unsaved.held.add(held)
+        self.changes[key] = None
+        if key in self.index.slots:
+            self._put_beside(held, index, op, key)
+        else:
+            self.index.slots[key] = (held, index)
+            if key not in self.index.above:
+                self.index.appear(key)
+        if op.kind or op.covers or op.type == CORE_TYPE:
+            self._note(held, index, op, key)
+
+    def _put_beside(self, held: Held, index: int, op: Op, key: Key) -> None:
+        slots = self.index.slots
+        found = slots[key]
+        if isinstance(found, tuple):
+            other, at = found
+            origin = other.body.ops[at].origin
+            if other.host == held.host and origin == op.origin:
+                slots[key] = (held, index)
+                self.kill(other, at)
+                return
+            found = slots[key] = {(other.host, origin): found}
+        name = (held.host, op.origin)
+        former = found.get(name)
+        found[name] = (held, index)
+        if former:
+            self.kill(*former)
+        self.chores.suspect(key, op.origin)
+
+    def _note(self, held: Held, index: int, op: Op, key: Key) -> None:
+        """An op that is more than a plain value."""
+        kind = op.kind & KIND_MASK
+        if kind == TAKEOVER:
+            self.formers_changed[former_of(op)] = None
+        elif kind != VALUE:
+            self.bases[held.host].absent.append((held, index))
+        if op.kind & WHILE_ALIVE:
+            self.presence.setdefault(op.origin, set()).add(key)
+        for cover in self.covers_of(op):
+            self.chores.suspect(key, cover.origin)
+        if held.host == self.shelf:
+            self.chores.gained(held, index, op)
+
+    def kill(self, held: Held, index: int) -> None:
+        """Op `index` is not live any more. The index is the caller's business."""
+        held.mask &= ~(1 << index)
+        base = self.bases[held.host]
+        base.dirty.add(held)
+        self.unsaved.held.add(held)
+        if not held.mask:
+            base.forget(held)
+            name = (held.body.shelf, held.body.seq)
+            if self.hosted_bodies.get(name) is held:
+                del self.hosted_bodies[name]
+        op = held.body.ops[index]
+        self.chores.moved(op.origin)
+        if op.kind == TAKEOVER:
+            self.formers_changed[former_of(op)] = None
+        if held.host == self.shelf:
+            self.chores.worn[held] = None
+            if op.kind or op.covers:
+                self.chores.lost(held, index, op)
+
+    def remove(self, held: Held, index: int) -> None:
+        """Op `index` leaves the shelf, and nothing replaces it."""
+        op = held.body.ops[index]
+        self.changes[op.key] = None
+        self.index.remove(op.key, held.host, op.origin)
+        self.kill(held, index)
+
+    def hold(self, base: Base, held: Held) -> None:
+        """`held` is about to get live ops by `put`."""
+        base.put(held)
+        if held.body.shelf != base.shelf:
+            self.hosted_bodies[held.body.shelf, held.body.seq] = held
+
+    def _sweep(self, base: Base, gc_floor: int) -> None:
+        """Absent cells at or below gc_floor leave."""
+        if "FLOORGC" not in self.rules:
+            return
+        absent = base.absent
+        while absent and absent[0][0].place <= gc_floor:
+            held, index = absent.popleft()
+            if held.mask >> index & 1:
+                self.remove(held, index)
+
+    def forget_base(self, shelf: ShelfId) -> None:
+        base = self.bases[shelf]
+        for held in base.everything():
+            for index, _ in [*held.live()]:
+                self.remove(held, index)
+        del self.bases[shelf]
+        self.unsaved.gone.add(shelf)
+
+    # --- void ops
+
+    def judge(self, body: Body) -> None:
+        """Find what its author had no right to write, when the body is first seen."""
+        if body.judged:
+            return
+        body.judged = True
+        if body.takeover >= 0 and not self._heir(former_of(body.ops[body.takeover]), body.shelf):
+            body.faulty |= 1 << body.takeover
+        self._judge_again(body)
+
+    def _judge_again(self, body: Body) -> int:
+        """Returns the mask of the ops whose standing changed."""
+        void = body.faulty
+        if self._void_ops is not None:
+            void |= self._void_ops(body.shelf, body.seq, body.rights, body.ops)
+        changed = void ^ body.void
+        body.void = void
+        if void & changed:
+            first = body.ops[(void & -void).bit_length() - 1]
+            self.faults.append(Fault(body.shelf, "void", f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r}"))
+        return changed
+
+    def rejudge(self, replica: ReplicaId) -> None:
+        """The rights of this replica changed: look again at all that it wrote."""
+        bodies = {held.body for shelf, base in self.bases.items() if replica_of(shelf) == replica for held in base.own.values()}
+        bodies.update(held.body for (shelf, _), held in self.hosted_bodies.items() if replica_of(shelf) == replica)
+        for body in bodies:
+            changed = self._judge_again(body)
+            for index, op in enumerate(body.ops) if changed else ():
+                if changed >> index & 1:
+                    self.changes[op.key] = None
+                    if op.kind == TAKEOVER:
+                        self.formers_changed[former_of(op)] = None
+        for shelf, rows in self.loose.items():
+            for loose in rows.values() if replica_of(shelf) == replica else ():
+                if self._judge_again(loose.delta.content):
+                    self.lift(loose)
+                    self.lay(loose)
+        self.settle_takeovers()
+
+    # --- loose deltas
+
+    def lay(self, loose: Loose) -> None:
+        """Loose ops show at once. A drop acts only when it is in the base, a takeover too."""
+        body = loose.delta.content
+        self.judge(body)
+        for index, op in enumerate(body.ops):
+            visible = op.kind & KIND_MASK not in (DROPPED, TAKEOVER) and not body.void >> index & 1
+            if visible and (loose.mask is None or loose.mask >> index & 1):
+                key = op.key
+                self.index.lay(key, Over(body.shelf, body.seq, op))
+                self.changes[key] = None
+                if op.kind & WHILE_ALIVE:
+                    self.presence.setdefault(op.origin, set()).add(key)
+
+    def lift(self, loose: Loose) -> None:
+        body = loose.delta.content
+        for op in body.ops:
+            key = op.key
+            self.index.lift(key, body.shelf, body.seq)
+            self.changes[key] = None
+            self.chores.moved(op.origin)
+
+    def drop_loose(self, shelf: ShelfId, seq: int) -> None:
+        self.unsaved.loose.add((shelf, seq))
+        rows = self.loose[shelf]
+        loose = rows.pop(seq)
+        if not rows:
+            del self.loose[shelf]
+        self.lift(loose)
+
+    # --- takeovers
+
+    def can_follow(self, host: ShelfId, body: Body) -> bool:
+        """Whether we have at hand what the takeover in `body`, if any, adds: the former shelf exactly as it was."""
+        if body.takeover < 0:
+            return True
+        self.judge(body)
+        record = self._adds(host, body)
+        return record is None or not record.n or self.floor(former_of(body.ops[body.takeover])) == record.n
+
+    def _adds(self, host: ShelfId, body: Body) -> Record | None:
+        """The record of the takeover in `body`; None when it adds no cells: it is void, or its host has spoken for all of them."""
+        op = body.ops[body.takeover]
+        record = record_of(op.payload)
+        before = self.records.of(former_of(op), host) or NOTHING
+        return None if body.faulty >> body.takeover & 1 or record.n <= before.n else record
+
+    def _absorb(self, base: Base, body: Body) -> None:
+        """A takeover adds what the former shelf holds at n, but for what this shelf already speaks for."""
+        if self._adds(base.shelf, body) is None:
+            return
+        former = self.bases.get(former_of(body.ops[body.takeover]))
+        if former is None:
+            return
+        host = base.shelf
+        taken: dict[tuple[ShelfId, int], Held] = {}
+        for held in former.everything():
+            name = (held.body.shelf, held.body.seq)
+            for index, op in held.live():
+                if self._is_news(host, op):
+                    taken.setdefault(name, Held(host, body.seq, held.body)).mask |= 1 << index
+        for name in sorted(taken):
+            held = taken[name]
+            self.hold(base, held)
+            for index, op in [*held.live()]:
+                self.put(held, index)
+                if host == self.shelf:
+                    self.chores.hosted(op.key, op.origin)
+
+    def _is_news(self, host: ShelfId, op: Op) -> bool:
+        mine = self.index.slot(op.key, host, op.origin)
+        if mine and mine[0].body.ops[mine[1]].dot >= op.dot:
+            return False
+        record = self.records.of(op.origin, host)
+        return op.kind == TAKEOVER or record is None or not record.speaks(dot_seq(op.dot))
+
+    def settle_takeovers(self) -> None:
+        """Bring the records up to date with the bases, and let go of what others speak for."""
+        while self.formers_changed:
+            former = next(iter(self.formers_changed))
+            del self.formers_changed[former]
+            self._renew_records(former)
+            for shelf in (former, *sorted(self.records.spoken_by(former))):  # and of whom the former spoke for
+                self.chores.moved(shelf)
+                self._let_go(shelf)
+
+    def _renew_records(self, former: ShelfId) -> None:
+        said: dict[ShelfId, tuple[int, Record]] = {}
+        for held, index in self.index.all_slots(takeover_key(former)):
+            op = held.body.ops[index]
+            if op.kind == TAKEOVER and not held.body.void >> index & 1:
+                place, record = said.get(held.host, (0, NOTHING))
+                said[held.host] = (max(place, held.place), record.join(record_of(op.payload)))
+        self.records.renew(former, said)
+
+    def _let_go(self, former: ShelfId) -> None:
+        """Everybody lets the former shelf go once another speaks for all that we have of it."""
+        if "SPEAK" not in self.rules:
+            return
+        for seq in sorted(self.loose_seqs(former)):
+            if self.speakers(former, seq):
+                self.drop_loose(former, seq)
+        base = self.bases.get(former)
+        if base is None or former == self.shelf:
+            return
+        if any(host != former and record.n >= base.floor for host, record in self.records.standing(former)):
+            self.forget_base(former)
