@@ -276,7 +276,9 @@ class Peer(Port):
     def committed(self, batch: Batch) -> None:
         """The store reports that a batch is durable: its floors may be acknowledged now."""
         if self.config.durable:
-            self.sync.committed(batch.journal)
+            rows = [row for row in batch.journal if isinstance(row, crdt.HeadSet)]
+            heads = [head_from_parts_untrusted(row.shelf, row.header_bytes, row.signature) for row in rows]
+            self.sync.committed({head.header.shelf: head.header.seq for head in heads})
 
     # ---- Port
 

@@ -141,8 +141,8 @@ class Puller:
         shelf = floor.shelf
         if shelf == self._replica.shelf:
             return False
-        known = self._replica.known(shelf)
-        held = set(self._replica.loose_seqs(shelf))
+        known = self._replica.reached(shelf)
+        held = self._replica.loose_seqs(shelf)
         loose = {seq for seq in floor.loose if seq > known and seq not in held}
         if floor.seq <= known and not loose:
             return False
@@ -168,7 +168,7 @@ class Puller:
         pull = self._pulls.get(shelf)
         if pull is None:
             return
-        known = self._replica.known(shelf)
+        known = self._replica.reached(shelf)
         pull.loose = {seq for seq in pull.loose if seq > known}.difference(self._replica.loose_seqs(shelf))
         token: Token = ("want", shelf)
         if pull.target <= known and not pull.loose:
@@ -217,7 +217,7 @@ class Puller:
 
     def _start(self, now: Now) -> None:
         ready = [p for p in self._pulls.values() if p.shelf not in self._active and p.due <= now.monotonic]
-        ready.sort(key=lambda p: (p.target - self._replica.known(p.shelf), p.shelf))
+        ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
         wants: dict[ReplicaId, list[Floor]] = {}
         for pull in ready:
             if not self._window.has_room or len(self._active) >= ACTIVE_MAX:
@@ -241,7 +241,7 @@ class Puller:
 
     def _want(self, shelf: ShelfId) -> Floor:
         head = self._replica.head(shelf)
-        loose = tuple(self._replica.loose_seqs(shelf)[:16])
+        loose = tuple(sorted(self._replica.loose_seqs(shelf))[:16])
         if head is None:
             return Floor(shelf, 0, b"", loose)
         return Floor(shelf, head.header.seq, head.hash[:4], loose)
@@ -331,7 +331,7 @@ class Puller:
 
     def _begin(self, pull: Pull, page: ListingPage) -> Incoming | None:
         head = self._check_head(page.shelf, page.header, page.signature)
-        if head is None or head.header.seq <= self._replica.known(page.shelf):
+        if head is None or head.header.seq <= self._replica.reached(page.shelf):
             return None
         if page.since and page.since > self._replica.floor(page.shelf):
             return None

@@ -86,7 +86,7 @@ class Server:
         head = replica.floor(floor.shelf)
         have = set(floor.loose)
         first = max(floor.seq, head) + 1
-        loose = [seq for seq in replica.loose_seqs(floor.shelf) if seq >= first and seq not in have]
+        loose = [seq for seq in sorted(replica.loose_seqs(floor.shelf)) if seq >= first and seq not in have]
         if head > floor.seq:
             repairs = self._repairs(floor, head, have, budget)
             if repairs is None:

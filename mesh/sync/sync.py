@@ -290,7 +290,7 @@ class Sync:
             if targets:
                 self.counters.deltas_relayed += len(targets)
                 self._schedule_repeats(shelf, now)
-        if self._replica.known(shelf) < seq:
+        if self._replica.reached(shelf) < seq:
             self._lossy_until = now.monotonic + LOSSY_SECONDS
             self.puller.gap(shelf, peer, seq, now)
 
@@ -313,7 +313,7 @@ class Sync:
 
     def _floor_of(self, shelf: ShelfId) -> Floor | None:
         head = self._replica.head(shelf)
-        loose = tuple(self._replica.loose_seqs(shelf)[:LOOSE_PER_FLOOR])
+        loose = tuple(sorted(self._replica.loose_seqs(shelf))[:LOOSE_PER_FLOOR])
         if head:
             return Floor(shelf, head.header.seq, head.hash[:4], loose)
         return Floor(shelf, 0, b"", loose) if loose else None
