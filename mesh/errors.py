@@ -1,46 +1,52 @@
 """Every error of the mesh, split by what the caller should do about it.
 
     MeshError
-      ConfigError           your configuration, credential file or path is wrong: the message names it and the way out
-      WriteRefused          this write did not happen: NotPermitted, TypeConflict, ValueTooLarge, UnsupportedValue, Backpressure, ClockWrong
-      Malformed, Refused    bytes from outside: counted and dropped inside the node, raised only by the functions named *_untrusted
+      ConfigError           your configuration, credential file or token is wrong: the message names it and the way out
+      WriteRefused          this write did not happen
+        NotPermitted        outside this agent's rights
+        TypeConflict, ValueTooLarge, UnsupportedValue, InvalidPath, NotEnoughRights
+        Backpressure        too much is waiting: try again later
+        ClockWrong          this machine's clock is off
+      Malformed, Refused    bytes from outside: counted and dropped inside the node, raised only by functions named *_untrusted
       StorageError          the disk: StorageFull, StorageCorrupt
       IdentityInUse         two living agents with one identity
+
+Those that the CRDTs raise are the same classes here and there, so one `except mesh.WriteRefused` catches every refusal.
 """
 
 from __future__ import annotations
 
+from crdt.errors import CrdtError as MeshError
+from crdt.errors import Malformed, NotEnoughRights, TypeConflict, UnsupportedValue, ValueTooLarge, WriteRefused
+from crdt.errors import PathError as InvalidPath
 
-class MeshError(Exception):
-    """Anything this library raises on purpose."""
+__all__ = [
+    "Backpressure",
+    "ClockWrong",
+    "ConfigError",
+    "IdentityInUse",
+    "InvalidPath",
+    "Malformed",
+    "MeshError",
+    "NotEnoughRights",
+    "NotPermitted",
+    "Refused",
+    "StorageCorrupt",
+    "StorageError",
+    "StorageFull",
+    "TypeConflict",
+    "UnsupportedValue",
+    "ValueTooLarge",
+    "WriteRefused",
+]
 
 
 class ConfigError(MeshError):
-    """A configuration, key file, token or path that cannot be used as it is."""
-
-
-class InvalidPath(ConfigError):
-    """Not a path: 1 to 16 segments of 1 to 256 bytes, separated by `/`."""
-
-
-class WriteRefused(MeshError):
-    """The write did not happen, here or anywhere."""
+    """A configuration, key file or token that cannot be used as it is."""
 
 
 class NotPermitted(WriteRefused):
     """The credential does not allow writing at this path."""
-
-
-class TypeConflict(WriteRefused):
-    """The path already holds a state of another type."""
-
-
-class ValueTooLarge(WriteRefused):
-    """The value is above the charter's limit."""
-
-
-class UnsupportedValue(WriteRefused):
-    """The value is outside the data model: None, bool, 64-bit int, float, str, bytes, list, map with str or bytes keys."""
 
 
 class Backpressure(WriteRefused):
@@ -49,10 +55,6 @@ class Backpressure(WriteRefused):
 
 class ClockWrong(WriteRefused):
     """This machine's clock is more than an hour off the median of its peers."""
-
-
-class Malformed(MeshError):
-    """Bytes from outside that do not follow the format. State is as it was."""
 
 
 class Refused(MeshError):
