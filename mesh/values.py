@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
-from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, shown_at, value_key, value_type
+from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, shown_of, value_key, value_type
 from crdt.types.base import dot_of, newest, plain
 from mesh.errors import ConfigError
 from mesh.events import Changed
@@ -52,8 +52,9 @@ def value_keys(store: Store, prefix: Path) -> Iterator[Key]:
 
 def read_change(store: Store, key: Key) -> Changed:
     """The value at a key as it is now."""
-    shown = shown_at(store, key)
-    value = value_type(key[0]).view(shown)
+    type = value_type(key[0])
+    shown = shown_of(store, type, key[1])
+    value = type.view(shown)
     return Changed(format_path(key[1]), type_name(key[0]), value, dot_of(newest(shown)) if shown else None)
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from crdt.ids import Dot, ShelfId
 from crdt.ops import Key, Path
+from crdt.types.paths import format_path as show_path
 from mesh.events import Change, Changed, Event, Lagged, Synced
-from mesh.paths import parse_path, show_path
+from mesh.paths import parse_path
 from mesh.watch import EventStream, Feed, Watch
 
 REGISTER = 1

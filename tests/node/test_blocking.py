@@ -1,0 +1,145 @@
+"""The node for programs without trio: the same values, from any thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import mesh
+import mesh.blocking
+from tests.node.agents import PATIENCE_S, Mesh
+
+
+@pytest.fixture
+def node() -> Iterator[mesh.blocking.BlockingNode]:
+    with mesh.blocking.open_node(Mesh().config("a")) as opened:
+        yield opened
+
+
+def test_handles_read_and_write(node: mesh.blocking.BlockingNode) -> None:
+    node.register("pose").set([1.0, 2.0])
+    assert node.register("pose").value == [1.0, 2.0]
+    seen = node.set("seen")
+    seen.add("x")
+    seen.update([1, 2])
+    assert "x" in seen
+    assert len(seen) == 3
+    assert sorted(str(element) for element in seen) == ["1", "2", "x"]
+    assert seen == {"x", 1, 2}
+    plan = node.list("plan")
+    plan.extend(["a", "b"])
+    plan[0] = "c"
+    del plan[1]
+    assert list(plan) == ["c"]
+    robots = node.map("robots")
+    robots["7"] = {"battery": 80}
+    robots.map("8")["battery"] = 70
+    assert robots["7"] == {"battery": 80}
+    assert dict(robots.items())["8"] == {"battery": 70}
+    flag = node.flag("armed")
+    assert not flag
+    flag.enable()
+    assert flag
+    node.counter("n").add(2)
+    assert int(node.counter("n")) == 2
+    assert node.log("log").append("entry")
+    assert list(node.log("log")) == ["entry"]
+    assert node.history("pose")[0].author == "a"
+
+
+def test_threads_that_count_at_once_lose_nothing(node: mesh.blocking.BlockingNode) -> None:
+    """A handle that read in one call and wrote in another once lost additions of other threads."""
+    counter = node.counter("visits")
+
+    def count() -> None:
+        for _ in range(50):
+            counter.add(1)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter.value == 200
+
+
+def test_errors_come_through(node: mesh.blocking.BlockingNode) -> None:
+    with pytest.raises(mesh.UnsupportedValue):
+        node.register("x").set(object())  # type: ignore[arg-type]
+    with pytest.raises(mesh.InvalidPath):
+        node.register("")
+    node.register("x").set(1)
+    with pytest.raises(TimeoutError):
+        node.replicated(copies=1, timeout=0.05)
+    node.flush(timeout=1)
+
+
+def test_a_watch_is_an_iterator_that_can_be_asked_with_a_timeout(node: mesh.blocking.BlockingNode) -> None:
+    node.register("x/1").set("before")
+    with node.watch("x/") as changes:
+        first = changes.get(timeout=PATIENCE_S)
+        assert isinstance(first, mesh.Changed)
+        assert first.value == "before"
+        assert next(changes) == mesh.Synced()
+        with pytest.raises(TimeoutError):
+            changes.get(timeout=0.05)
+        writer = threading.Timer(0.05, lambda: node.register("x/2").set("after"))
+        writer.start()
+        change = next(changes)
+        writer.join()
+    assert isinstance(change, mesh.Changed)
+    assert (change.path, change.value) == ("x/2", "after")
+
+
+def test_a_watch_ends_with_its_node() -> None:
+    heard: list[mesh.Event] = []
+
+    def read(node: mesh.blocking.BlockingNode) -> None:
+        with node.watch() as changes:
+            heard.extend(changes)
+
+    with mesh.blocking.open_node(Mesh().config("a")) as node:
+        reader = threading.Thread(target=read, args=(node,))
+        reader.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while not node._node._watches and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+    reader.join(PATIENCE_S)
+    assert not reader.is_alive()
+    assert heard == [mesh.Synced()]
+
+
+def test_a_node_that_has_ended_says_so() -> None:
+    with mesh.blocking.open_node(Mesh().config("a")) as node:
+        register = node.register("x")
+    with pytest.raises(mesh.MeshError, match="has ended"):
+        register.set(1)
+    with pytest.raises(mesh.MeshError, match="has ended"):
+        node.members()
+
+
+def test_what_keeps_a_node_from_coming_up_is_raised() -> None:
+    before = threading.active_count()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        config = Mesh().config("a", bind=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(mesh.ConfigError), mesh.blocking.open_node(config):
+            pass
+    assert threading.active_count() == before
+
+
+def test_two_nodes_share(node: mesh.blocking.BlockingNode) -> None:
+    one_mesh = Mesh()
+    with mesh.blocking.open_node(one_mesh.config("a")) as a:
+        host, port = a.address
+        one_mesh.seeds.append(f"{host}:{port}")
+        with mesh.blocking.open_node(one_mesh.config("b")) as b:
+            a.register("x").set(1)
+            a.replicated(copies=1, timeout=PATIENCE_S)
+            assert b.register("x").value == 1
+            assert {member.name for member in a.members()} == {"a", "b"}
