@@ -117,8 +117,9 @@ class AgentProcess:
                 await stream.aclose()
 
     def _failed(self, what: str) -> AgentFailed:
-        last = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log else []
-        return AgentFailed(f"agent {self.name} {what}" + (f": {last[0]}" if last else ""))
+        lines = self._log.read_text(errors="replace").splitlines() if self._log and self._log.exists() else []
+        last = next((line.strip(" |") for line in reversed(lines) if line.strip(" |+-")), "")
+        return AgentFailed(f"agent {self.name} {what}" + (f": {last}" if last else ""))
 
 
 class Fleet:

@@ -41,7 +41,7 @@ def value_key(key: Key) -> Key:
 
 def shown_at(store: Store, key: Key) -> list[Op]:
     """The shown cells that make up the value at `key` (as `value_key` gives it)."""
-    return list(shown_of(store, value_type(key[0]), key[1]))
+    return [*shown_of(store, value_type(key[0]), key[1])]  # here `list` is the submodule
 
 
 def read(store: Store, key: Key) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 import mesh
+from mesh.events import MemberEvent
 from mesh.trust.files import load_membership
 from tools.demo import telemetry
 from tools.demo.floor import Floor
@@ -39,14 +40,13 @@ class Notebook:
         self.events: list[tuple[str, str, int]] = []
 
     def note_change(self, change: mesh.Changed) -> None:
-        author = change.path.split("/")[1]
-        if isinstance(change.value, dict):
+        _, author, what = change.path.split("/")
+        if what == "pose" and isinstance(change.value, dict):
             self.seen.setdefault(author, []).append((change.value["move"], now_us()))
 
     def note_event(self, event: mesh.Event) -> None:
-        member = getattr(event, "member", None)
-        if member is not None:
-            self.events.append((type(event).__name__, member.name, now_us()))
+        if isinstance(event, MemberEvent):
+            self.events.append((type(event).__name__, event.name, now_us()))
 
 
 class Agent:

@@ -99,9 +99,8 @@ def _enrol(course: Course, directory: Path, relay: Relay) -> list[AgentPlan]:
         )
         save_membership(home, membership)
         seeds = [relay.face_address(peer) for peer in (0, 1, 2) if peer != number]
-        plans.append(
-            AgentPlan(name, home, f"{HOST}:{relay.own[number]}", relay.face_address(number), seeds, course.seed + number)
-        )
+        bind, face = f"{HOST}:{relay.own[number]}", relay.face_address(number)
+        plans.append(AgentPlan("tools.demo.agent", name, home, bind, face, seeds, ["--random", str(course.seed + number)]))
     return plans
 
 

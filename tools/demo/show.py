@@ -87,8 +87,8 @@ def _run(course: Course, directory: Path, console: Console) -> Outcome:
 
 def summarise(outcome: Outcome) -> dict[str, Any]:
     """The figures of a run, ready for JSON."""
-    calm = seen_by_all_ms(outcome.reports, outcome.spans["calm"])
     survivors = [report for report in outcome.reports if report["name"] != outcome.victim]
+    calm = seen_by_all_ms(survivors, outcome.spans["calm"])  # the notebook of the killed one went with it
     detection = told_after_ms(survivors, "MemberDown", outcome.victim, outcome.killed_at)
     known = [delay for delay in detection if delay is not None]
     return {

@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 import mesh
+from mesh.events import MemberEvent
 from mesh.trust.files import load_membership
 from tools.fleet import add_arguments
 
@@ -57,9 +58,8 @@ class Agent:
         async with self._node.events() as events:
             task_status.started()
             async for event in events:
-                member = getattr(event, "member", None)
-                if member is not None:
-                    self._events.append((type(event).__name__, member.name, now_us()))
+                if isinstance(event, MemberEvent):
+                    self._events.append((type(event).__name__, event.name, now_us()))
 
     async def _obey(self) -> None:
         async for line in trio.wrap_file(sys.stdin):
