@@ -407,4 +407,5 @@ class Peer(Port):
             "sync": self.sync.statistics(),
             "members": len(self.swim.members()),
             "shelves": len(self.replica.shelves()),
+            "keys": len(self.replica.index.slots),
         }

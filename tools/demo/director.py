@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 import mesh
+from mesh.nursery import open_plain_nursery
 from mesh.trust.files import save_membership
 from tools.figures import Report, Span
 from tools.fleet import AgentPlan, Fleet, open_fleet
@@ -74,7 +75,7 @@ async def run_course(course: Course, directory: Path, progress: Progress) -> Out
     relay = Relay(course.loss, rng, free_ports(course.agents))
     try:
         plans = _enrol(course, directory, relay)
-        async with trio.open_nursery() as nursery, open_fleet() as fleet:
+        async with open_plain_nursery() as nursery, open_fleet() as fleet:
             nursery.start_soon(relay.run)
             await _direct(course, relay, fleet, plans, outcome, progress)
             nursery.cancel_scope.cancel()

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from mesh.errors import MeshError
+from mesh.nursery import open_plain_nursery
 from tools.demo.director import Course, Outcome, run_course
 from tools.figures import never_seen, quantile, seen_by_all_ms, told_after_ms
 
@@ -42,12 +43,9 @@ def command(agents: int, loss: float, seed: int, as_json: bool, keep: Path | Non
         else:
             with tempfile.TemporaryDirectory(prefix="mesh-demo-") as directory:
                 outcome = _run(course, Path(directory), console)
-    except* MeshError as group:
-        first = group.exceptions[0]
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise click.ClickException(str(first)) from None
-    except* KeyboardInterrupt:
+    except MeshError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
         click.echo("demo: stopped, all agents ended", err=True)
         sys.exit(130)
     figures = summarise(outcome)
@@ -70,7 +68,7 @@ def _run(course: Course, directory: Path, console: Console) -> Outcome:
                 console.print(f"{time.monotonic() - started:5.1f} s  {what}")
 
         async def run() -> Outcome:
-            async with trio.open_nursery() as nursery:
+            async with open_plain_nursery() as nursery:
 
                 async def tick() -> None:
                     while True:

@@ -10,6 +10,7 @@ import click
 import trio
 from rich.console import Console
 
+from mesh.errors import MeshError
 from tools.measure import mesh_runs, micro
 
 Figures = dict[str, Any]
@@ -39,7 +40,10 @@ def _show(context: click.Context, title: str, goal: str, figures: Figures) -> No
 
 def _run(title: str, function: Callable[..., Any], *arguments: Any) -> Figures:
     with Console(stderr=True).status(f"{title} ..."):
-        result: Figures = trio.run(function, *arguments)
+        try:
+            result: Figures = trio.run(function, *arguments)
+        except MeshError as error:
+            raise click.ClickException(str(error)) from None
     return result
 
 

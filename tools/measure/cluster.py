@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 import mesh
+from mesh.nursery import open_plain_nursery
 from mesh.trust.files import save_membership
 from tools.fleet import AgentFailed, AgentPlan, Fleet, open_fleet
 from tools.relay import HOST, Relay, free_ports
@@ -62,7 +63,7 @@ async def open_cluster(
         relay = Relay(loss, random.Random(seed), ports) if loss or relayed else None
         plans = _plans(Path(directory), ports, relay, ["--preset", preset] + ["--disk"] * disk)
         try:
-            async with trio.open_nursery() as nursery, open_fleet() as fleet:
+            async with open_plain_nursery() as nursery, open_fleet() as fleet:
                 if relay is not None:
                     nursery.start_soon(relay.run)
                 for plan in plans:
