@@ -6,6 +6,8 @@ import configparser
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from mesh import config as mesh_config
 from mesh.errors import ConfigError
-from tools.cli import COMMANDS, cli
+from tools.cli import COMMANDS, cli, home
 from tools.cli.home import Settings, find_home, load_home, write_config
 from tools.cli.output import escape
 from tools.cli.put import parse_value
@@ -68,10 +71,10 @@ def test_a_mesh_begins_with_one_command(mesh: Mesh, tmp_path: Path) -> None:
     assert "mesh up\n" in made.stdout, "no --dir: it is the only one here"
     for key in ("member.key", "authority.key"):
         assert stat.S_IMODE((tmp_path / "demo/keys" / key).stat().st_mode) == 0o600
-    home = find_home(None)
-    assert home.directory == tmp_path / "demo"
-    assert home.settings.name == "a"
-    assert home.settings.bind.startswith("0.0.0.0:79")
+    found = find_home(None)
+    assert found.directory == tmp_path / "demo"
+    assert found.settings.name == "a"
+    assert found.settings.bind.startswith("0.0.0.0:79")
 
 
 def test_init_never_overwrites(mesh: Mesh, tmp_path: Path) -> None:
@@ -90,8 +93,8 @@ def test_an_invite_lets_another_in_without_a_network(mesh: Mesh, tmp_path: Path)
     joined = mesh("join", token, "--json")
     assert joined.exit_code == 0
     assert json.loads(joined.stdout)["name"] == "b"
-    home = find_home(tmp_path / "b")
-    assert home.settings.seeds == ["192.0.2.7:7946"]
+    found = find_home(tmp_path / "b")
+    assert found.settings.seeds == ["192.0.2.7:7946"]
     members = {key["name"]: key for key in json.loads(mesh("keys", "show", "--json", "--dir", "b").stdout)}
     assert members["b"]["state"] == "member"
     assert members["b"]["may_write"] == ["robots/b/**"]
@@ -222,3 +225,15 @@ def test_the_unit_file_is_one(mesh: Mesh) -> None:
 def test_commands_are_commands() -> None:
     for name in COMMANDS:
         assert isinstance(cli.get_command(click.Context(cli), name), click.Command)
+
+
+def test_the_default_port_is_the_library_s() -> None:
+    assert home.DEFAULT_PORT == mesh_config.DEFAULT_PORT
+    assert mesh_config.NodeConfig.__dataclass_fields__["bind"].default == home.ANY_INTERFACE
+
+
+def test_a_command_that_asks_a_node_does_not_load_one() -> None:
+    """`mesh get` once took half of its time importing trio and rich."""
+    program = "import sys, tools.cli.look, tools.cli.put; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"trio", "rich", "nacl", "mesh.node"} & set(loaded)

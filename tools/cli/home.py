@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import click
 
-from mesh.config import DEFAULT_PORT
 from mesh.control.protocol import SOCKET_NAME
 from mesh.errors import ConfigError
 
 CONFIG_NAME: Final = "mesh.toml"
 VARIABLE: Final = "MESH_DIR"
+DEFAULT_PORT: Final = 7946
+"""As mesh.config's, which would cost every command the import of trio."""
+ANY_INTERFACE: Final = f"0.0.0.0:{DEFAULT_PORT}"
 
 dir_option = click.option(
     "--dir",
@@ -36,7 +38,7 @@ class Settings:
     """What mesh.toml may say. A name that is not here is an error: a misspelt option must not be silently ignored."""
 
     name: str = ""
-    bind: str = f"0.0.0.0:{DEFAULT_PORT}"
+    bind: str = ANY_INTERFACE
     advertise: str | None = None
     seeds: list[str] = field(default_factory=list)
     preset: str = "lan"

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -25,11 +22,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; in a pipe the cells separated by tabs, no header, so that `cut` and `awk` work."""
+    """A table on a terminal; in a pipe the cells separated by tabs, no header, so that `cut` and `awk` work.
+
+    rich is loaded here: a pipe has no use for it, and it takes longer than the rest of a command.
+    """
     if not is_terminal():
         for row in rows:
             click.echo("\t".join(escape(cell) for cell in row))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

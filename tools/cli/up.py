@@ -18,6 +18,7 @@ import mesh
 from mesh.errors import ConfigError
 from mesh.events import Event
 from mesh.net import systemd
+from mesh.nursery import open_plain_nursery
 from mesh.trust import load_membership
 from tools.cli.home import Home, dir_option, find_home, load_home
 
@@ -79,14 +80,14 @@ def node_config(home: Home, bind: str | None = None, seeds: tuple[str, ...] = ()
 async def run(config: mesh.NodeConfig, home: Home) -> None:
     """A node, its log and its service manager, until a signal. A second signal stops without waiting for the farewell."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
+        async with open_plain_nursery() as nursery:
             node_scope = trio.CancelScope()
             nursery.start_soon(_stop_on_signals, signals, node_scope, nursery.cancel_scope)
             async with mesh.open_node(config) as node:
                 with node_scope:
                     _greet(node, home)
                     systemd.notify(systemd.READY, f"STATUS=member {config.membership.name} at {_endpoint(node.address)}")
-                    async with trio.open_nursery() as watching:
+                    async with open_plain_nursery() as watching:
                         watching.start_soon(systemd.watchdog)
                         watching.start_soon(_log_events, node)
                 systemd.notify(systemd.STOPPING)
