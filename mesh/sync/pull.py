@@ -45,8 +45,6 @@ TIMEOUTS_MAX: Final = 16
 loss.
 """
 PAGES_AHEAD: Final = 4
-ENTRIES_PER_PAGE: Final = 36
-"""A page of entries of 28 bytes each stays below 1,100 bytes."""
 BODIES_PUSHED_MAX: Final = 8
 """A listing this short is followed by its bodies unasked: one round trip less for small shelves."""
 
@@ -69,9 +67,18 @@ class Incoming:
     """Not here yet, asked for or not."""
     bodies: dict[Ref, crdt.Body] = field(default_factory=dict)
 
+    per_page: int = 0
+    """Entries of every page but the last, known with the first one."""
+
     @property
     def listed(self) -> int:
         return sum(map(len, self.pages.values()))
+
+    def fits(self, page: ListingPage) -> bool:
+        """Whether the pages so far and this one can belong to one listing."""
+        per_page = self.per_page or max(len(page.entries), 1)
+        expected = min(per_page, page.total - page.offset)
+        return page.total == self.total and page.offset % per_page == 0 and len(page.entries) == expected
 
 
 @dataclass(slots=True)
@@ -316,13 +323,16 @@ class Puller:
         self._answered(pull, ("want", page.shelf))
         self._answered(pull, ("page", page.shelf, page.offset))
         incoming = pull.incoming
-        if incoming is None or incoming.head.header_bytes != page.header or incoming.since != page.since:
+        if incoming is None or (incoming.head.header_bytes, incoming.since) != (page.header, page.since):
+            if page.offset:
+                return  # of a listing that is no longer pulled
             incoming = self._begin(pull, page)
             if incoming is None:
                 self._restart(pull, now)
                 return
-        if page.total != incoming.total or page.offset + len(page.entries) > page.total or not (page.entries or page.total == 0):
+        if not incoming.fits(page):
             raise Malformed("a listing page that does not fit its listing")
+        incoming.per_page = incoming.per_page or len(page.entries)
         incoming.pages[page.offset] = page.entries
         if incoming.entries or incoming.listed < incoming.total:
             self._ask_pages(pull, incoming, now)
@@ -343,15 +353,13 @@ class Puller:
         return pull.incoming
 
     def _ask_pages(self, pull: Pull, incoming: Incoming, now: Now) -> None:
-        """Keep the next pages on their way. Pages come back to back, so the next offset follows from what is here."""
-        source = pull.source
-        offset = 0
+        """Keep the next pages on their way."""
+        source, offset = pull.source, 0
         while offset in incoming.pages:
-            offset += len(incoming.pages[offset])
-        for ahead in range(PAGES_AHEAD):
-            wanted = offset + ahead * ENTRIES_PER_PAGE
+            offset += incoming.per_page
+        for wanted in range(offset, min(offset + PAGES_AHEAD * incoming.per_page, incoming.total), incoming.per_page):
             token: Token = ("page", pull.shelf, wanted)
-            if source is None or wanted >= incoming.total or (ahead and not self._window.has_room):
+            if source is None or (wanted > offset and not self._window.has_room):
                 return
             if wanted not in incoming.pages and token not in self._window:
                 self._open(pull, token, LISTING_ESTIMATE_BYTES, now)

@@ -13,9 +13,10 @@ import crdt
 from crdt.ids import ReplicaId, ShelfId
 from mesh.port import Port
 from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing
-from mesh.sync.pull import BODIES_PUSHED_MAX, ENTRIES_PER_PAGE, Ref
+from mesh.sync.pull import BODIES_PUSHED_MAX, Ref
 from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
+from mesh.wire.packer import FRAME_BYTES_MAX
 
 RECENT_MAX: Final = 4096
 """Deltas kept as they were sent, over all shelves: about 1.5 MB. A gap of a few deltas then closes in one round
@@ -27,6 +28,10 @@ PINNED_MAX: Final = 16
 """Listings kept for peers that pull them. Guess: concurrent newcomers rarely ask one replica for more shelves at
 once.
 """
+INTEGER_BYTES_MAX: Final = 9
+"""Of a seq in CBOR."""
+LISTING_HEAD_BYTES_MAX: Final = 200
+"""Shelf, header, signature and counts of a listing page."""
 
 
 class RecentDeltas:
@@ -56,12 +61,22 @@ class Pinned:
     def __init__(self, listing: crdt.Listing) -> None:
         self.listing = listing
         self.bodies: dict[Ref, crdt.Body] = {(body.shelf, body.seq): body for body in listing.bodies}
+        self._per_page = entries_per_page(listing)
+        """The same for all pages, so that a receiver knows the offsets to ask for from the first one."""
 
     def page(self, offset: int) -> ListingPage:
         listing = self.listing
-        entries = tuple(ListingEntry(*entry) for entry in listing.entries[offset : offset + ENTRIES_PER_PAGE])
+        entries = tuple(ListingEntry(*entry) for entry in listing.entries[offset : offset + self._per_page])
         head = listing.head
         return ListingPage(listing.shelf, listing.since, head.header_bytes, head.signature, len(listing.entries), offset, entries)
+
+
+def entries_per_page(listing: crdt.Listing) -> int:
+    """As many as fit a frame whichever they are, by the largest fields of this listing."""
+    mask_bytes = max(((entry.mask.bit_length() + 7) // 8 for entry in listing.entries), default=1)
+    hosted = any(entry.shelf != listing.shelf for entry in listing.entries)
+    entry_bytes = 1 + INTEGER_BYTES_MAX + 17 + 2 + mask_bytes + (13 + INTEGER_BYTES_MAX) * hosted
+    return (FRAME_BYTES_MAX - LISTING_HEAD_BYTES_MAX) // entry_bytes
 
 
 class Server:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import crdt
 from crdt.ids import ShelfId
 from mesh.errors import Malformed
 from mesh.sync import messages
@@ -25,7 +26,8 @@ from mesh.sync.messages import (
     WantBodies,
     WantListing,
 )
-from mesh.sync.pull import ENTRIES_PER_PAGE, FLOORS_PER_WANT
+from mesh.sync.pull import FLOORS_PER_WANT
+from mesh.sync.serve import Pinned
 from mesh.sync.sync import CHANGED_MAX, FLOORS_PER_NOTE
 from mesh.wire.packer import FRAME_BYTES_MAX
 
@@ -108,15 +110,6 @@ FULL_FLOOR = Floor(SHELF, LARGE, b"hash", (LARGE,) * 0)
         FloorNote((FULL_FLOOR,) * FLOORS_PER_NOTE, True),
         Want((FULL_FLOOR,) * FLOORS_PER_WANT),
         Digest(True, FULL_FLOOR, bytes(8), bytes(BUCKETS * BUCKET_HASH_BYTES), (FULL_FLOOR,) * CHANGED_MAX),
-        ListingPage(
-            SHELF,
-            LARGE,
-            bytes(76),
-            bytes(64),
-            LARGE,
-            LARGE,
-            (ListingEntry(70_000, SHELF, 70_000, bytes(16), 255),) * ENTRIES_PER_PAGE,
-        ),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -129,3 +122,18 @@ def test_a_mask_has_one_encoding() -> None:
     assert page.endswith(b"\x41\x01")
     with pytest.raises(Malformed):
         messages.ListingPage.decode_untrusted(page[:-2] + b"\x42\x00\x01")
+
+
+@given(st.lists(entries, min_size=1, max_size=80), st.booleans())
+def test_every_page_of_a_listing_fits_a_datagram(some: list[ListingEntry], own: bool) -> None:
+    """Found by a listing of full deltas: a fixed number of entries a page was too many for their masks."""
+    listed = tuple(crdt.Entry(e.place, SHELF if own else e.shelf, e.place if own else e.seq, e.body_hash, e.mask) for e in some)
+    head = crdt.Head(crdt.Header(SHELF, LARGE, bytes(16), bytes(16), LARGE, bytes(16)), bytes(76), bytes(64))
+    pinned = Pinned(crdt.Listing(SHELF, LARGE, head, listed, ()))
+    offset, together = 0, []
+    while offset < len(listed):
+        page = pinned.page(offset)
+        assert len(page.encode()) <= FRAME_BYTES_MAX
+        together += page.entries
+        offset += len(page.entries)
+    assert [tuple(entry) for entry in together] == [tuple(entry) for entry in listed]
