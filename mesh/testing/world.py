@@ -80,6 +80,7 @@ class Host(Generic[CoreT]):
     """One machine: address, clocks, disk, socket buffer and perhaps a running core."""
 
     __slots__ = (
+        "_awake",
         "_busy_until",
         "_inbox",
         "_inbox_bytes",
@@ -101,6 +102,7 @@ class Host(Generic[CoreT]):
         "number",
         "runs",
         "starts",
+        "stopped_at",
     )
 
     def __init__(
@@ -123,12 +125,15 @@ class Host(Generic[CoreT]):
         self.buffer_bytes = RECEIVE_BUFFER_BYTES
         self.starts = 0
         self.runs = 0
+        self.stopped_at: int | None = None
+        """World time of the last end of a process here."""
         self.bytes_sent = self.bytes_received = self.datagrams_sent = self.datagrams_received = 0
         self._world = world
         self._start = start
         self._inbox: deque[tuple[bytes, Address]] = deque()
         self._inbox_bytes = 0
         self._busy_until = 0
+        self._awake = False
         self._timer_at = -1
         self._spin_since = self._spin_count = 0
 
@@ -153,11 +158,18 @@ class Host(Generic[CoreT]):
         self.wake()
         return core
 
+    def stop(self) -> None:
+        """The process ends in order: what it wanted to store is stored."""
+        if self.core is not None and self.disk is not None:
+            self.disk.close()
+        self.crash()
+
     def crash(self) -> None:
         """kill -9: the core and what the kernel had for it are gone; the disk keeps what it had."""
         if self.core is None:
             return
         self.core = None
+        self.stopped_at = self._world.time
         self._inbox.clear()
         self._inbox_bytes = 0
         self._timer_at = -1
@@ -185,6 +197,18 @@ class Host(Generic[CoreT]):
         """After a local call into the core: carry out what it wants, as the driver does in the same turn of its loop."""
         if self.core is not None and self._busy_until <= self._world.time:
             self._run()
+
+    def wake_soon(self) -> None:
+        """As `wake`, when virtual time goes on: calls until then are one turn of the driver."""
+        if not self._awake:
+            self._awake = True
+            self._world.at(self._world.time, self._woken)
+
+    def _woken(self) -> None:
+        self._awake = False
+        if self._busy_until > self._world.time and self.core is not None:
+            self._arm(self._busy_until)
+        self.wake()
 
     def deliver(self, datagram: bytes, address: Address) -> None:
         world = self._world

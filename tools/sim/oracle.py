@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from crdt.ids import ShelfId
+from crdt.ids import ShelfId, dot_seq, make_dot
 from crdt.ops import Key, Op
+from mesh.testing.node import Written
 
 
 class Write(NamedTuple):
@@ -25,8 +26,6 @@ class Write(NamedTuple):
     host: int
     origin: ShelfId
     dot: int
-    intent: tuple[str, object]
-    """What was asked for, e.g. ("set", 42), ("add", 3), ("discard", None)."""
     shows: bool
     """False for removals."""
     replaces: int
@@ -34,18 +33,9 @@ class Write(NamedTuple):
     at: int
     """World time."""
 
-
-class Made(NamedTuple):
-    """A write as the workload made it."""
-
-    host: int
-    key: Key
-    op: Op
-    intent: tuple[str, object]
-    at: int
-    shows: bool = True
-    covers_seen: bool = True
-    """False for types that add up (counters, maximum): such a write replaces its author's own former one only."""
+    @property
+    def name(self) -> str:
+        return f"{self.origin.hex()[:8]}.{self.origin.hex()[-4:]}:{dot_seq(self.dot)}.{self.dot & 255}"
 
 
 @dataclass(slots=True)
@@ -91,29 +81,26 @@ class Oracle:
         self.total = 0
         self._seen: dict[int, dict[Key, int]] = {}
         """By host, for the process that runs there now."""
+        self._confirmed: dict[int, dict[ShelfId, int]] = {}
 
     def began(self, host: int) -> None:
         """A process starts: what the former one had seen counts only as far as it comes back from the disk or from peers."""
         self._seen[host] = {}
 
-    def ended(self, host: int) -> None:
-        self._seen.pop(host, None)
-
-    def wrote(self, made: Made, before: Iterable[Op]) -> Write:
-        """`before`: the cells that the author held at the key when it wrote."""
-        host, key, op = made.host, made.key, made.op
+    def wrote(self, made: Written, at: int) -> Write:
+        """A write that covers "own" replaces its author's own former one only: types that add up (counters, maximum)."""
+        host, key = made.host, made.key
+        name = (made.dot.origin, make_dot(made.dot.seq, made.dot.index))
         history = self.keys.setdefault(key, KeyHistory())
-        seen = self.seen(host, key) | history.mask(before)
-        replaced = history.by_dot.get((op.origin, op.dot))
-        if replaced is not None:
-            raise AssertionError(f"one dot for two writes: {op.origin.hex()} {op.dot}")
-        basis = seen if made.covers_seen else history.of_origin(seen, op.origin)
+        seen = self.seen(host, key) | history.mask(made.before)
+        basis = seen if made.covers == "all" else history.of_origin(seen, name[0])
         replaces = basis | history.replaced_by(basis)
-        write = Write(len(history.writes), host, op.origin, op.dot, made.intent, made.shows, replaces, made.at)
-        history.writes.append(write)
-        history.by_dot[op.origin, op.dot] = write
-        if made.shows:
-            history.shows |= 1 << write.bit
+        former = history.by_dot.get(name)  # a second write of one key in one draft takes the place of the first, which nobody saw
+        bit = former.bit if former is not None else len(history.writes)
+        write = Write(bit, host, *name, not made.removed, replaces & ~(1 << bit), at)
+        history.writes[bit : bit + 1] = [write]
+        history.by_dot[name] = write
+        history.shows = history.shows & ~(1 << bit) | (write.shows << bit)
         self.total += 1
         self._seen[host][key] = seen | 1 << write.bit
         return write
@@ -138,11 +125,45 @@ class Oracle:
         history = self.keys[key]
         return seen & ~history.replaced_by(seen) & history.shows
 
-    def seen_by_anybody(self, key: Key) -> int:
+    def overtaken(self, key: Key, seen: int, shown: int) -> int:
+        """Of these shown writes those that a replaced newer one of their author would hide, which has not come yet.
+
+        Covers name the newest write of each origin. So an overwrite that overtakes what it overwrote shows both for a moment
+        (DESIGN section 1, "Waiting is politeness").
+        """
+        history = self.keys[key]
+        away = history.replaced_by(seen) & ~seen
+        newest: dict[ShelfId, int] = {}
+        for write in history.each(away):
+            newest[write.origin] = max(write.dot, newest.get(write.origin, -1))
+        return sum(1 << write.bit for write in history.each(shown) if write.dot < newest.get(write.origin, -1))
+
+    def kept(self, key: Key, running: Iterable[int]) -> int:
+        """What at least one of these processes has seen: such a write may not be lost."""
         together = 0
-        for seen in self._seen.values():
-            together |= seen.get(key, 0)
+        for host in running:
+            together |= self.seen(host, key)
         return together
+
+    # ---- disks
+
+    def confirmed(self, host: int, origin: ShelfId, seq: int) -> None:
+        """This host's disk holds its own deltas of this shelf up to `seq`."""
+        self._confirmed.setdefault(host, {})[origin] = seq
+
+    def disk_lost(self, host: int) -> None:
+        """Lost, or set back to a former state: nothing that it once confirmed can be asked of it."""
+        self._confirmed.pop(host, None)
+
+    def unconfirmed_loss(self, host: int) -> Iterator[tuple[Key, Write]]:
+        """Writes that this host's disk confirmed, and that the process just started from it neither holds nor has replaced."""
+        floors = self._confirmed.get(host, {})
+        for key, history in self.keys.items() if floors else ():
+            there = self.seen(host, key)
+            there |= history.replaced_by(there)
+            for write in history.writes:
+                if dot_seq(write.dot) <= floors.get(write.origin, 0) and not there >> write.bit & 1:
+                    yield key, write
 
     def has_gap(self, key: Key, kept: int) -> bool:
         """A write that nobody kept stood between others: what it alone had replaced may show again."""

@@ -1,0 +1,278 @@
+"""A whole mesh on virtual time: real peer cores, real cryptography, a simulated network and simulated disks.
+
+    with mesh.testing.open_mesh(3, seed=1) as mesh:
+        mesh.node(0).register("robots/0/pose").set([1.0, 2.0])
+        mesh.run(0.1)
+        assert mesh.node(2).register("robots/0/pose").value == [1.0, 2.0]
+
+Nothing here sleeps, opens a socket or starts a thread. A run depends on the seed and on the calls made, on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from crdt.ids import ShelfId, birth_of, replica_of
+from crdt.ops import Key
+from mesh.events import Event
+from mesh.paths import parse_path
+from mesh.peer import Peer, PeerConfig
+from mesh.presets import Preset, preset
+from mesh.store.rows import Batch, KnownPeer, Restored
+from mesh.testing.clock import SECOND, Clock
+from mesh.testing.crypto import SharedCrypto
+from mesh.testing.delay import Delay
+from mesh.testing.disk import FSYNC_DEFAULT, Disk
+from mesh.testing.network import Cut, Link
+from mesh.testing.node import VirtualNode
+from mesh.testing.streams import stream
+from mesh.testing.tables import Tables
+from mesh.testing.world import Boot, Host, World
+from mesh.trust import Authority, Identity, Membership
+from mesh.values import read_change, type_name, types_at
+
+DiskFate = Literal["kept", "lost", "old"]
+
+SEEDS: Final = 3
+"""Hosts that everybody is told of: enough that the loss of one at the start does not matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How a mesh is built. All of it belongs to a run's identity, beside the seed."""
+
+    preset: str | Preset = "lan"
+    link: Link = field(default_factory=Link)
+    durable: bool = True
+    """Every host has a disk."""
+    fsync: Delay = FSYNC_DEFAULT
+    drift: float = 0.0
+    """Clocks run fast or slow by up to so many parts per million."""
+    skew: float = 0.0
+    """Wall clocks are off by up to so many seconds."""
+    warm: bool = False
+    """Everybody has met everybody before (restart of a whole mesh), instead of starting from the seeds."""
+    coalesce: float = 0.005
+    """Seconds, as NodeConfig.coalesce_ms."""
+    may_write: tuple[str, ...] = ("**",)
+
+
+class Mesh:
+    """N agents. Times are virtual seconds unless said otherwise."""
+
+    def __init__(self, count: int, *, seed: int = 0, setup: Setup | None = None) -> None:
+        self.setup = setup if setup is not None else Setup()
+        self.seed = seed
+        self.crypto = SharedCrypto()
+        self.world: World[Peer] = World(seed, link=self.setup.link)
+        chosen = self.setup.preset
+        self.preset = preset(chosen) if isinstance(chosen, str) else chosen
+        keys = stream(seed, "keys")
+        self.authority = Authority.generate(entropy=keys.randbytes(48))
+        self.memberships: list[Membership] = []
+        self._cuts: dict[str, list[Cut]] = {}
+        self._nodes: list[VirtualNode] = []
+        self.on_durable: Callable[[Host[Peer]], None] | None = None
+        """Told when more of a host's batches are on its disk; for oracles."""
+        self.on_disk_lost: Callable[[int], None] | None = None
+        """Told when a disk is lost or set back."""
+        self.world.observers.append(self._told)
+        for number in range(count):
+            identity = Identity.generate(keys.randbytes(32), self.crypto)
+            self.memberships.append(self.authority.enrol(identity, name=f"node-{number}", may_write=list(self.setup.may_write)))
+        for number in range(count):
+            self._add_host(number)
+        if self.setup.warm:
+            self._warm_up()
+
+    def _add_host(self, number: int) -> None:
+        rng = stream(self.seed, "host", number)
+        clock = Clock(
+            drift=rng.uniform(-self.setup.drift, self.setup.drift),
+            skew=rng.uniform(-self.setup.skew, self.setup.skew),
+            start=rng.uniform(10.0, 100_000.0),
+        )
+        disk: Disk[Batch, Restored] | None = None
+        if self.setup.durable:
+            disk = Disk(Tables, stream(self.seed, "disk", number), self.world.at, fsync=self.setup.fsync)
+        host = self.world.add_host(self._start_peer, clock=clock, disk=disk)
+        self._nodes.append(VirtualNode(host))
+        if disk is not None:
+            disk.on_durable = lambda batches: self._committed(host, batches)
+
+    def _start_peer(self, boot: Boot) -> Peer:
+        """One start of an agent's process, as mesh.start does it."""
+        config = PeerConfig(
+            membership=self.memberships[boot.host],
+            address=boot.address,
+            birth=boot.rng.getrandbits(32),
+            boot_id=boot.rng.randbytes(16),
+            entropy=stream(self.seed, "entropy", boot.host, self.hosts[boot.host].starts).randbytes,
+            seeds=tuple(host.address for host in self.hosts[:SEEDS] if host.number != boot.host),
+            preset=self.preset,
+            coalesce_seconds=self.setup.coalesce,
+            durable=self.setup.durable,
+            crypto=self.crypto,
+        )
+        return Peer(config, boot.restored if boot.restored is not None else Restored(), boot.rng, boot.now)
+
+    def _committed(self, host: Host[Peer], batches: Sequence[Batch]) -> None:
+        """The driver of mesh.node does the same: the core learns what is on the disk, then turns."""
+        if host.core is not None:
+            for batch in batches:
+                host.core.committed(batch)
+            host.wake_soon()
+        if self.on_durable is not None:
+            self.on_durable(host)
+
+    def _told(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        if events:
+            self._nodes[host.number].told += events
+        if host.core is not None and host.core.left:
+            self.world.at(self.world.time, host.stop)
+
+    def _warm_up(self) -> None:
+        """Every disk knows every member, as after a restart of a mesh that ran before."""
+        statements = tuple(membership.credential for membership in self.memberships)
+        peers = tuple(
+            KnownPeer(membership.replica_id, membership.identity.public_key, host.address, 1, membership.name, 0)
+            for membership, host in zip(self.memberships, self.hosts, strict=True)
+        )
+        for host in self.hosts:
+            others = tuple(peer for peer in peers if peer.replica != self.memberships[host.number].replica_id)
+            if host.disk is not None:
+                host.disk.image.apply(Batch(peers=others, statements=statements, incarnation=1))
+
+    # ---- what there is
+
+    @property
+    def hosts(self) -> list[Host[Peer]]:
+        return self.world.hosts
+
+    def peer(self, number: int) -> Peer:
+        """The core that runs on this host. Raises ValueError when none does."""
+        core = self.hosts[number].core
+        if core is None:
+            raise ValueError(f"host {number} is down")
+        return core
+
+    def node(self, number: int) -> VirtualNode:
+        """Handles, members and events of this host, as a program on it would see them."""
+        return self._nodes[number]
+
+    @property
+    def running(self) -> list[int]:
+        return [host.number for host in self.hosts if host.running]
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.world.time / SECOND
+
+    @property
+    def digest(self) -> str:
+        return self.world.digest
+
+    # ---- time
+
+    def start(self, numbers: Iterable[int] | None = None) -> None:
+        """Switch hosts on, all by default."""
+        for number in range(len(self.hosts)) if numbers is None else numbers:
+            if not self.hosts[number].running:
+                self.hosts[number].start()
+
+    def run(self, seconds: float) -> None:
+        self.world.run(seconds)
+
+    def run_until(self, predicate: Callable[[], bool], limit: float, *, every: float = 0.01) -> bool:
+        return self.world.run_until(predicate, limit, every=every)
+
+    # ---- faults
+
+    def cut(self, *groups: Iterable[int], name: str = "cut") -> None:
+        """Groups that cannot reach each other; hosts that are not named form one more."""
+        sides = [frozenset(group) for group in groups]
+        rest = frozenset(range(len(self.hosts))).difference(*sides)
+        sides += [rest] if rest else []
+        for index, side in enumerate(sides):
+            others = frozenset[int]().union(*sides[index + 1 :])
+            if others:
+                self._cuts.setdefault(name, []).extend(self.world.network.cut(side, others))
+
+    def cut_one_way(self, sources: Iterable[int], targets: Iterable[int], name: str = "cut") -> None:
+        self._cuts.setdefault(name, []).extend(self.world.network.cut(sources, targets, both_ways=False))
+
+    def mend(self, name: str = "cut") -> None:
+        """End the cuts of this name."""
+        self.world.network.mend(self._cuts.pop(name, []))
+
+    def heal(self) -> None:
+        """End all cuts; links keep their loss and delay."""
+        self._cuts.clear()
+        self.world.network.heal()
+
+    def crash(self, number: int) -> None:
+        """kill -9, or the battery is out."""
+        self.hosts[number].crash()
+
+    def restart(self, number: int, disk: DiskFate = "kept") -> None:
+        """Crashes it first when it runs. `old`: its disk is what it was at the last `back_up`."""
+        host = self.hosts[number]
+        host.crash()
+        if disk != "kept" and self.on_disk_lost is not None:
+            self.on_disk_lost(number)
+        if host.disk is not None and disk == "lost":
+            host.disk.lose()
+        elif host.disk is not None and disk == "old":
+            host.disk.restore_backup()
+        host.start()
+
+    def back_up(self, number: int) -> None:
+        disk = self.hosts[number].disk
+        if disk is not None:
+            disk.back_up()
+
+    def pause(self, number: int, seconds: float) -> None:
+        self.hosts[number].pause(seconds)
+
+    def move(self, number: int, host: str) -> None:
+        """The machine has another address; its process is told by its network stack and announces it."""
+        machine = self.hosts[number]
+        machine.move((host, machine.address[1]))
+
+    def leave(self, number: int) -> None:
+        """Say good-bye; the process ends by itself when that is confirmed, or after a while."""
+        host = self.hosts[number]
+        if host.core is not None:
+            host.core.leave(host.now())
+            host.wake()
+
+    # ---- state
+
+    def shelf_name(self, shelf: ShelfId) -> str:
+        """node-3/1f9c: for people who look for what went wrong."""
+        replica = replica_of(shelf)
+        names = [membership.name for membership in self.memberships if membership.replica_id == replica]
+        return f"{names[0] if names else replica.hex()}/{birth_of(shelf):08x}"
+
+    def read(self, number: int, path: str) -> dict[str, Any]:
+        """What a host shows at a path, by name of the type."""
+        node, where = self.node(number), parse_path(path)
+        return {type_name(code): read_change(node, (code, where)).value for code in types_at(node, where)}
+
+    def converged(self) -> bool:
+        """Every running replica shows the same state, and no write is under way."""
+        digests = {self.peer(number).replica.state_digest() for number in self.running}
+        return len(digests) <= 1
+
+
+@contextmanager
+def open_mesh(count: int, *, seed: int = 0, settle: float = 3.0, **setup: Any) -> Iterator[Mesh]:
+    """A mesh of `count` agents that know each other, for a `with` block. `setup`: the fields of `Setup`."""
+    mesh = Mesh(count, seed=seed, setup=Setup(**setup))
+    mesh.start()
+    mesh.run(settle)
+    yield mesh

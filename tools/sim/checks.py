@@ -1,0 +1,332 @@
+"""Checkers: what must be true at every transition of every host, and after the calm.
+
+Each checker reads the state from outside, through the replica's public reading methods, and compares it with what the oracle
+knows. It counts what it has looked at, so that a run in which a checker had nothing to do is seen. The first thing that is wrong
+ends the run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from crdt.ids import ReplicaId, ShelfId
+from crdt.ops import Key
+from mesh.events import Event, MemberDown, MemberLeft, MemberUp, MemberUpdated, ShelfFault
+from mesh.peer import Peer
+from mesh.testing import SECOND, Host, Mesh, SimulationError, Written
+from mesh.testing.tables import Tables
+from tools.sim.oracle import Oracle
+
+DATAGRAM_BYTES_MAX: Final = 1_200
+"""DESIGN section 2: sealed, without IP and UDP headers."""
+LOOSE_MAX: Final = 256
+"""DESIGN section 2: loose deltas per shelf."""
+
+
+class CheckFailure(SimulationError):
+    """A checker found what must not be. `name` is the checker's."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+
+
+class Checker(Protocol):
+    name: str
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        """After every turn of a running host."""
+
+    def settled(self) -> None:
+        """After the calm phase."""
+
+
+@dataclass(slots=True)
+class Ground:
+    """What checkers share."""
+
+    mesh: Mesh
+    oracle: Oracle
+    counts: Counter[str]
+
+    def fail(self, name: str, host: Host[Peer] | int | None, text: str) -> None:
+        where = "" if host is None else f"host {host if isinstance(host, int) else host.number}: "
+        raise CheckFailure(name, f"{where}{text} (at {self.mesh.world.time / SECOND:.6f} s)")
+
+    def key(self, key: Key) -> str:
+        return f"type {key[0]} at {'/'.join(map(str, key[1]))}"
+
+
+class Views:
+    """No view lacks a write that nothing its replica has seen replaces, and none shows one that something seen replaces."""
+
+    name = "views"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        ground, oracle = self._ground, self._ground.oracle
+        core = host.core
+        if not changes or core is None:
+            return
+        for key in changes:
+            history = oracle.keys.get(key)
+            if history is None:
+                continue
+            ground.counts[self.name] += 1
+            seen = oracle.observe(host.number, key, core.replica.cells(key))
+            shown = history.mask(core.replica.shown(key))
+            expected = oracle.expected(key, seen)
+            if expected & ~shown:
+                lacking = [write.name for write in history.each(expected & ~shown)]
+                ground.fail(self.name, host, f"{ground.key(key)} lacks {lacking}, which nothing that it has seen replaces")
+            extra = shown & ~expected
+            if extra:
+                overtaken = oracle.overtaken(key, seen, extra)
+                ground.counts["overtaken"] += bool(overtaken)
+                extra &= ~overtaken
+            if extra:
+                stale = [write.name for write in history.each(extra)]
+                ground.fail(self.name, host, f"{ground.key(key)} shows {stale}, which something that it has seen replaces")
+
+    def settled(self) -> None:
+        """Every replica shows exactly what nobody replaced, of the writes that anybody kept."""
+        ground, oracle, mesh = self._ground, self._ground.oracle, self._ground.mesh
+        for key, history in oracle.keys.items():
+            kept = oracle.kept(key, mesh.running)
+            gap = oracle.has_gap(key, kept)
+            views = {number: history.mask(mesh.peer(number).replica.shown(key)) for number in mesh.running}
+            want = next(iter(views.values()), 0) if gap else oracle.expected(key, kept)
+            ground.counts["gaps"] += gap
+            for number, shown in views.items():
+                ground.counts[f"{self.name} at the end"] += 1
+                if shown != want:
+                    lacks = [write.name for write in history.each(want & ~shown)]
+                    stale = [write.name for write in history.each(shown & ~want)]
+                    ground.fail(self.name, number, f"after the calm {ground.key(key)} lacks {lacks} and shows {stale} too much")
+
+
+class Bases:
+    """Every base is its author's S(n): the same head everywhere, and a state that has the digest which the author signed."""
+
+    name = "bases"
+
+    def __init__(self, ground: Ground, every: int = 16) -> None:
+        """`every`: of how many turns with changes the digest is computed anew (about 5 us per body that moved)."""
+        self._ground = ground
+        self._every = every
+        self._turns = 0
+        self._heads: dict[tuple[ShelfId, int], bytes] = {}
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        if not changes or host.core is None:
+            return
+        self._turns += 1
+        replica = host.core.replica
+        own = replica.head(replica.shelf)
+        if own is not None:
+            self._same(host, replica.shelf, own.header.seq, own.hash)
+        if not self._turns % self._every:
+            self._all(host)
+
+    def _same(self, host: Host[Peer], shelf: ShelfId, seq: int, found: bytes) -> None:
+        known = self._heads.setdefault((shelf, seq), found)
+        if known != found:
+            self._ground.fail(self.name, host, f"another delta {seq} of shelf {shelf.hex()} than elsewhere: a fork")
+
+    def _all(self, host: Host[Peer]) -> None:
+        assert host.core is not None
+        replica = host.core.replica
+        for shelf in replica.shelves():
+            head = replica.head(shelf)
+            if head is None:
+                continue
+            self._ground.counts[self.name] += 1
+            self._same(host, shelf, head.header.seq, head.hash)
+            if replica.digest(shelf) != head.header.shelf_digest:
+                self._ground.fail(
+                    self.name, host, f"its base of {shelf.hex()} at {head.header.seq} is not what the author signed"
+                )
+            if len(replica.loose_seqs(shelf)) > LOOSE_MAX:
+                self._ground.fail(self.name, host, f"{len(replica.loose_seqs(shelf))} loose deltas of {shelf.hex()}")
+
+    def settled(self) -> None:
+        for number in self._ground.mesh.running:
+            self._all(self._ground.mesh.hosts[number])
+
+
+class Faults:
+    """Nobody is blamed where nobody did wrong: no fork, no wrong digest, nothing void."""
+
+    name = "faults"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        self._ground.counts[self.name] += 1
+        for event in events:
+            if isinstance(event, ShelfFault):
+                self._ground.fail(self.name, host, f"blames {event.shelf.hex()}: {event.kind}, {event.detail}")
+
+    def settled(self) -> None:
+        pass
+
+
+class Datagrams:
+    """No datagram is larger than the limit."""
+
+    name = "datagrams"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        if self._ground.mesh.world.network.largest > DATAGRAM_BYTES_MAX:
+            self._ground.fail(self.name, host, f"a datagram of {self._ground.mesh.world.network.largest} bytes")
+
+    def settled(self) -> None:
+        self._ground.counts[self.name] += self._ground.mesh.world.network.delivered
+
+
+class Membership:
+    """Crashed are found, living are not buried, nobody comes back from the dead without a new incarnation."""
+
+    name = "membership"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._buried: dict[tuple[int, ReplicaId], int] = {}
+        """(observer, member) -> incarnation at which it was given up."""
+        self._known: dict[tuple[int, ReplicaId], int] = {}
+        self.deaths: list[tuple[int, int, ReplicaId]] = []
+        """(world time, observer, member) of each burial."""
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        if not events:
+            return
+        for event in events:
+            match event:
+                case MemberUp(replica=replica, incarnation=incarnation) | MemberUpdated(replica=replica, incarnation=incarnation):
+                    self._up(host, replica, incarnation)
+                case MemberDown(replica=replica) | MemberLeft(replica=replica):
+                    self._ground.counts[self.name] += 1
+                    self._buried[host.number, replica] = self._known.get((host.number, replica), -1)
+                    if isinstance(event, MemberDown):
+                        self.deaths.append((self._ground.mesh.world.time, host.number, replica))
+
+    def _up(self, host: Host[Peer], replica: ReplicaId, incarnation: int) -> None:
+        self._ground.counts[self.name] += 1
+        buried_at = self._buried.pop((host.number, replica), None)
+        if buried_at is not None and incarnation <= buried_at:
+            self._ground.fail(self.name, host, f"{replica.hex()} is back from the dead with its old incarnation {incarnation}")
+        self._known[host.number, replica] = incarnation
+
+    def restarted(self, number: int) -> None:
+        """A new process of this host remembers nothing of what the former one was told."""
+        for table in (self._buried, self._known):
+            for name in [name for name in table if name[0] == number]:
+                del table[name]
+
+    def settled(self) -> None:
+        """Everybody who runs is alive to everybody who runs; nobody else is."""
+        mesh = self._ground.mesh
+        alive = {mesh.memberships[number].replica_id for number in mesh.running if not mesh.peer(number).left}
+        for number in mesh.running:
+            if mesh.peer(number).left:
+                continue
+            self._ground.counts[f"{self.name} at the end"] += 1
+            believed = set(mesh.peer(number).swim.alive())
+            wanted = alive - {mesh.memberships[number].replica_id}
+            if believed != wanted:
+                missing = sorted(member.hex() for member in wanted - believed)
+                ghosts = sorted(member.hex() for member in believed - wanted)
+                self._ground.fail(self.name, number, f"after the calm takes {missing} for dead and {ghosts} for alive")
+
+
+class Equality:
+    """After the calm every replica is byte-equal."""
+
+    name = "equality"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        pass
+
+    def settled(self) -> None:
+        mesh = self._ground.mesh
+        digests = {number: mesh.peer(number).replica.state_digest() for number in mesh.running}
+        self._ground.counts[self.name] += len(digests)
+        if len(set(digests.values())) > 1:
+            self._ground.fail(self.name, None, f"states differ: { ({n: d.hex()[:8] for n, d in digests.items()}) }")
+
+
+class Inspector:
+    """Runs all checkers over a mesh. Made before the mesh starts."""
+
+    def __init__(self, mesh: Mesh, names: Sequence[str] = ()) -> None:
+        self.oracle = Oracle()
+        self.ground = Ground(mesh, self.oracle, Counter())
+        self.membership = Membership(self.ground)
+        available: list[Checker] = [
+            Views(self.ground),
+            Bases(self.ground),
+            Faults(self.ground),
+            Datagrams(self.ground),
+            self.membership,
+            Equality(self.ground),
+        ]
+        self.checkers = [checker for checker in available if not names or checker.name in names]
+        self._starts = [0] * len(mesh.hosts)
+        for number in range(len(mesh.hosts)):
+            mesh.node(number).on_write.append(self._wrote)
+        mesh.on_durable = self._durable
+        mesh.on_disk_lost = self.oracle.disk_lost
+        mesh.world.observers.append(self._turned)
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self.ground.counts
+
+    def _begin(self, host: Host[Peer]) -> None:
+        if self._starts[host.number] != host.starts:
+            self._starts[host.number] = host.starts
+            self.oracle.began(host.number)
+            self.membership.restarted(host.number)
+            assert host.core is not None
+            for key in self.oracle.keys:
+                self.oracle.observe(host.number, key, host.core.replica.cells(key))
+            self.counts["restarts"] += host.starts > 1
+            for key, write in self.oracle.unconfirmed_loss(host.number):
+                self.ground.fail(
+                    "durability", host, f"{write.name}, {self.ground.key(key)}, was on its disk and is gone after a restart"
+                )
+
+    def _durable(self, host: Host[Peer]) -> None:
+        if host.core is None or host.disk is None:
+            return
+        shelf, image = host.core.replica.shelf, host.disk.image
+        assert isinstance(image, Tables)
+        self.counts["commits"] += 1
+        self.oracle.confirmed(host.number, shelf, image.floor(shelf))
+
+    def _wrote(self, written: Written) -> None:
+        mesh = self.ground.mesh
+        self._begin(mesh.hosts[written.host])
+        self.oracle.wrote(written, mesh.world.time)
+
+    def _turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Any]) -> None:
+        self._begin(host)
+        for checker in self.checkers:
+            checker.turned(host, events, changes)
+
+    def settled(self) -> None:
+        """To be called after the calm phase."""
+        for checker in self.checkers:
+            checker.settled()
