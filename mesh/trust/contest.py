@@ -12,7 +12,8 @@ others. So:
 - A member that had known exactly one enrolment for `SETTLED_SECONDS` when a second one came says so, once, by a *witness*
   statement.
 - The enrolment with the most witnesses counts. Ties (nobody has settled yet) go to the lowest statement id.
-- Witnesses count that joined by the authority's credential or by an invite that nobody contests, and are not revoked.
+- Witnesses are taken from members that joined by the authority's credential or by an invite that nobody contests, and count
+  while they are not revoked.
 - At most `WITNESSES_MAX` are kept per invite, those with the lowest hash of (invite, witness): a sample of the members that
   nobody can pick, so that a contest costs 10 kB however large the mesh is, and hostile members need a majority of the sample.
 - Enrolments are kept that a witness speaks for, and the `UNWITNESSED_MAX` lowest others: more would be a way to flood the set.
@@ -94,6 +95,10 @@ class Contest:
             return [statement.id]
         self._witnesses[member] = (statement.id, witness.public_key)
         return ([] if former is None else [former[0]]) + self._prune()
+
+    def remove_witness(self, member: ReplicaId) -> list[StatementId]:
+        """Ids that leave the set for it."""
+        return [self._witnesses.pop(member)[0], *self._prune()]
 
     def chosen(self, counts: Callable[[ReplicaId], bool]) -> bytes | None:
         """The public key whose enrolment counts; None without enrolments. `counts`: whether a member's witness does."""

@@ -54,6 +54,8 @@ from mesh.wire.crypto import LIBSODIUM, Crypto
 
 WAITING_MAX: Final = 64
 """Statements whose issuer is unknown; the oldest goes first. DESIGN section 8."""
+RESTORE_PASSES_MAX: Final = 4
+"""Two are enough, unless witnesses of one contest joined by another."""
 _RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness)
 """Issuers before what they issued."""
 
@@ -145,16 +147,29 @@ class Directory:
             except Malformed as error:
                 refused.append(f"statement {statement_id(raw).hex()}: {error}")
         statements.sort(key=lambda each: (_RESTORE_ORDER.index(type(each.content)), getattr(each.content, "serial", 0), each.id))
-        for statement in statements:
-            try:
-                if statement.id in self._set:
-                    continue
-                if not self._is_verified(statement):
-                    raise Refused("its issuer is unknown")
+        complaints: list[str] = []
+        # Once more as long as that helps: of a contested invite an enrolment may go before the witness that speaks for it comes.
+        for _ in range(RESTORE_PASSES_MAX):
+            before = self._set.digest
+            complaints = [complaint for each in statements if (complaint := self._restore_one(each)) is not None]
+            if self._set.digest == before:
+                break
+        return refused + complaints
+
+    def _restore_one(self, statement: Statement) -> str | None:
+        """Why it was not taken."""
+        try:
+            if statement.id in self._set:
+                return None
+            if self._is_verified(statement):
                 self._take(statement, None)
-            except Refused as error:
-                refused.append(f"statement {statement.id.hex()}: {error}")
-        return refused
+                return None
+            if isinstance(statement.content, Witness):
+                return None  # was taken once, and its author is known as a contender now
+            reason = "its issuer is unknown"
+        except Refused as error:
+            reason = str(error)
+        return f"statement {statement.id.hex()}: {reason}"
 
     def take_added(self) -> list[bytes]:
         """Statements that are new in the set since the last call, in an order in which they can be added again: to store and
@@ -338,7 +353,7 @@ class Directory:
         if isinstance(content, Enrolment):
             keys = sorted({each.invite_key for each in ledger.invites.get(issuer, {}).values()})
         elif isinstance(content, Witness):  # of no invite at all: it would be a way to fill the set
-            keys = ledger.public_keys(issuer) if content.invite in ledger.invites else []
+            keys = ledger.joined_keys(issuer) if content.invite in ledger.invites else []
         else:
             keys = [ledger.authorities[issuer]] if issuer in ledger.authorities else []
             if not keys and (issuer in ledger.invites or issuer in ledger.standings):
@@ -359,6 +374,8 @@ class Directory:
         queue = [statement]
         while queue:
             each = queue.pop(0)
+            if each is not statement and not self._is_ready(each):
+                continue
             before = self._before(each)
             self._set.add(each)
             for identifier in self._ledger.add(each):
@@ -377,7 +394,7 @@ class Directory:
                     self._emit(SerialReused(serial))
 
     def _released(self, statement: Statement) -> list[Statement]:
-        """Waiting statements whose issuer this one makes known."""
+        """Waiting statements that name a key which this one makes known."""
         match statement.content:
             case Charter(authorities=keys):
                 issuers = {key_id(key) for key in keys}
@@ -385,16 +402,21 @@ class Directory:
                 issuers = {key_id(key)}
             case _:
                 return []
-        released = []
-        for each in [each for each in self._waiting.values() if not issuers.isdisjoint(_needs(each))]:
-            try:
-                if not self._is_verified(each):
-                    continue  # it needs another key, too
-                released.append(each)
-            except Refused:
-                self.drops["waiting and forged"] += 1
-            del self._waiting[each.id]
-        return released
+        return [each for each in self._waiting.values() if not issuers.isdisjoint(_needs(each))]
+
+    def _is_ready(self, statement: Statement) -> bool:
+        """Whether a statement that waited can be taken now. Judged at the last moment: what was taken before it may matter."""
+        if statement.id in self._set:
+            return False
+        try:
+            if not self._is_verified(statement):
+                return False
+        except Refused:
+            self.drops["waiting and forged"] += 1
+            self._waiting.pop(statement.id, None)
+            return False
+        self._waiting.pop(statement.id, None)
+        return True
 
     def _witness(self, invite: KeyId, before: _Before, now: float | None) -> list[Statement]:
         """Marks since when the first enrolment is known, and speaks for it when a second comes (see `mesh.trust.contest`)."""

@@ -41,7 +41,10 @@ class KeyInfo(NamedTuple):
 
 def list_keys(ledger: Ledger, now: Now) -> list[KeyInfo]:
     """By name."""
-    return sorted([*_members(ledger, now), *_refused(ledger), *_invites(ledger, now)], key=lambda each: (each.name, each.key_id))
+    return sorted(
+        [*_members(ledger, now), *_refused(ledger), *_invites(ledger, now)],
+        key=lambda each: (each.name, each.key_id, each.serial),
+    )
 
 
 def _members(ledger: Ledger, now: Now) -> Iterator[KeyInfo]:

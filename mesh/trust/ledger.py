@@ -6,7 +6,7 @@ every op. Rules that decide between statements of equal rank take the lowest ser
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
@@ -92,25 +92,29 @@ class Ledger:
                 self.invites.setdefault(key_id(invite_key), {})[statement.id] = content
                 affected.update(self._contenders(key_id(invite_key)))
             case Enrolment():
-                affected.update(self._contenders(statement.issuer))
-                gone = self._contest(statement.issuer).add_enrolment(statement, content)
-                self._redeem(statement.issuer, affected)
+                gone = self._change(statement.issuer, affected, lambda contest: contest.add_enrolment(statement, content))
             case Revocation(subject=subject):
                 self._revocations.setdefault(subject, {})[statement.id] = content
                 affected.update(self._contenders(subject), (ReplicaId(subject),))
             case Witness(invite=invite):
-                affected.update(self._contenders(invite))
-                gone = self._contest(invite).add_witness(statement, content)
-                self._redeem(invite, affected)
+                gone = self._change(invite, affected, lambda contest: contest.add_witness(statement, content))
         self.serial_max = max(self.serial_max, getattr(content, "serial", 0))
         self._reconsider(affected, all_of_them=isinstance(content, Charter))
         return gone
 
     def public_keys(self, replica: KeyId) -> list[bytes]:
-        """Every key of this id that a statement names, entitled or not: who may have signed as `replica`. Ascending."""
+        """Every key of this id that a statement names as a member's, entitled or not. Ascending."""
         keys = {each.public_key for each in self._credentials.get(ReplicaId(replica), {}).values()}
         for invite in self._redeemed.get(ReplicaId(replica), ()):
             keys.update(key for key in self.contests[invite].keys if key_id(key) == replica)
+        return sorted(keys)
+
+    def joined_keys(self, replica: KeyId) -> list[bytes]:
+        """Keys of this id that joined by a credential or by an invite that nobody contests: who may be a witness. Ascending."""
+        keys = {each.public_key for each in self._credentials.get(ReplicaId(replica), {}).values()}
+        for invite in self._redeemed.get(ReplicaId(replica), ()):
+            if invite not in self._contested:
+                keys.update(self.contests[invite].keys)
         return sorted(keys)
 
     # --- questions
@@ -147,9 +151,7 @@ class Ledger:
         critical = self._critical.get(op.rights.charter)
         if grant is None or critical is None:
             return False
-        if op.type == CORE_TYPE or op.kind & KIND_MASK == DROPPED:
-            return True
-        return grant.patterns.matches(op.path) and not critical.matches(op.path)
+        return _is_within(op, grant.patterns, critical)
 
     def void_ops(self, shelf: ShelfId, seq: int, rights: Rights, ops: Iterable[Op]) -> int:
         """Mask of the ops that do not count, of a body written by the owner of `shelf` under `rights` as its delta `seq`.
@@ -160,13 +162,16 @@ class Ledger:
         ops = tuple(ops)
         if self.verdict(shelf, seq, rights) is not Verdict.HONOURED:
             return (1 << len(ops)) - 1
-        replica = ReplicaId(shelf[:REPLICA_ID_BYTES])
-        standing = self.standings[replica]
+        standing = self.standings[ReplicaId(shelf[:REPLICA_ID_BYTES])]
+        patterns, critical = standing.grants[rights.credential].patterns, self._critical[rights.charter]
         void = 0
         for index, op in enumerate(ops):
-            allowed = self.allowed(op, shelf)
-            if allowed and op.rights != rights and not standing.honours(shelf, seq, op.rights.credential):
-                allowed = self.allowed(op._replace(rights=rights), shelf)
+            if op.origin == shelf and op.rights == rights:  # nearly all are: one look-up for the whole body
+                allowed = _is_within(op, patterns, critical)
+            else:
+                allowed = self.allowed(op, shelf)
+                if allowed and not standing.honours(shelf, seq, op.rights.credential):
+                    allowed = self.allowed(op._replace(rights=rights), shelf)
             if not allowed:
                 void |= 1 << index
         return void
@@ -205,7 +210,7 @@ class Ledger:
         serials = [each.serial for each in self._credentials.get(replica, {}).values()]
         revoked = [each.serial for each in self._revocations.get(replica, {}).values()]
         for invite in self._redeemed.get(replica, ()):
-            if not self.contests[invite].is_contested:
+            if invite not in self._contested:
                 serials += [each.serial for each in self.invites.get(invite, {}).values()]
                 revoked += [each.serial for each in self._revocations.get(invite, {}).values()]
         return bool(serials) and max(serials) > max(revoked, default=0)
@@ -221,19 +226,32 @@ class Ledger:
 
     # --- keeping the standings
 
-    def _contest(self, invite: KeyId) -> Contest:
-        return self.contests.setdefault(invite, Contest(invite))
-
-    def _redeem(self, invite: KeyId, affected: set[ReplicaId]) -> None:
-        """Notes who redeemed an invite and who no longer did: an enrolment without a voice may have made room for another."""
-        contenders = self._contenders(invite)
-        for replica in affected.difference(contenders):
+    def _change(
+        self, invite: KeyId, affected: set[ReplicaId], change: Callable[[Contest], list[StatementId]]
+    ) -> list[StatementId]:
+        """Applies a change to the contest of an invite, which may end others' part in it. Gives the ids that leave the set."""
+        contest = self.contests.setdefault(invite, Contest(invite))
+        before = set(self._contenders(invite))
+        gone = change(contest)
+        after = set(self._contenders(invite))
+        for replica in before - after:
             self._redeemed[replica].discard(invite)
-        for replica in contenders:
+        for replica in after:
             self._redeemed.setdefault(replica, set()).add(invite)
-        affected.update(contenders)
-        if len(contenders) > 1:
+        affected |= before | after
+        if contest.is_contested and invite not in self._contested:
             self._contested.add(invite)
+            for replica in sorted(after):
+                if not self.joined_keys(replica):
+                    gone += self._silence(replica, affected)
+        return gone
+
+    def _silence(self, replica: ReplicaId, affected: set[ReplicaId]) -> list[StatementId]:
+        """What it witnessed leaves the set: its enrolment may leave, too, and then nobody could check its voice."""
+        gone: list[StatementId] = []
+        for invite in [invite for invite, contest in self.contests.items() if replica in contest.witnesses]:
+            gone += self._change(invite, affected, lambda contest: contest.remove_witness(replica))
+        return gone
 
     def _contenders(self, invite: KeyId) -> list[ReplicaId]:
         contest = self.contests.get(invite)
@@ -319,6 +337,12 @@ class Ledger:
             if credential.public_key == public_key and credential.honoured is not None:
                 found.add((credential.serial, credential.honoured))
         return tuple(Narrowing.of(*each) for each in sorted(found)), revoked
+
+
+def _is_within(op: Op, patterns: PathPatterns, critical: PathPatterns) -> bool:
+    if op.type == CORE_TYPE or op.kind & KIND_MASK == DROPPED:
+        return True
+    return patterns.matches(op.path) and not critical.matches(op.path)
 
 
 def default_name(replica: ReplicaId) -> str:

@@ -270,7 +270,8 @@ def test_two_replicas_of_one_id_keep_the_older(monkeypatch: pytest.MonkeyPatch) 
         return honest.replica_id if public_key == attacker.public_key else real(public_key)
 
     real = key_id
-    monkeypatch.setattr("mesh.trust.ledger.key_id", colliding)
+    for module in ("ledger", "directory"):
+        monkeypatch.setattr(f"mesh.trust.{module}.key_id", colliding)
     raws = [
         signed(tool, Credential(5, honest.public_key, GRANT._replace(may_write=("a",)), None)),
         signed(tool, Credential(9, attacker.public_key, GRANT, ())),
@@ -281,6 +282,8 @@ def test_two_replicas_of_one_id_keep_the_older(monkeypatch: pytest.MonkeyPatch) 
         assert known.public_key(honest.replica_id) == honest.public_key
         assert not known.may_write(honest.replica_id, Rights(9, 1), ("b",))
         assert known.verdict(shelf_id(honest.replica_id, 1), 1, Rights(5, 1)) is Verdict.HONOURED  # not narrowed by the other's
+        assert known.admit(honest.public_key, raws[0], at(0)) == honest.replica_id
+        assert known.admit(attacker.public_key, raws[1], at(0)) is None
 
 
 # --- events

@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crdt.ops import Rights
 from mesh.errors import ConfigError
@@ -453,6 +455,46 @@ def test_a_flood_of_enrolments_by_one_token_leaves_two_and_the_first() -> None:
         assert len(node.told(InviteReused)) == 1
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_replicas_that_exchange_statements_agree_whoever_said_what_to_whom(rng: random.Random) -> None:
+    """Two tokens in many hands, liars, a revocation, members that were away: afterwards one answer everywhere."""
+    tool = authority()
+    tokens = [token_of(tool, "one"), token_of(tool, "two")]
+    nodes = members(tool, 5)
+    uses = [redeem(rng.choice(tokens), identity(("user", i))) for i in range(rng.randrange(2, 9))]
+    for number, use in enumerate(uses):
+        now = at(number * rng.choice([1, LATER]))
+        for node in rng.sample(nodes, rng.randrange(1, 5)):
+            if rng.random() < 0.5:
+                node.admits(use, now)
+            else:
+                add_all(node.directory, use.statements, now)
+        if rng.random() < 0.5:
+            invite = statement_from_bytes_untrusted(use.credential).issuer
+            liar = rng.choice([*(node.membership for node in nodes), *uses]).identity
+            lie = issue(Witness(invite, rng.choice(uses).identity.public_key), liar, tool.mesh_id)
+            add_all(rng.choice(nodes).directory, [lie], now)
+        if rng.random() < 0.3:
+            exchange(rng.sample(nodes, 2), now)
+    if rng.random() < 0.5:
+        add_all(rng.choice(nodes).directory, [tool.revoke(f"m{rng.randrange(5)}", honoured=[])], at(0))
+    exchange(nodes, at(1000))
+    for node in nodes:
+        again = Directory(tool.charter)
+        assert again.restore(node.directory.statements()) == []  # a restart changes nothing
+        assert again.digest == node.directory.digest == nodes[0].directory.digest
+        assert node.directory.keys(at(0)) == nodes[0].directory.keys(at(0))
+        for use in uses:
+            assert node.directory.credential(use.replica_id) == nodes[0].directory.credential(use.replica_id)
+    assert (
+        sum(
+            nodes[0].directory.credential(use.replica_id) is not None for use in {each.replica_id: each for each in uses}.values()
+        )
+        <= 2
+    )
+
+
 def test_no_more_witnesses_are_kept_than_a_contest_needs() -> None:
     tool = authority()
     token = token_of(tool)
@@ -490,6 +532,32 @@ def test_witnesses_of_no_invite_are_not_taken_into_the_set() -> None:
         lie = issue(Witness(bytes([number] * 8), NEW.public_key), node.membership.identity, tool.mesh_id)
         assert node.directory.add_untrusted(lie, at(0)) is None
     assert node.directory.digest == before
+
+
+def test_who_is_contested_itself_is_no_witness_and_leaves_no_voice_behind() -> None:
+    """Its enrolment may leave the set, and then those who have it could check its voice and the others could not."""
+    tool = authority()
+    token, used = token_of(tool), token_of(tool, "used")
+    invite = statement_from_bytes_untrusted(redeem(token, NEW).credential).issuer
+    puppet = redeem(used, identity("puppet"))
+    voice = issue(Witness(invite, THIEF.public_key), puppet.identity, tool.mesh_id)
+    rivals = [grind(used, statement_id(puppet.credential))]
+    rivals += [redeem(used, identity(("rival", i))) for i in range(5)]
+    raws = [redeem(token, NEW).statements[1], voice, *(raw for each in (puppet, *rivals) for raw in each.statements[1:])]
+    digests = set()
+    for seed in range(20):
+        random.Random(seed).shuffle(raws)
+        known = Directory(tool.charter)
+        for _ in range(2):
+            add_all(known, raws, at(0))
+        assert known.raw(statement_id(voice)) is None
+        digests.add(known.digest)
+    assert len(digests) == 1
+    early = Directory(tool.charter)
+    add_all(early, [redeem(token, NEW).statements[1], *puppet.statements, voice], at(0))
+    assert early.raw(statement_id(voice)) is not None  # before anybody contests it, it counts
+    add_all(early, raws * 2, at(0))
+    assert early.digest in digests
 
 
 def test_the_authority_has_the_last_word_in_a_contest() -> None:
