@@ -16,7 +16,7 @@ from crdt.ids import ReplicaId
 from mesh.effects import Address
 
 if TYPE_CHECKING:
-    from crdt.replica import JournalEntry
+    from crdt.journal import JournalEntry
 
 
 class KnownPeer(NamedTuple):
