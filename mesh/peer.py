@@ -20,6 +20,7 @@ from typing import Any, Final, assert_never
 import crdt
 from crdt.ids import Dot, ReplicaId, ShelfId, replica_of, shelf_id
 from crdt.ops import Key, Path, Value
+from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
 from crdt.types.paths import format_path
 from mesh.effects import Address, Now, Transmit
@@ -41,6 +42,8 @@ from mesh.wire.frames import Frame, Lane
 from mesh.wire.packer import TokenBucket
 from mesh.wire.transport import Transport
 
+COMMIT_FIRST: Final = frozenset(code for code, view in REGISTRY.items() if view.commit_first)
+"""Types whose writes nobody may hear of before they are on the own disk."""
 DRAFT_BYTES_MAX: Final = 16 * 1024 * 1024
 """Written but not yet sealed: a loop that never lets the event loop run is told so. Guess: 300,000 small writes."""
 EAGER_BURST: Final = 64.0
@@ -278,7 +281,7 @@ class Peer(Port):
         if self.config.durable:
             rows = [row for row in batch.journal if isinstance(row, crdt.HeadSet)]
             heads = [head_from_parts_untrusted(row.shelf, row.header_bytes, row.signature) for row in rows]
-            self.sync.committed({head.header.shelf: head.header.seq for head in heads})
+            self.sync.committed({head.header.shelf: head.header.seq for head in heads}, self._now)
 
     # ---- Port
 
@@ -344,7 +347,8 @@ class Peer(Port):
         self._eager.refill(now.monotonic)
         push = min(sum(not delta.bulk for delta in deltas), int(self._eager.tokens))
         self._eager.tokens -= push
-        self.sync.publish(deltas, now, push=push)
+        hold = any(op.type in COMMIT_FIRST for delta in deltas for op in delta.ops)
+        self.sync.publish(deltas, now, push=push, hold=hold)
 
     # ---- what the parts ask
 

@@ -7,6 +7,7 @@ available until newer listings push it out. A pinned listing holds references on
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Final
 
 import crdt
@@ -82,7 +83,9 @@ def entries_per_page(listing: crdt.Listing) -> int:
 class Server:
     """Answers WANT, WANT_LISTING and WANT_BODIES."""
 
-    def __init__(self, replica: crdt.Replica, port: Port, recent: RecentDeltas) -> None:
+    def __init__(self, replica: crdt.Replica, port: Port, recent: RecentDeltas, shown_floor: Callable[[ShelfId], int]) -> None:
+        """`shown_floor`: how far others may know a shelf."""
+        self._shown_floor = shown_floor
         self._replica = replica
         self._port = port
         self._recent = recent
@@ -98,7 +101,7 @@ class Server:
     def _answer(self, peer: ReplicaId, floor: Floor, budget: int) -> int:
         """Frames sent."""
         replica = self._replica
-        head = replica.floor(floor.shelf)
+        head = self._shown_floor(floor.shelf)
         have = set(floor.loose)
         first = max(floor.seq, head) + 1
         loose = [seq for seq in sorted(replica.loose_seqs(floor.shelf)) if seq >= first and seq not in have]
@@ -132,7 +135,7 @@ class Server:
         pinned = self._pinned.get((shelf, since, head))
         if pinned is None:
             listing = self._replica.listing(shelf, since)
-            if listing is None:
+            if listing is None or listing.head.header.seq > self._shown_floor(shelf):
                 return None
             name = (shelf, listing.since, listing.head.header.seq)
             pinned = self._pinned.get(name) or Pinned(listing)

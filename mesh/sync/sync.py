@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import inf
 from typing import Any, Final, Protocol
@@ -30,7 +30,7 @@ from mesh.events import CatchingUp, CaughtUp
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
-from mesh.sync.messages import BucketPage, Digest, Floor, FloorNote
+from mesh.sync.messages import SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote
 from mesh.sync.pull import Puller
 from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
@@ -96,7 +96,7 @@ class Sync:
         self._peers: tuple[ReplicaId, ...] = ()
         self._table = FloorTable(self._floor_of)
         self._recent = RecentDeltas()
-        self._server = Server(replica, port, self._recent)
+        self._server = Server(replica, port, self._recent, self._shown_floor)
         self.puller = Puller(
             replica,
             port,
@@ -117,6 +117,7 @@ class Sync:
         self._acknowledged: dict[ReplicaId, int] = {}
         self._asked_by: dict[ReplicaId, Floor] = {}
         self._durable: dict[ShelfId, int] | None = {} if durable else None
+        self._held: deque[tuple[crdt.Delta, bool]] = deque()
         self.synced = False
         self.counters = Counters()
         for shelf in replica.shelves():
@@ -186,22 +187,35 @@ class Sync:
         self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
         self._out_of_step(now)
 
-    def publish(self, deltas: Sequence[crdt.Delta], now: Now, *, push: int) -> None:
-        """Own deltas, just sealed. The last `push` that are not bulk go to everybody at once; all others are pulled
-        by whoever sees from the next floor that it lacks them.
+    def publish(self, deltas: Sequence[crdt.Delta], now: Now, *, push: int, hold: bool = False) -> None:
+        """Own deltas, just sealed. The last `push` that are not bulk go to everybody at once; all others are pulled by
+        whoever sees from the next floor that it lacks them. With `hold`, nobody hears of them until they are on the
+        disk: a bounded counter must not forget what others know it spent.
         """
-        targets = self._tree.targets(replica_of(self._replica.shelf))
         fresh = [delta for delta in deltas if not delta.bulk]
         pushed = set(fresh[len(fresh) - push :])
-        for delta in deltas:
+        marked = [(delta, delta in pushed) for delta in deltas]
+        if self._held or (hold and self._durable is not None):
+            self._held.extend(marked)
+        else:
+            self._release(marked, now)
+
+    def _release(self, deltas: Iterable[tuple[crdt.Delta, bool]], now: Now) -> None:
+        targets = self._tree.targets(replica_of(self._replica.shelf))
+        for delta, push in deltas:
             raw = delta_bytes(delta)
             self._recent.add(delta.shelf, delta.seq, raw)
-            if delta in pushed:
+            if push:
                 for peer in targets:
                     self._port.send(peer, Lane.FRESH, Frame.DELTA, raw)
                 self.counters.deltas_pushed += len(targets)
-        if fresh:
-            self._schedule_repeats(self._replica.shelf, now)
+            if not delta.bulk:
+                self._schedule_repeats(self._replica.shelf, now)
+
+    def _shown_floor(self, shelf: ShelfId) -> int:
+        """How far others may know this shelf: the floor, but for own deltas that are held back."""
+        held = self._held and shelf == self._replica.shelf
+        return self._held[0][0].seq - 1 if held else self._replica.floor(shelf)
 
     def moved(self, shelf: ShelfId, now: Now) -> None:
         """Something about this shelf changed in the replica (called once per journal entry)."""
@@ -217,12 +231,18 @@ class Sync:
             self._interval = self._config.digest_quiet_seconds
             self._next_digest = min(self._next_digest, now.monotonic + self._interval)
 
-    def committed(self, floors: Mapping[ShelfId, int]) -> None:
+    def committed(self, floors: Mapping[ShelfId, int], now: Now) -> None:
         """These floors are on the disk now; where there is one, only such floors are acknowledged."""
         assert self._durable is not None
         for shelf, seq in floors.items():
             self._durable[shelf] = max(seq, self._durable.get(shelf, 0))
             self._answer_acknowledgements(shelf)
+        released = []
+        while self._held and self._held[0][0].seq <= self._durable.get(self._replica.shelf, 0):
+            released.append(self._held.popleft())
+        if released:
+            self._table.moved(self._replica.shelf)
+            self._release(released, now)
 
     def in_step(self) -> None:
         """Equal to a peer, or nobody answers: what is here is all there is for now."""
@@ -312,10 +332,11 @@ class Sync:
     # ---- floors
 
     def _floor_of(self, shelf: ShelfId) -> Floor | None:
-        head = self._replica.head(shelf)
         loose = tuple(sorted(self._replica.loose_seqs(shelf))[:LOOSE_PER_FLOOR])
-        if head:
-            return Floor(shelf, head.header.seq, head.hash[:4], loose)
+        seq, base = self._shown_floor(shelf), self._replica.bases.get(shelf)
+        header_hash = base.recent_hash(seq) if base else None
+        if header_hash:
+            return Floor(shelf, seq, header_hash[:SHORT_HASH_BYTES], loose)
         return Floor(shelf, 0, b"", loose) if loose else None
 
     def _schedule_repeats(self, shelf: ShelfId, now: Now) -> None:
