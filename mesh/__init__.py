@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mesh.errors import ConfigError as ConfigError
     from mesh.errors import InvalidPath as InvalidPath
     from mesh.errors import MeshError as MeshError
+    from mesh.errors import NodeClosed as NodeClosed
+    from mesh.errors import NotEnoughRights as NotEnoughRights
     from mesh.errors import NotPermitted as NotPermitted
     from mesh.errors import StorageCorrupt as StorageCorrupt
     from mesh.errors import StorageError as StorageError
@@ -62,6 +64,8 @@ _NAMES: Final = {
         "ConfigError",
         "InvalidPath",
         "MeshError",
+        "NodeClosed",
+        "NotEnoughRights",
         "NotPermitted",
         "StorageCorrupt",
         "StorageError",

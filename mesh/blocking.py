@@ -43,7 +43,7 @@ from crdt.types import (
 )
 from mesh.config import NodeConfig
 from mesh.effects import Address
-from mesh.errors import MeshError
+from mesh.errors import NodeClosed
 from mesh.events import Change, Event
 from mesh.node import Node
 from mesh.start import open_node as open_async_node
@@ -58,10 +58,6 @@ T = TypeVar("T")
 
 READ_AHEAD: Final = 64
 """Changes fetched at a time from a reader: going into another thread costs 50-100 us, a change 5 us (measured)."""
-
-
-class NodeClosed(MeshError):
-    """The node's block has ended."""
 
 
 @contextmanager

@@ -7,6 +7,7 @@
         TypeConflict, ValueTooLarge, UnsupportedValue, InvalidPath, NotEnoughRights
         Backpressure        too much is waiting: try again later
         ClockWrong          this machine's clock is off
+        NodeClosed          the node has ended; also raised by what waits for something
       Malformed, Refused    bytes from outside: counted and dropped inside the node, raised only by functions named *_untrusted
       StorageError          the disk: StorageFull, StorageCorrupt
       IdentityInUse         two living agents with one identity
@@ -28,6 +29,7 @@ __all__ = [
     "InvalidPath",
     "Malformed",
     "MeshError",
+    "NodeClosed",
     "NotEnoughRights",
     "NotPermitted",
     "Refused",
@@ -55,6 +57,10 @@ class Backpressure(WriteRefused):
 
 class ClockWrong(WriteRefused):
     """This machine's clock is more than an hour off the median of its peers."""
+
+
+class NodeClosed(WriteRefused):
+    """The node's block has ended, or the node died: nothing can be written or waited for any more."""
 
 
 class Refused(MeshError):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import Any, Final, NoReturn
 
 import trio
@@ -20,8 +21,8 @@ from crdt.ids import Dot, ReplicaId, ShelfId
 from crdt.ops import Key, Op, Path, Value
 from crdt.types import CoverPolicy, Handles, PathLike, value_key
 from mesh.effects import Address
-from mesh.errors import Backpressure, NotPermitted
-from mesh.events import Changed, Event
+from mesh.errors import Backpressure, NodeClosed
+from mesh.events import CaughtUp, Changed, Event
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
@@ -36,6 +37,8 @@ from mesh.watch import LIMIT, EventStream, Watch
 
 log: Final = logging.getLogger("mesh.node")
 
+ASK_S: Final = 0.1
+"""Between two looks at who has copies, while somebody waits for that. As the core's ASK_COPIES_SECONDS."""
 LEAVE_SECONDS_MAX: Final = 30.0
 """Three probe intervals of the slowest preset that somebody waits for (`lora` probes every 2 minutes: it is not waited for)."""
 
@@ -48,12 +51,11 @@ class Node(Handles):
 
     def __init__(self, peer: Peer, store: Store, sock: UdpSocket, clock: Clock) -> None:
         self._peer, self._store, self._socket, self._clock = peer, store, sock, clock
-        sink = _Durability(store, peer)
+        sink = _Durability(store, peer, self._acknowledge)
         self._driver = _Driver(peer, sock, sink, clock, on_changes=self._told_changes, on_events=self._told_events)
         self._started = clock.now().monotonic
         self._last_dot: Dot | None = None
         self._closed = False
-        self._was_caught_up = False
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
 
@@ -160,10 +162,7 @@ class Node(Handles):
 
         Raises StorageFull or another StorageError when the disk refuses it; it is kept and tried again.
         """
-        await trio.lowlevel.checkpoint()
-        dot = self._last_dot
-        while dot is not None and self._peer.replica.floor(self.shelf) < dot.seq:  # sealed within coalesce_ms
-            await self._driver.turned.park()
+        await self._sealed(self._last_dot)
         self._driver.turn()
         await self._store.flush()
 
@@ -173,9 +172,20 @@ class Node(Handles):
         if copies < 0:
             raise ValueError(f"copies={copies}: it is a number of other replicas")
         dot = self._last_dot
-        await trio.lowlevel.checkpoint()
+        await self._sealed(dot)
+        asked = -inf
         while dot is not None and self._peer.replicated(dot) < copies:
-            await self._driver.turned.park()
+            if trio.current_time() >= asked + ASK_S:
+                asked = trio.current_time()
+                self._driver.wake()  # the core may have questions to send
+            with trio.move_on_after(ASK_S):
+                await self._driver.next_turn()
+
+    async def _sealed(self, dot: Dot | None) -> None:
+        """Returns when this own write is in a signed delta: within coalesce_ms."""
+        await trio.lowlevel.checkpoint()
+        while dot is not None and self._peer.replica.floor(self.shelf) < dot.seq:
+            await self._driver.next_turn()
 
     # --- crdt.types.Store: what handles read and write through
 
@@ -221,7 +231,7 @@ class Node(Handles):
     ) -> Dot:
         """Visible here at once, sent when the caller next lets the event loop run. Raises subclasses of WriteRefused."""
         if self._closed:
-            raise NotPermitted("this node has left the mesh: write inside its `async with` block")
+            raise NodeClosed("this node has left the mesh: write inside its `async with` block")
         if self._store.congested:
             raise Backpressure("the disk does not keep up: await node.flush() before writing more")
         now = self._clock.now()
@@ -250,12 +260,15 @@ class Node(Handles):
     def _told_events(self, events: Sequence[Event]) -> None:
         for stream in self._event_streams:
             stream.happened(events)
-        if self.caught_up and not self._was_caught_up:
-            self._was_caught_up = True
+        if any(isinstance(event, CaughtUp) for event in events):
             for watch in self._watches:
                 watch.wake()
 
     # --- the node's own life
+
+    def _acknowledge(self) -> None:
+        """Something is on the disk now: others may be waiting to hear that."""
+        self._driver.wake()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Between socket, core and store, until cancelled."""
@@ -276,8 +289,8 @@ class Node(Handles):
         with trio.move_on_after(LEAVE_SECONDS_MAX, shield=True) as scope:
             self._peer.leave(self._clock.now())
             self._driver.wake()
-            while not self._peer.left:
-                await self._driver.turned.park()
+            while not self._peer.left and not self._driver.has_ended:
+                await self._driver.next_turn()
         if scope.cancelled_caught:
             log.warning("left after %g s without a confirmation: the others will notice by themselves", LEAVE_SECONDS_MAX)
         for watch in list(self._watches):
@@ -291,25 +304,43 @@ class _Driver(Driver):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.turned: Final = trio.lowlevel.ParkingLot()
+        self._turned = trio.lowlevel.ParkingLot()
+        self.has_ended = False
 
     def turn(self) -> None:
         super().turn()
-        self.turned.unpark_all()
+        self._turned.unpark_all()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        try:
+            await super().run(task_status=task_status)
+        finally:
+            self.has_ended = True
+            self._turned.unpark_all()
+
+    async def next_turn(self) -> None:
+        """Raises NodeClosed when there is none."""
+        if self.has_ended:
+            raise NodeClosed("this node has ended")
+        await self._turned.park()
 
 
 class _Durability:
     """Between driver and store: tells the core which batches are on the disk, so that it may acknowledge what is in them."""
 
-    def __init__(self, store: Store, peer: Peer) -> None:
-        self._store, self._peer = store, peer
+    def __init__(self, store: Store, peer: Peer, acknowledge: Callable[[], None]) -> None:
+        self._store, self._peer, self._acknowledge = store, peer, acknowledge
         self._waiting: deque[tuple[int, Batch]] = deque()
         store.on_durable = self._durable
 
     def submit(self, batch: Batch) -> None:
-        self._waiting.append((self._store.submit(batch), batch))
-        self._durable()
+        number = self._store.submit(batch)
+        if number > self._store.durable:
+            self._waiting.append((number, batch))
+        else:
+            self._peer.committed(batch)
 
     def _durable(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._store.durable:
             self._peer.committed(self._waiting.popleft()[1])
+        self._acknowledge()

@@ -47,13 +47,19 @@ def members(directory: Path | None, as_json: bool) -> None:
 @dir_option
 @json_option
 def status(directory: Path | None, as_json: bool) -> None:
-    """Show how the local node is."""
+    """Show how the local node is.
+
+    With --json: every counter that it keeps.
+    """
     with Client(find_home(directory).data_dir) as node:
         found = node.ask("status")
     if as_json:
         print_json(found)
         return
     states = ", ".join(f"{count} {state}" for state, count in found["members"].items())
+    statistics = found["statistics"]
+    drops = ", ".join(f"{reason} {count}" for reason, count in statistics["drops"].items()) or "none"
+    traffic = statistics["socket"]
     print_pairs(
         [
             ("name", found["name"]),
@@ -62,10 +68,19 @@ def status(directory: Path | None, as_json: bool) -> None:
             ("address", found["address"]),
             ("members", states),
             ("in step", "yes" if found["synced"] else "not yet: still catching up"),
+            ("clock", _clock(found["clock_offset_s"])),
             ("up for", f"{found['uptime_s']:.0f} s"),
-            *((name.replace("_", " "), show_value(value)) for name, value in _flatten(found["statistics"])),
+            ("received", f"{traffic.get('received', 0)} datagrams, {traffic.get('received_bytes', 0)} bytes"),
+            ("sent", f"{traffic.get('sent', 0)} datagrams, {traffic.get('sent_bytes', 0)} bytes"),
+            ("dropped", drops),
         ]
     )
+
+
+def _clock(offset_s: float | None) -> str:
+    if offset_s is None:
+        return "no peer to compare with"
+    return f"{abs(offset_s):.3f} s {'behind' if offset_s > 0 else 'ahead of'} the median of the peers"
 
 
 @click.command()
@@ -177,11 +192,3 @@ def show_time(microseconds: int) -> str:
 
 def _rtt(milliseconds: float | None) -> str:
     return "-" if milliseconds is None else f"{milliseconds:.1f} ms"
-
-
-def _flatten(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in found.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name} ")
-        else:
-            yield f"{prefix}{name}", value

@@ -9,18 +9,29 @@ import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import trio
 
 import mesh
+from mesh.config import format_endpoint
 from mesh.errors import ConfigError
-from mesh.events import Event
+from mesh.events import (
+    CatchingUp,
+    Event,
+    IdentityInUse,
+    InviteReused,
+    MemberDown,
+    SerialReused,
+    ShelfFault,
+    StorageFailing,
+)
 from mesh.net import systemd
 from mesh.nursery import open_plain_nursery
 from mesh.trust import load_membership
 from tools.cli.home import Home, dir_option, find_home, load_home
+from tools.cli.output import escape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +42,12 @@ UNIT_NAME: Final = "gossipmesh@.service"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """sd-daemon(3): how a line says its level to the journal."""
+
+
+_LEVELS: Final[dict[type[Event], int]] = {
+    CatchingUp: logging.DEBUG,
+    **dict.fromkeys((MemberDown, IdentityInUse, InviteReused, SerialReused, ShelfFault, StorageFailing), logging.WARNING),
+}
 
 
 @click.command()
@@ -79,14 +96,17 @@ def node_config(home: Home, bind: str | None = None, seeds: tuple[str, ...] = ()
 
 async def run(config: mesh.NodeConfig, home: Home) -> None:
     """A node, its log and its service manager, until a signal. A second signal stops without waiting for the farewell."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    stopping = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: goes on when its terminal closes
+        stopping.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*stopping) as signals:
         async with open_plain_nursery() as nursery:
             node_scope = trio.CancelScope()
             nursery.start_soon(_stop_on_signals, signals, node_scope, nursery.cancel_scope)
             async with mesh.open_node(config) as node:
                 with node_scope:
                     _greet(node, home)
-                    systemd.notify(systemd.READY, f"STATUS=member {config.membership.name} at {_endpoint(node.address)}")
+                    systemd.notify(systemd.READY, f"STATUS=member {config.membership.name} at {format_endpoint(node.address)}")
                     async with open_plain_nursery() as watching:
                         watching.start_soon(systemd.watchdog)
                         watching.start_soon(_log_events, node)
@@ -108,19 +128,31 @@ async def _stop_on_signals(signals: AsyncIterator[int], first: trio.CancelScope,
 async def _log_events(node: mesh.Node) -> None:
     async with node.events() as events:
         async for event in events:
-            log.info("%s", describe(event))
+            log.log(_LEVELS.get(type(event), logging.INFO), "%s", describe(event))
 
 
 def describe(event: Event) -> str:
     """An event as one line: its name as words, then its fields."""
     words = "".join(f" {char.lower()}" if char.isupper() else char for char in type(event).__name__).strip()
     fields = ((name, getattr(event, name)) for name in type(event).__dataclass_fields__)
-    return " ".join((words, *(f"{name}={value.hex() if isinstance(value, bytes) else value}" for name, value in fields)))
+    return " ".join((words, *(f"{name}={_shown(value)}" for name, value in fields if value not in (None, ()))))
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case bytes():
+            return value.hex()
+        case (str(), int()):
+            return format_endpoint(value)
+        case tuple() | list():
+            return ",".join(map(_shown, value))
+        case _:
+            return escape(str(value))
 
 
 def _greet(node: mesh.Node, home: Home) -> None:
     """Tell a person at a terminal what runs and what to do next; a log gets one line."""
-    name, address = home.settings.name, _endpoint(node.address)
+    name, address = home.settings.name, format_endpoint(node.address)
     log.info("%s is up: replica %s at %s, data in %s", name, node.replica_id.hex(), address, home.data_dir)
     if sys.stdout.isatty():
         here = "" if home.directory == Path.cwd() else f" --dir {os.path.relpath(home.directory)}"
@@ -129,11 +161,6 @@ def _greet(node: mesh.Node, home: Home) -> None:
         if (home.keys / "authority.key").exists():
             click.echo(f"  mesh invite --name NAME{here}   lets another machine in")
         click.echo("Ctrl-C leaves the mesh.")
-
-
-def _endpoint(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def start_logging(level: str) -> None:
