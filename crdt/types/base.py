@@ -59,14 +59,15 @@ class Store(Protocol):
     def keys_at(self, path: Path, /) -> Iterable[Key]:
         """Keys at exactly this path that have a cell."""
 
-    def leaves(self, parent: Path, type: int, /, *, reverse: bool = False) -> Iterator[Key]:
+    def leaves(self, parent: Path, type_code: int, /, *, reverse: bool = False) -> Iterator[Key]:
         """Keys of this type one segment below `parent`, sorted by that segment (bytes as bytes). Lazy, and cheap to begin."""
 
     def draft(
         self,
-        type: int,
+        type_code: int,
         path: Path,
         payload: Value,
+        /,
         *,
         removed: bool = False,
         covers: CoverPolicy = "all",
