@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -143,3 +146,23 @@ def test_two_nodes_share(node: mesh.blocking.BlockingNode) -> None:
             a.replicated(copies=1, timeout=PATIENCE_S)
             assert b.register("x").value == 1
             assert {member.name for member in a.members()} == {"a", "b"}
+
+
+PROGRAM = """
+import mesh, mesh.blocking
+membership = mesh.Authority.generate().enrol(mesh.Identity.generate(), name="a")
+with mesh.blocking.open_node(mesh.NodeConfig(membership=membership, bind="127.0.0.1:0")) as node:
+    with node.watch() as changes:
+        for change in changes:
+            print(change, flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_program_that_waits_for_changes() -> None:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "Synced()\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode in (1, -signal.SIGINT)
+    assert err.splitlines()[-1] == "KeyboardInterrupt"
