@@ -163,8 +163,10 @@ class Puller:
         return True
 
     def gap(self, shelf: ShelfId, sender: ReplicaId, seq: int, now: Now) -> None:
-        """A delta came that leaves a gap below it: ask its author, or who sent it, at once."""
-        floor = Floor(shelf, seq - 1, b"")
+        """A delta came that the base cannot take yet, for a gap below it or a takeover that it says: ask its author, or
+        who sent it, at once.
+        """
+        floor = Floor(shelf, seq, b"")
         author = replica_of(shelf)
         if self._reachable(author):
             self.offer(author, floor, now, delay=REORDER_SECONDS)
@@ -182,6 +184,10 @@ class Puller:
             self._end(pull)
         elif pull.incoming is None and token in self._window:
             self._answered(pull, token)
+            if self._needs_statement(pull):
+                self._release(pull)
+                pull.due = now.monotonic
+                return
             self._open(pull, token, WANT_ESTIMATE_BYTES, now)
 
     def lost(self, peer: ReplicaId) -> None:
@@ -237,14 +243,25 @@ class Puller:
             self._active[pull.shelf] = pull
             pull.source = source
             self._open(pull, ("want", pull.shelf), WANT_ESTIMATE_BYTES, now)
-            if pull.whole:
-                request = WantListing(pull.shelf, 0, 0, 0)
+            if pull.whole or self._needs_statement(pull):
+                since = 0 if pull.whole else self._replica.floor(pull.shelf)
+                request = WantListing(pull.shelf, since, 0, 0)
                 self._port.send(source, Lane.BULK, Frame.WANT_LISTING, request.encode())
             else:
                 wants.setdefault(source, []).append(self._want(pull.shelf))
         for source, floors in wants.items():
             for i in range(0, len(floors), FLOORS_PER_WANT):
                 self._port.send(source, Lane.FRESH, Frame.WANT, Want(tuple(floors[i : i + FLOORS_PER_WANT])).encode())
+
+    def _needs_statement(self, pull: Pull) -> bool:
+        """Every delta up to the target is here, and yet the base does not move: it begins with a takeover of a shelf that this
+        replica does not hold at that point (rule 8).
+        """
+        reached = self._replica.reached(pull.shelf)
+        loose = self._replica.loose_seqs(pull.shelf)
+        if not 0 < pull.target - reached <= len(loose):
+            return False
+        return all(seq in loose for seq in range(reached + 1, pull.target + 1))
 
     def _want(self, shelf: ShelfId) -> Floor:
         head = self._replica.head(shelf)
