@@ -27,7 +27,7 @@ class Dot(NamedTuple):
 
     origin: ShelfId
     seq: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use on a dot
 
     def __str__(self) -> str:
         return f"{replica_of(self.origin).hex()}.{birth_of(self.origin):08x}:{self.seq}.{self.index}"

@@ -6,12 +6,23 @@ origin at a key) and an *op* when we speak of a delta. There is one class for bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias, Union
 
 from crdt.ids import ShelfId
 
-Value: TypeAlias = Union[None, bool, int, float, str, bytes, tuple["Value", ...], list["Value"], Mapping["str | bytes", "Value"]]  # noqa: UP007
+Value: TypeAlias = Union[  # noqa: UP007  # a recursive alias in quotes knows no `|`
+    None,
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    Sequence["Value"],
+    Mapping[str, "Value"],
+    Mapping[bytes, "Value"],
+    Mapping["str | bytes", "Value"],
+]
 """What a payload may hold: the deterministic CBOR data model, 64-bit integers, no NaN payloads, text or bytes as map keys."""
 
 Segment: TypeAlias = str | bytes

@@ -69,7 +69,7 @@ class Relay:
                 selector.register(face, selectors.EVENT_READ, agent)
             while True:
                 # One descriptor for all faces: trio waits for the selector, which is readable when any face is.
-                await trio.lowlevel.wait_readable(selector.fileno())  # type: ignore[attr-defined]  # epoll and kqueue have it
+                await trio.lowlevel.wait_readable(selector.fileno())
                 for key, _ in selector.select(0):
                     self._drain(key.data)
                 await trio.lowlevel.checkpoint()

@@ -7,7 +7,8 @@ edits the plan. All of it is written through the public handles; what other robo
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 from mesh import Node
 from tools.demo.floor import Floor, Square, neighbours, next_step
@@ -47,11 +48,11 @@ class Robot:
 
     def _look_around(self) -> None:
         for beside in neighbours(self._at):
-            if beside in self._floor.hidden and list(beside) not in self._obstacles:
-                self._obstacles.add(list(beside))
+            if beside in self._floor.hidden and beside not in self._obstacles:
+                self._obstacles.add(beside)
 
     def _known_obstacles(self) -> set[Square]:
-        return {(x, y) for x, y in self._obstacles}
+        return set(cast("Iterable[Square]", self._obstacles))
 
     def _move(self) -> None:
         if self._goal is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -157,7 +158,7 @@ async def idle(agents: int, seconds: float) -> Figures:
         await trio.sleep(seconds)
         after = await cluster.reports()
 
-    def per_agent(read: Any) -> float:
+    def per_agent(read: Callable[[Figures], float]) -> float:
         return sum(read(b) - read(a) for a, b in zip(before, after, strict=True)) / agents / seconds
 
     sent = per_agent(lambda report: report["statistics"]["traffic"]["bytes_sent"])

@@ -47,7 +47,7 @@ class Author:
     def receiver(self) -> crdt.Replica:
         return self._replica(2)
 
-    def register(self, path: tuple[str, ...], value: object, wall: int) -> None:
+    def register(self, path: tuple[str, ...], value: float, wall: int) -> None:
         self.replica.draft(type_named("register").code, path, value, now_wall=wall)
 
     def apply(self, replica: crdt.Replica, raw: bytes) -> None:
