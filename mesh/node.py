@@ -20,6 +20,7 @@ import trio
 from crdt.ids import Dot, ReplicaId, ShelfId
 from crdt.ops import Key, Op, Path, Value
 from crdt.types import CoverPolicy, Handles, PathLike, value_key
+from mesh.config import format_endpoint
 from mesh.effects import Address
 from mesh.errors import Backpressure, NodeClosed
 from mesh.events import CaughtUp, Changed, Event
@@ -39,8 +40,6 @@ log: Final = logging.getLogger("mesh.node")
 
 ASK_S: Final = 0.1
 """Between two looks at who has copies, while somebody waits for that. As the core's ASK_COPIES_SECONDS."""
-LEAVE_SECONDS_MAX: Final = 30.0
-"""Three probe intervals of the slowest preset that somebody waits for (`lora` probes every 2 minutes: it is not waited for)."""
 
 
 class Node(Handles):
@@ -54,6 +53,8 @@ class Node(Handles):
         sink = _Durability(store, peer, self._acknowledge)
         self._driver = _Driver(peer, sock, sink, clock, on_changes=self._told_changes, on_events=self._told_events)
         self._started = clock.now().monotonic
+        self._address = peer.config.address
+        self._leaving = trio.CancelScope(shield=True)
         self._last_dot: Dot | None = None
         self._closed = False
         self._watches: set[Watch] = set()
@@ -64,7 +65,7 @@ class Node(Handles):
     @property
     def address(self) -> Address:
         """(host, port) where others reach this node."""
-        return self._peer.config.address
+        return self._address
 
     @property
     def replica_id(self) -> ReplicaId:
@@ -97,7 +98,7 @@ class Node(Handles):
             replica=self.replica_id,
             name=self.name,
             state=State.LEFT if self._peer.left else State.ALIVE,
-            address=here.address,
+            address=self._address,
             incarnation=self._peer.swim.incarnation,
             birth=here.birth,
             rtt=None,
@@ -283,20 +284,32 @@ class Node(Handles):
         self._peer.notify(event)
         self._driver.wake()
 
-    async def leave(self) -> None:
-        """Say goodbye, wait until enough members heard it or the core gives up, and end all readers. Is not cancelled."""
-        self._closed = True
-        with trio.move_on_after(LEAVE_SECONDS_MAX, shield=True) as scope:
-            self._peer.leave(self._clock.now())
+    def readdress(self, address: Address) -> None:
+        """This machine has another address now: the others are told by a signed claim."""
+        if address != self._address:
+            log.info("this node moved from %s to %s", format_endpoint(self._address), format_endpoint(address))
+            self._address = address
+            self._peer.swim.readdress(address, self._clock.now())
             self._driver.wake()
+
+    async def leave(self) -> None:
+        """Say goodbye, and wait until enough members heard it or the core gives up. Only `hurry` stops that. Ends all readers."""
+        self._closed = True
+        self._peer.leave(self._clock.now())
+        self._driver.wake()
+        with self._leaving:
             while not self._peer.left and not self._driver.has_ended:
                 await self._driver.next_turn()
-        if scope.cancelled_caught:
-            log.warning("left after %g s without a confirmation: the others will notice by themselves", LEAVE_SECONDS_MAX)
+        if not self._peer.swim.leave_confirmed:
+            log.info("left unconfirmed: nobody said that they heard the farewell, so they will notice by themselves")
         for watch in list(self._watches):
             watch.end()
         for stream in list(self._event_streams):
             stream.end()
+
+    def hurry(self) -> None:
+        """Leave without waiting for anybody to confirm it."""
+        self._leaving.cancel()
 
 
 class _Driver(Driver):

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+import trio
+
 from mesh.config import NodeConfig, format_endpoint
 from mesh.control.server import serve
 from mesh.effects import Address
@@ -29,6 +31,8 @@ from mesh.store.sqlite import open_store
 log: Final = logging.getLogger("mesh.start")
 
 BOOT_ID_BYTES: Final = 16
+OWN_ADDRESS_S: Final = 5.0
+"""Between two looks at this machine's own address (guess: a roaming robot waits about as long for its lease)."""
 _ANY: Final = ("0.0.0.0", "::")
 
 
@@ -53,6 +57,7 @@ async def open_node(config: NodeConfig) -> AsyncIterator[Node]:
             await nursery.start(store.run)
             await nursery.start(node.run)
             nursery.start_soon(_resolve_names, config, sock, node)
+            nursery.start_soon(_follow_own_address, config, sock, node)
             if config.control and config.data_path is not None:
                 await nursery.start(serve, node, config.data_path)
             try:
@@ -100,6 +105,17 @@ async def _advertised(config: NodeConfig, sock: UdpSocket) -> Address:
         own = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
         log.warning("this machine has no route to any network: only programs on it will reach this node, at %s", own)
     return own, port
+
+
+async def _follow_own_address(config: NodeConfig, sock: UdpSocket, node: Node) -> None:
+    """A robot that roams gets another address: a node that listens on every interface says so by itself."""
+    host, port = sock.address
+    if config.advertise is not None or host not in _ANY:
+        return
+    while True:
+        await trio.sleep(OWN_ADDRESS_S)
+        if (own := own_host(sock.family)) is not None:
+            node.readdress((own, port))
 
 
 class _Tell:

@@ -12,6 +12,7 @@ import trio
 
 import mesh
 from mesh.effects import Now
+from mesh.net.udp import UdpSocket
 from mesh.peer import Peer
 from mesh.swim.roster import State
 from tests.node.agents import PATIENCE_S, Mesh, alive, open_nodes, seed_of, until
@@ -391,3 +392,31 @@ async def test_backpressure_from_the_disk_is_told_to_the_writer(monkeypatch: pyt
         monkeypatch.setattr(type(node._store), "congested", True)
         with pytest.raises(mesh.Backpressure, match="flush"):
             node.register("x").set(1)
+
+
+async def test_a_node_that_moves_tells_the_others() -> None:
+    one_mesh = Mesh()
+    async with mesh.open_node(one_mesh.config("a")) as a:
+        one_mesh.seeds.append(seed_of(a))
+        async with mesh.open_node(one_mesh.config("b", bind="0.0.0.0:0", advertise=None)) as b:
+            await until(lambda: alive(a) == alive(b) == ["a", "b"])
+            here = ("127.0.0.2", b.address[1])
+            b.readdress(here)
+            assert b.address == here
+            await until(lambda: here in {member.address for member in a.members()})
+            a.register("x").set(1)
+            await until(lambda: b.register("x").value == 1)
+
+
+async def test_leaving_can_be_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a probe interval of minutes nobody waits for three of them."""
+    one_mesh = Mesh()
+    async with mesh.open_node(one_mesh.config("a", preset="lora")) as a:
+        one_mesh.seeds.append(seed_of(a))
+        a.hurry()
+        started = trio.current_time()
+        async with mesh.open_node(one_mesh.config("b", preset="lora")) as b:
+            await until(lambda: alive(b) == ["a", "b"])
+            monkeypatch.setattr(UdpSocket, "send", lambda *_: False)  # nobody hears anybody any more
+            b.hurry()
+        assert trio.current_time() - started < 5

@@ -101,10 +101,10 @@ async def run(config: mesh.NodeConfig, home: Home) -> None:
         stopping.append(signal.SIGHUP)
     with trio.open_signal_receiver(*stopping) as signals:
         async with open_plain_nursery() as nursery:
-            node_scope = trio.CancelScope()
-            nursery.start_soon(_stop_on_signals, signals, node_scope, nursery.cancel_scope)
+            stop = _Stop(nursery.cancel_scope)
+            nursery.start_soon(stop.follow, signals)
             async with mesh.open_node(config) as node:
-                with node_scope:
+                with stop.running(node):
                     _greet(node, home)
                     systemd.notify(systemd.READY, f"STATUS=member {config.membership.name} at {format_endpoint(node.address)}")
                     async with open_plain_nursery() as watching:
@@ -115,14 +115,30 @@ async def run(config: mesh.NodeConfig, home: Home) -> None:
     log.info("stopped")
 
 
-async def _stop_on_signals(signals: AsyncIterator[int], first: trio.CancelScope, second: trio.CancelScope) -> None:
-    async for number in signals:
-        log.info("%s: leaving the mesh", signal.Signals(number).name)
-        first.cancel()
-        break
-    async for number in signals:
-        log.info("%s again: stopping at once", signal.Signals(number).name)
-        second.cancel()
+class _Stop:
+    """What a signal does: it ends the start, or the run, or the wait for the others to hear the farewell."""
+
+    def __init__(self, start: trio.CancelScope) -> None:
+        self._start = start
+        self._run = trio.CancelScope()
+        self._node: mesh.Node | None = None
+
+    def running(self, node: mesh.Node) -> trio.CancelScope:
+        self._node = node
+        return self._run
+
+    async def follow(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self._node is None:
+                log.info("%s: stopping before the node is up", name)
+                self._start.cancel()
+            elif not self._run.cancel_called:
+                log.info("%s: leaving the mesh", name)
+                self._run.cancel()
+            else:
+                log.info("%s again: not waiting for the others", name)
+                self._node.hurry()
 
 
 async def _log_events(node: mesh.Node) -> None:
