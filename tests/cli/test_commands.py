@@ -73,7 +73,6 @@ def test_a_mesh_begins_with_one_command(mesh: Mesh, tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "demo/keys" / key).stat().st_mode) == 0o600
     found = find_home(None)
     assert found.directory == tmp_path / "demo"
-    assert found.settings.name == "a"
     assert found.settings.bind.startswith("0.0.0.0:79")
 
 
@@ -105,6 +104,13 @@ def test_two_nodes_made_on_one_machine_do_not_want_the_same_port(mesh: Mesh, tmp
     mesh("init", "demo", "--name", "a")
     mesh("join", mesh("invite", "--name", "b").stdout)
     assert find_home(tmp_path / "b").settings.bind != find_home(tmp_path / "demo").settings.bind
+
+
+def test_a_token_does_not_choose_a_directory_elsewhere(mesh: Mesh, tmp_path: Path) -> None:
+    mesh("init", "demo", "--name", "a")
+    token = mesh("invite", "--name", "..").stdout.strip()
+    assert "--dir" in the_complaint(mesh("join", token), 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
 
 
 def test_a_token_can_come_from_standard_input(mesh: Mesh) -> None:
@@ -180,13 +186,11 @@ def test_a_wrong_mesh_toml_is_named(tmp_path: Path, text: str, complaint: str) -
 
 
 def test_what_init_writes_is_what_up_reads(tmp_path: Path) -> None:
-    settings = Settings(
-        name='a "quoted"\n\\name', bind="[::]:1", advertise="192.0.2.1:2", seeds=["host:3", "[::1]:4"], preset="wan"
-    )
-    write_config(tmp_path / "mesh.toml", settings)
+    settings = Settings(bind="[::]:1", advertise='192.0.2.1:2 "quoted"\n\\', seeds=["host:3", "[::1]:4"], preset="wan")
+    write_config(tmp_path / "mesh.toml", "a", settings)
     assert load_home(tmp_path / "mesh.toml").settings == settings
     with pytest.raises(FileExistsError):
-        write_config(tmp_path / "mesh.toml", settings)
+        write_config(tmp_path / "mesh.toml", "a", settings)
 
 
 @pytest.mark.parametrize(

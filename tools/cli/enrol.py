@@ -18,7 +18,6 @@ from mesh.errors import ConfigError
 from mesh.net.endpoint import parse_endpoint
 from mesh.net.own_address import own_host
 from mesh.trust import Identity, init_dir, open_authority, read_token, redeem, save_membership
-from mesh.trust.statements import check_name
 from tools.cli.home import CONFIG_NAME, VARIABLE, Home, Settings, dir_option, find_home, write_config
 from tools.cli.output import json_option, print_json
 from tools.control import Client, NotRunning
@@ -42,16 +41,16 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def init(directory: Path, name: str, critical: tuple[str, ...], bind: str | None, as_json: bool) -> None:
     """Make a new mesh and its first member, in DIRECTORY."""
     _check_new(directory)
-    settings = Settings(name=check_name(name), bind=_bind(bind, ()))
-    membership = init_dir(directory / "keys", name, critical=critical)
-    write_config(directory / CONFIG_NAME, settings)
+    settings = Settings(bind=_bind(bind, ()))
+    membership = init_dir(directory / settings.keys_dir, name, critical=critical)
+    write_config(directory / CONFIG_NAME, name, settings)
     if as_json:
         print_json(
             {"directory": str(directory), "name": name, "replica": membership.replica_id.hex(), "mesh": membership.mesh_id.hex()}
         )
         return
     click.echo(f"{directory} is the first member, {name}, of a new mesh. It also holds the authority's key: keep a copy of")
-    click.echo(f"{directory / 'keys' / 'authority.key'} in a safe place.")
+    click.echo(f"{directory / settings.keys_dir / 'authority.key'} in a safe place.")
     click.echo(f"Run it:                  mesh up{_dir_hint(directory)}")
     click.echo(f"Let another machine in:  mesh invite --name NAME{_dir_hint(directory)}")
 
@@ -122,11 +121,15 @@ def join(token: str, name: str | None, bind: str | None, directory: Path | None,
     membership = redeem(
         text, Identity.generate(), name=name or (None if given else socket.gethostname()), wall=time.time_ns() // 1000
     )
-    directory = Path(membership.name) if directory is None else directory
+    if directory is None:
+        if membership.name.startswith((".", "-")):  # a token is somebody else's word: no name of theirs leads elsewhere
+            raise ConfigError(f"the name {membership.name!r} is no good name for a directory: say where with --dir")
+        directory = Path(membership.name)
     _check_new(directory)
-    save_membership(directory / "keys", membership)
     seeds = [format_endpoint(address) for address in membership.seeds]
-    write_config(directory / CONFIG_NAME, Settings(name=membership.name, bind=_bind(bind, membership.seeds), seeds=seeds))
+    settings = Settings(bind=_bind(bind, membership.seeds), seeds=seeds)
+    save_membership(directory / settings.keys_dir, membership)
+    write_config(directory / CONFIG_NAME, membership.name, settings)
     if as_json:
         print_json({"directory": str(directory), "name": membership.name, "replica": membership.replica_id.hex(), "seeds": seeds})
         return

@@ -37,12 +37,12 @@ dir_option = click.option(
 class Settings:
     """What mesh.toml may say. A name that is not here is an error: a misspelt option must not be silently ignored."""
 
-    name: str = ""
     bind: str = ANY_INTERFACE
     advertise: str | None = None
     seeds: list[str] = field(default_factory=list)
     preset: str = "lan"
     data_dir: str = "data"
+    keys_dir: str = "keys"
     coalesce_ms: float = 5.0
 
 
@@ -56,7 +56,7 @@ class Home:
 
     @property
     def keys(self) -> Path:
-        return self.directory / "keys"
+        return self.directory / self.settings.keys_dir
 
     @property
     def data_dir(self) -> Path:
@@ -114,9 +114,7 @@ def _settings(config: Path, found: dict[str, Any]) -> Settings:
 
 
 CONFIG_TEMPLATE: Final = """\
-# A node of a mesh. Lines behind a # show defaults. The node reads this file once, when it starts.
-
-name = {name}
+# {name}, a node of a mesh. Lines behind a # show defaults. The node reads this file once, when it starts.
 
 # Where to listen: 0.0.0.0 means every interface.
 bind = {bind}
@@ -130,19 +128,20 @@ seeds = {seeds}
 # Timing: lan, robot_wifi, wan or lora.
 preset = {preset}
 
-# Database and control socket, relative to this file.
+# Database and control socket, and who this node is, relative to this file.
 #data_dir = "data"
+#keys_dir = "keys"
 
 # Writes that follow each other within so many milliseconds share one signature and one datagram.
 #coalesce_ms = 5.0
 """
 
 
-def write_config(config: Path, settings: Settings) -> None:
+def write_config(config: Path, name: str, settings: Settings) -> None:
     """A new mesh.toml with comments. Raises FileExistsError rather than replace one."""
     advertise = f"advertise = {_toml(settings.advertise)}" if settings.advertise else '#advertise = "192.0.2.7:7946"'
     text = CONFIG_TEMPLATE.format(
-        name=_toml(settings.name),
+        name=name,
         bind=_toml(settings.bind),
         advertise=advertise,
         seeds=f"[{', '.join(_toml(seed) for seed in settings.seeds)}]",

@@ -168,7 +168,7 @@ def _shown(value: Any) -> str:
 
 def _greet(node: mesh.Node, home: Home) -> None:
     """Tell a person at a terminal what runs and what to do next; a log gets one line."""
-    name, address = home.settings.name, format_endpoint(node.address)
+    name, address = node.name, format_endpoint(node.address)
     log.info("%s is up: replica %s at %s, data in %s", name, node.replica_id.hex(), address, home.data_dir)
     if sys.stdout.isatty():
         here = "" if home.directory == Path.cwd() else f" --dir {os.path.relpath(home.directory)}"
