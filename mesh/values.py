@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
-from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, shown_of, value_key, value_type
-from crdt.types.base import dot_of, newest, plain
+from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, value_key, value_type
+from crdt.types.base import dot_of, newest, plain, shown_of
 from mesh.errors import ConfigError
 from mesh.events import Changed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from mesh.control.protocol import FAILED, UNKNOWN, Lines, SocketPath, decode_line_untrusted, encode_line
+from mesh.control.protocol import FAILED, Lines, SocketPath, decode_line_untrusted, encode_line, exit_code_of_silence
 from mesh.errors import Malformed, MeshError
 
 TIMEOUT_S: Final = 30.0
@@ -36,6 +36,7 @@ class Client:
         self._data_dir = data_dir
         self._timeout = timeout
         self._lines = Lines()
+        self._lost = FAILED
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -59,11 +60,13 @@ class Client:
         """The answer to one request. Raises ControlError; with exit code 3 when the node was lost before it
         answered.
         """
+        self._lost = exit_code_of_silence(do)
         self._send({"do": do, **arguments})
         return self._answer(self._receive())
 
     def stream(self, do: str, **arguments: Any) -> Iterator[Any]:
         """The items of a request that has many. The node may be silent between two for any time."""
+        self._lost = exit_code_of_silence(do)
         self._send({"do": do, **arguments})
         assert self._socket is not None
         self._socket.settimeout(None)
@@ -79,13 +82,13 @@ class Client:
     def _send(self, message: dict[str, Any]) -> None:
         assert self._socket is not None
         line = encode_line(message)
-        with self._told_apart(ControlError("the node stopped while it was asked: see its log", UNKNOWN)):
+        with self._told_apart(ControlError("the node stopped while it was asked: see its log", self._lost)):
             self._socket.sendall(line)
 
     def _receive(self) -> dict[str, Any]:
         assert self._socket is not None
         while (line := self._lines.next()) is None:
-            with self._told_apart(ControlError("the node stopped before it answered: see its log", UNKNOWN)):
+            with self._told_apart(ControlError("the node stopped before it answered: see its log", self._lost)):
                 data = self._socket.recv(_RECEIVE_BYTES)
                 if not data:
                     raise ConnectionResetError
@@ -94,7 +97,7 @@ class Client:
             return decode_line_untrusted(line)
         except Malformed as error:
             raise ControlError(
-                f"the node answered in another language ({error}): is its version the same as mine?", UNKNOWN
+                f"the node does not speak my language ({error}): is its version the same as mine?", self._lost
             ) from error
 
     @contextmanager
@@ -106,7 +109,7 @@ class Client:
             raise ControlError(f"the node in {self._data_dir} is somebody else's: run this as its owner") from error
         except TimeoutError as error:
             raise ControlError(
-                f"the node in {self._data_dir} did not answer for {self._timeout:g} s: see its log", UNKNOWN
+                f"no answer from the node in {self._data_dir} for {self._timeout:g} s: see its log", self._lost
             ) from error
         except OSError as error:
             raise otherwise from error

@@ -23,9 +23,16 @@ LINE_BYTES_MAX: Final = 8 << 20
 """A value of 1 MiB (DESIGN section 2) is at most 6 MiB as JSON text, when every byte of it is a control character."""
 DONE, FAILED, USAGE, UNKNOWN = 0, 1, 2, 3
 """Exit codes (DESIGN section 11)."""
+CHANGING: Final = frozenset({"put", "tell"})
+"""Requests of which it matters whether they were carried out, when no answer comes."""
 
 _UNIX_PATH_MAX: Final = 107
 """unix(7): 108 bytes with the zero at the end."""
+
+
+def exit_code_of_silence(do: object) -> int:
+    """What a command should exit with that never heard the answer to this request."""
+    return UNKNOWN if do in CHANGING else FAILED
 
 
 def encode_line(message: dict[str, Any]) -> bytes:

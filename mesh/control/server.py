@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 
 from crdt.errors import CrdtError, PathError
-from mesh.control.protocol import FAILED, UNKNOWN, USAGE, Lines, SocketPath, decode_line_untrusted, encode_line
+from mesh.control.protocol import (
+    FAILED,
+    UNKNOWN,
+    USAGE,
+    Lines,
+    SocketPath,
+    decode_line_untrusted,
+    encode_line,
+    exit_code_of_silence,
+)
 from mesh.control.verbs import ANSWERS, STREAMS, BadRequest, OutcomeUnknown
 from mesh.errors import ConfigError, InvalidPath, Malformed, MeshError
 from mesh.nursery import open_plain_nursery
@@ -81,6 +90,7 @@ async def _serve_one(node: Node, stream: trio.SocketStream, room: trio.Semaphore
 
 
 async def _answer(node: Node, stream: trio.SocketStream, line: bytes) -> None:
+    do: object = None
     try:
         request = decode_line_untrusted(line)
         do = request.get("do")
@@ -97,7 +107,11 @@ async def _answer(node: Node, stream: trio.SocketStream, line: bytes) -> None:
     except Exception as error:  # a mistake in here must cost the client its answer, not the mesh a node
         log.exception("while answering %.200r", line)
         answer = encode_line(
-            {"error": type(error).__name__, "message": f"the node failed: {error!r}, see its log", "exit": UNKNOWN}
+            {
+                "error": type(error).__name__,
+                "message": f"the node failed: {error!r}, see its log",
+                "exit": exit_code_of_silence(do),
+            }
         )
     await stream.send_all(answer)
 

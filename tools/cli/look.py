@@ -107,7 +107,8 @@ def get(path: str, type_name: str | None, directory: Path | None, as_json: bool)
     if as_json:
         print_json(found[0])
     else:
-        click.echo(show_value(found[0]["value"]))
+        text = show_value(found[0]["value"])
+        click.echo(escape(text) if is_terminal() else text)
 
 
 @click.command()

@@ -18,7 +18,8 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     """One line of JSON, flushed, so that a program that reads a stream gets each item when it happens."""
-    click.echo(json.dumps(value, ensure_ascii=False, sort_keys=False))
+    text = json.dumps(value, ensure_ascii=False)
+    click.echo("".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
