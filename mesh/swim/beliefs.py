@@ -17,8 +17,9 @@ quota, is dropped before.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from math import inf
 from typing import Final
@@ -52,8 +53,13 @@ from mesh.swim.roster import Record, Roster, State
 from mesh.swim.suspicion import Suspicion, accusers_needed
 from mesh.wire.frames import Frame, Lane
 
+LIVING: Final = (State.ALIVE, State.SUSPECT)
 SEEN_MAX: Final = 256
 """Claims of which we know by their bytes that they change nothing: gossip brings each several times."""
+CHECKS_PER_INTERVAL: Final = 8
+"""Fresh suspects are checked by one member after the other, so many in a probe interval, not to startle a busy one. Guess."""
+CHECK_PAUSE_INTERVALS: Final = 1.5
+"""Pause until the next few check, in probe intervals: longer than a probe takes, so that they are rarely needed. Guess."""
 LAST_WORDS_AT_ONCE: Final = 16
 """Suspects asked once more in one go, shortly before they are buried. A cut may take away hundreds at once."""
 
@@ -139,7 +145,7 @@ class Beliefs:
         else:
             self._roster.become(record, State.ALIVE, now.monotonic)
             self._report_alive(record, claim, before, known)
-        self._publish(signed, record, hearsay=peer != claim.subject)
+        self._publish(signed, record, hearsay=peer != claim.subject, was_member=before in LIVING)
 
     def _report_alive(self, record: Record, claim: Alive, before: State, known: Alive | None) -> None:
         if before is not State.ALIVE:
@@ -155,13 +161,13 @@ class Beliefs:
         if not self._is_valid(signed):
             return
         record = self._roster.obtain(claim.subject, now.monotonic)
-        was_member = record.state in (State.ALIVE, State.SUSPECT)
+        was_member = record.state in LIVING
         self._clear_accusations(record, now)
         record.left = signed
         self._roster.become(record, State.LEFT, now.monotonic)
         if was_member:
             self._port.notify(MemberLeft(claim.subject, record.name))
-        self._publish(signed, record, hearsay=peer != claim.subject)
+        self._publish(signed, record, hearsay=peer != claim.subject, was_member=False)
 
     def _clear_accusations(self, record: Record, now: Now) -> None:
         """The subject has spoken. An accuser whom nobody joined was wrong."""
@@ -170,12 +176,20 @@ class Beliefs:
         record.accusations.clear()
         record.suspicion = None
 
-    def _publish(self, signed: Signed, record: Record, *, hearsay: bool) -> None:
+    def _publish(self, signed: Signed, record: Record, *, hearsay: bool, was_member: bool) -> None:
+        """`was_member`: so it knows all others, and has told them itself if they are few."""
         self._remember(signed)
         self.changed[record.replica] = None
         # What a newcomer learns from the mesh is no news to the mesh.
         if self._exchange.settled or not hearsay:
-            self._news.add(signed)
+            self._news.add(signed, self._fanout(told_to_all=was_member))
+
+    def _fanout(self, *, told_to_all: bool) -> int:
+        return 1 if told_to_all and self._is_small() else self._config.push_fanout
+
+    def _is_small(self) -> bool:
+        """Whether a signer tells everybody itself."""
+        return len(self._roster.living) <= self._config.push_all_max
 
     # ---- accusations
 
@@ -193,7 +207,7 @@ class Beliefs:
             return
         if record.state is State.DEAD:
             self._complete_proof(record, signed, claim, now)
-        elif claim.accuser != self._myself.replica and not self._roster.is_living(claim.accuser):
+        elif not self._has_standing(claim):
             self._look_myself(record, signed, now)
         elif not self.quota.allows(claim.accuser, now.monotonic):
             self._counters["accusations_over_quota"] += 1
@@ -213,9 +227,14 @@ class Beliefs:
             return len(record.accusations) < ACCUSATIONS_GIVEN
         return hastens or len(record.accusations) < max(ACCUSATIONS_GIVEN, self._config.confirmations + 1)
 
+    def _has_standing(self, claim: Accusation) -> bool:
+        """Whether the accuser is one of us and has not had to refute something since."""
+        accuser = self._roster.get(claim.accuser)
+        return accuser is not None and accuser.state in LIVING and claim.standing >= accuser.incarnation
+
     def _look_myself(self, record: Record, signed: Signed, now: Now) -> None:
-        """Accused by somebody who is not among us: after a cut, each side brings its accusations along. The accused is told,
-        so that it can answer, and asked; but nobody here is alarmed.
+        """Accused by somebody who was not among us: after a cut, each side brings its accusations along. The accused is told, so
+        that it can answer, and asked; but nobody here is alarmed.
         """
         self._counters["accusations_from_outside"] += 1
         if now.monotonic - record.checked_at >= self._config.probe_interval_seconds and self._is_valid(signed):
@@ -233,11 +252,16 @@ class Beliefs:
 
     def accuse(self, record: Record, reason: Reason, now: Now) -> bool:
         """My own probe failed. False when my word adds nothing."""
-        claim = Accusation(record.replica, record.incarnation, self._myself.replica, reason)
+        claim = Accusation(record.replica, record.incarnation, self._myself.replica, self._myself.incarnation, reason)
         if claim.incarnation < 0 or not self._adds(record, claim):
             return False
         self._suspect(record, seal(claim, self._sign), claim, now)
         return True
+
+    def is_settled(self, member: ReplicaId) -> bool:
+        """Accused by as many as can make a difference."""
+        record = self._roster.get(member)
+        return record is not None and len(record.accusations) > self._config.confirmations
 
     def _suspect(self, record: Record, signed: Signed, claim: Accusation, now: Now) -> None:
         record.accusations[claim.accuser] = signed
@@ -245,27 +269,37 @@ class Beliefs:
         if suspicion is None:
             suspicion = record.suspicion = Suspicion(now.monotonic)
         suspicion.reasons[claim.accuser] = claim.reason
-        self._news.add(signed)
+        if claim.accuser == self._myself.replica and self._is_small():
+            self._send_to(self._roster.living, signed)
+            self._news.add(signed, 0)
+        else:
+            self._news.add(signed, self._fanout(told_to_all=True))
         if record.state is State.ALIVE:
             self._roster.become(record, State.SUSPECT, now.monotonic)
             self._counters["suspicions"] += 1
             self._port.notify(MemberSuspected(record.replica, record.name, (claim.accuser,)))
-            delay = self._turn_to_check(record)
-            if delay is not None and claim.accuser != self._myself.replica:
-                self._look(record.replica, now.monotonic + delay)
+            if claim.accuser != self._myself.replica:
+                self._check_in_turn(record, now)
         else:
             self._roster.touched(record)
 
-    def _turn_to_check(self, record: Record) -> float | None:
-        """Seconds until my turn, if I am one of the few who check this suspicion at once. All members compute the same few."""
-        living = self._roster.living
-        others = len(living)  # with me, without the accused
-        mine = sum(member < self._myself.replica for member in living) - (record.replica < self._myself.replica)
+    def _check_in_turn(self, record: Record, now: Now) -> None:
+        """Be one of those who probe a fresh suspect out of turn, some at once and some more after each pause, until enough
+        accuse it (`is_worth_a_look`). All members compute the same order, of those who are not under suspicion themselves.
+        """
+        suspects, interval = self._roster.suspects, self._config.probe_interval_seconds
+        fit = [member for member in self._roster.living if member not in suspects]
         lot = blake2b(record.replica + record.incarnation.to_bytes(4, "big"), digest_size=4).digest()
-        turn = (mine - int.from_bytes(lot, "big")) % others
-        if turn >= self._config.checkers:
-            return None
-        return turn * self._config.probe_interval_seconds / 8
+        turn = (bisect_left(fit, self._myself.replica) - int.from_bytes(lot, "big")) % (len(fit) + 1)
+        group, place = divmod(turn, self._config.checkers)
+        delay = interval * (group * CHECK_PAUSE_INTERVALS + place / CHECKS_PER_INTERVAL)
+        if delay < self._config.suspicion_max_seconds:
+            self._look(record.replica, now.monotonic + delay)
+
+    def is_worth_a_look(self, member: ReplicaId) -> bool:
+        """Whether a probe out of turn can still make a difference."""
+        record = self._roster.get(member)
+        return record is not None and record.state in LIVING and not self.is_settled(member)
 
     # ---- burials
 
@@ -294,10 +328,13 @@ class Beliefs:
             earliest = min(earliest, ends_at)
         return earliest
 
-    def stood_still(self, seconds: float) -> None:
+    def stood_still(self, seconds: float, now: Now) -> None:
+        """Whoever spoke up meanwhile waits in our socket, or was lost there: read that first, and ask once more."""
+        grace = now.monotonic + min(seconds, self._config.suspicion_refused_seconds)
         for record in self._roster.suspects.values():
             if record.suspicion is not None:
-                record.suspicion.since = max(record.suspicion.since, record.heard) + seconds
+                record.suspicion.not_before = grace
+                record.suspicion.asked = False
 
     def _ends_at(self, record: Record) -> float:
         """Infinite while too few accuse."""
@@ -385,10 +422,14 @@ class Beliefs:
     def proclaim(self, mine: Signed, also: set[ReplicaId], *, to_all: bool = True) -> None:
         """Send a claim of mine to everybody myself, in a small mesh, or let gossip do it; `also` get it in any case."""
         self._roster.set_mine(mine.claim.incarnation, left=isinstance(mine.claim, Left))
-        self._news.add(mine)
-        living = self._roster.living if to_all and len(self._roster.living) <= self._config.push_all_max else []
-        for peer in sorted(also.union(living) - {self._myself.replica}):
-            self._port.send(peer, Lane.LIVENESS, Frame.CLAIM, mine.raw)
+        everybody = to_all and self._is_small()
+        self._news.add(mine, 0 if everybody else self._config.push_fanout)
+        self._send_to(also.union(self._roster.living) if everybody else also, mine)
+
+    def _send_to(self, members: Iterable[ReplicaId], signed: Signed) -> None:
+        for member in sorted(members):
+            if member != self._myself.replica:
+                self._port.send(member, Lane.LIVENESS, Frame.CLAIM, signed.raw)
 
     # ---- helpers
 

@@ -74,6 +74,8 @@ class Accusation(NamedTuple):
     subject: ReplicaId
     incarnation: int
     accuser: ReplicaId
+    standing: int
+    """The accuser's own incarnation. Once it had to refute something itself, it was ill or cut off when it said this."""
     reason: Reason
 
 
@@ -201,8 +203,8 @@ def _to_array(claim: Claim) -> list[Any]:
             return [_ALIVE, subject, incarnation, birth, host, port, name, meta, over]
         case Left(subject, incarnation, birth):
             return [_LEFT, subject, incarnation, birth]
-        case Accusation(subject, incarnation, accuser, reason):
-            return [_ACCUSATION, subject, incarnation, accuser, int(reason)]
+        case Accusation(subject, incarnation, accuser, standing, reason):
+            return [_ACCUSATION, subject, incarnation, accuser, standing, int(reason)]
 
 
 def _from_array_untrusted(fields: Any) -> Claim:
@@ -219,13 +221,14 @@ def _from_array_untrusted(fields: Any) -> Claim:
             _check_subject(subject, incarnation)
             _check_birth(birth)
             return Left(ReplicaId(subject), incarnation, birth)
-        case (3, bytes(subject), int(incarnation), bytes(accuser), int(reason)):
+        case (3, bytes(subject), int(incarnation), bytes(accuser), int(standing), int(reason)):
             _check_subject(subject, incarnation)
-            if len(accuser) != REPLICA_ID_BYTES or accuser == subject:
+            _check_subject(accuser, standing)
+            if accuser == subject:
                 raise Malformed("claim: not an accuser")
             if reason not in (Reason.SILENT, Reason.REFUSED):
                 raise Malformed("claim: not a reason")
-            return Accusation(ReplicaId(subject), incarnation, ReplicaId(accuser), Reason(reason))
+            return Accusation(ReplicaId(subject), incarnation, ReplicaId(accuser), standing, Reason(reason))
     raise Malformed("claim of no known kind")
 
 

@@ -42,6 +42,9 @@ PATIENCE_FACTOR: Final = 4.0
 """Round trips, by the measured estimate, before an answer counts as lost. Guess."""
 QUIET_INTERVALS: Final = 3
 """Probe intervals in which news reaches everybody. Measured: 99% in one."""
+NOISY_INTERVALS: Final = 8
+SMALL_LIST: Final = 64
+"""While news keeps coming in, lists are compared only every so many probe intervals, less often the larger they are. Guess."""
 ACCUSATIONS_GIVEN: Final = 2
 """As many as it takes to be believed."""
 ALL_BUCKETS: Final = (1 << BUCKETS) - 1
@@ -101,7 +104,8 @@ class Exchange:
             self.settled = True
             return
         quiet = at - self._changed_at >= quiet_seconds
-        if at - self._compared_at >= (self._pause if quiet else self._config.exchange_interval_seconds):
+        noisy_pause = NOISY_INTERVALS * self._config.probe_interval_seconds * max(1.0, len(roster) / SMALL_LIST)
+        if at - self._compared_at >= (self._pause if quiet else max(noisy_pause, self._pause)):
             self._compared_at = at
             self._pause = min(self._pause * 2, self._config.exchange_interval_seconds)
             self.compare(peer)

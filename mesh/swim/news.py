@@ -1,9 +1,10 @@
 """News: claims on their way to everybody, a limited number of times each (SWIM section 4.1).
 
 Fresh news is pushed at once to a few members, by everyone for whom it is new, and then rides along with pings and acks until
-it has been sent factor * log10(n + 1) times. What was sent least goes first, and of that the newest, so that a flood of old
-claims cannot starve a new one. A newer claim of one signer about one subject takes the place of the older one; a new word of
-the subject ends all accusations against it.
+it has been sent factor * log10(n + 1) times. In a small mesh accusers and the accused tell everybody themselves, which takes
+one hop and fewer datagrams than gossip; everybody else then passes it on once only, to make good for what was lost. What was
+sent least goes first, and of that the newest, so that a flood of old claims cannot starve a new one. A newer claim of one
+signer about one subject takes the place of the older one; a new word of the subject ends all accusations against it.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def transmissions(factor: int, members: int) -> int:
 class News:
     def __init__(self, config: SwimConfig, port: Port, rng: random.Random) -> None:
         self._config, self._port, self._rng = config, port, rng
-        self._fresh: dict[_Key, bytes] = {}
-        """Not pushed yet."""
+        self._fresh: dict[_Key, tuple[bytes, int]] = {}
+        """Not pushed yet, and to how many to push it."""
         self._levels: list[dict[_Key, bytes]] = []
         """By the number of times sent."""
         self._level_of: dict[_Key, int] = {}
@@ -44,15 +45,16 @@ class News:
         """By subject."""
         self._pushed_at = -1e18
 
-    def add(self, signed: Signed, *, push: bool = True) -> None:
+    def add(self, signed: Signed, fanout: int) -> None:
+        """`fanout`: members to push it to; 0 when everybody was sent it already."""
         subject, signer = signed.claim.subject, signed.signer
         if not isinstance(signed.claim, Accusation):
             for other in self._signers.pop(subject, ()):
                 self._remove((subject, other))
         self._remove((subject, signer))
         self._signers.setdefault(subject, set()).add(signer)
-        if push:
-            self._fresh[subject, signer] = signed.raw
+        if fanout:
+            self._fresh[subject, signer] = (signed.raw, fanout)
         else:
             self._put((subject, signer), signed.raw, 0)
 
@@ -70,16 +72,15 @@ class News:
         if not self._fresh or now < self.push_at:
             return
         self._pushed_at = now
-        fanout = min(self._config.push_fanout, len(members))
-        targets = self._rng.sample(members, fanout)
+        targets = self._rng.sample(members, min(max(fanout for _, fanout in self._fresh.values()), len(members)))
         room = DATAGRAM_CLAIM_BYTES * DATAGRAMS_PER_PUSH
         limit = transmissions(self._config.retransmit_factor, len(members) + 1)
-        for key, raw in reversed(list(self._fresh.items())):
+        for key, (raw, fanout) in reversed(list(self._fresh.items())):
             room -= len(raw) + FRAME_BYTES
             if room < 0:
                 break
             del self._fresh[key]
-            for target in targets:
+            for target in targets[:fanout]:
                 self._port.send(target, Lane.LIVENESS, Frame.CLAIM, raw)
             self._put(key, raw, fanout, limit)
 
@@ -88,7 +89,7 @@ class News:
         room = self._config.claim_bytes_per_datagram
         limit = transmissions(self._config.retransmit_factor, members)
         chosen: list[tuple[_Key, bytes, int]] = []
-        for raw in reversed(self._fresh.values()):
+        for raw, _ in reversed(self._fresh.values()):
             room -= len(raw) + FRAME_BYTES
             if room < 0:
                 break

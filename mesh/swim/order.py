@@ -21,7 +21,7 @@ from typing import Final
 
 from crdt.ids import ReplicaId
 
-OWN_ORDER_EVERY: Final = 4
+OWN_ORDER_EVERY: Final = 6
 """Guess: a quarter of the probes is worth independence from what others say."""
 ROUNDS: Final = 1 << 16
 """Round numbers wrap around and are compared as serial numbers (RFC 1982)."""
@@ -61,6 +61,10 @@ class ProbeOrder:
             return self._next_of_own(living)
         mine = bisect_left(living, self._me)  # my place in the ring that includes me
         return living[(mine + offset(self.round(now), len(living)) - 1) % len(living)]
+
+    def another(self, living: Sequence[ReplicaId]) -> ReplicaId | None:
+        """In place of one whom it is no use to probe."""
+        return self._next_of_own(living) if living else None
 
     def _next_of_own(self, living: Sequence[ReplicaId]) -> ReplicaId:
         present = set(living)

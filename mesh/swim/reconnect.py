@@ -3,7 +3,9 @@
 All living members of one side share the work: together they call about once per `reconnect_interval_seconds`, whatever their
 number, so a link that came back is found within a fraction of a second after a cut of any length, and the cost per member
 falls with the size of the mesh. Whom to call is drawn by lot, those who went long ago less and less often (weight 1 / (1 +
-minutes)), never never. Seeds at whose address no living member is known are called like the dead.
+minutes)), never never. Seeds at whose address no living member is known are called like the dead. To whom a session was open
+when it went, a ping is sent in it, which needs one round trip to bring the dead back; the others, and strangers, are asked
+for a session.
 
 An agent that knows nobody alive (it just started, or its mesh did) calls all seeds and a handful of remembered peers at once.
 """
@@ -11,11 +13,12 @@ An agent that knows nobody alive (it just started, or its mesh did) calls all se
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final
 
-from mesh.effects import Address
+from crdt.ids import ReplicaId
+from mesh.effects import Address, Now
 from mesh.port import Port
 from mesh.swim.config import SwimConfig
 from mesh.swim.roster import NO_ADDRESS, Record, Roster
@@ -25,29 +28,40 @@ FADING_SECONDS: Final = 60.0
 SLOWER_AFTER_SECONDS: Final = 3600.0
 """When even the last to go went so long ago, all calling slows down, to half at most. Guess."""
 AT_ONCE_MAX: Final = 8
-"""Addresses that a lonely agent calls in one go, seeds apart. Guess."""
-LONELY_SLOWDOWN: Final = 1.5
-LONELY_INTERVAL_MAX: Final = 16.0
-"""A lonely agent's pauses grow by the first up to the second times the probe interval. Guess: 5 s with `lan`."""
+"""Addresses that an agent calls in one go which just became lonely, seeds apart. Guess."""
+LONELY_BURSTS: Final = 4
+"""So often, and then ..."""
+LONELY_AT_ONCE: Final = 2
+"""... so many per probe interval for ever: what it would spend on probes if anybody were there."""
 
 
 class Reconnect:
     def __init__(
-        self, config: SwimConfig, roster: Roster, port: Port, rng: random.Random, seeds: Iterable[Address], me: Address
+        self,
+        config: SwimConfig,
+        roster: Roster,
+        port: Port,
+        rng: random.Random,
+        seeds: Iterable[Address],
+        me: Address,
+        ping: Callable[[ReplicaId, Now], bool],
     ) -> None:
+        """`ping`: send one in an open session; False when there is none."""
         self._config, self._roster, self._port, self._rng = config, roster, port, rng
+        self._ping = ping
         self._seeds = sorted({seed for seed in seeds if seed != me})
-        self._lonely_factor = 1.0
+        self._lonely_calls = 0
         self._began: float | None = None
         self.deadline = 0.0
 
-    def tick(self, now: float) -> None:
-        if now < self.deadline:
+    def tick(self, now: Now) -> None:
+        at = now.monotonic
+        if at < self.deadline:
             return
         if self._began is None:
-            self._began = now
+            self._began = at
         if self._roster.living:
-            self._lonely_factor = 1.0
+            self._lonely_calls = 0
             self._call_one(now)
         else:
             self._call_many(now)
@@ -56,28 +70,39 @@ class Reconnect:
         """Somebody went: the calls of a side that has become small come closer together."""
         self.deadline = min(self.deadline, now + self._pause(now))
 
-    def _call_one(self, now: float) -> None:
+    def _call_one(self, now: Now) -> None:
+        at = now.monotonic
         living = set(self._roster.addresses_of_living())
-        candidates = [(record.address, record.since) for record in self._callable()]
-        candidates += [(seed, self._began or now) for seed in self._seeds if seed not in living]
-        if candidates:
-            weights = [1.0 / (1.0 + max(0.0, now - since) / FADING_SECONDS) for _, since in candidates]
-            self._port.contact(self._rng.choices([address for address, _ in candidates], weights)[0])
-            self.deadline = now + self._pause(now, max(since for _, since in candidates))
-        else:
+        gone: list[tuple[Record | Address, float]] = [(record, record.since) for record in self._callable()]
+        gone += [(seed, self._began or at) for seed in self._seeds if seed not in living]
+        if not gone:
             self.deadline = inf
+            return
+        weights = [1.0 / (1.0 + max(0.0, at - since) / FADING_SECONDS) for _, since in gone]
+        self._call(self._rng.choices([whom for whom, _ in gone], weights)[0], now)
+        self.deadline = at + self._pause(at, max(since for _, since in gone))
 
-    def _call_many(self, now: float) -> None:
-        for seed in self._seeds:
-            self._port.contact(seed)
-        others = [record.address for record in self._callable() if record.address not in self._seeds]
-        for address in self._rng.sample(others, min(AT_ONCE_MAX, len(others))):
-            self._port.contact(address)
+    def _call_many(self, now: Now) -> None:
+        """Nobody is there. At first all seeds and many at once, for a quick start; then a few at a time, by lot."""
+        others = [record for record in self._callable() if record.address not in self._seeds]
         if not (self._seeds or others):
             self.deadline = inf
             return
-        self.deadline = now + self._config.probe_interval_seconds * self._lonely_factor
-        self._lonely_factor = min(self._lonely_factor * LONELY_SLOWDOWN, LONELY_INTERVAL_MAX)
+        called: list[Record | Address]
+        if self._lonely_calls < LONELY_BURSTS:
+            called = [*self._seeds, *self._rng.sample(others, min(AT_ONCE_MAX, len(others)))]
+        else:
+            called = self._rng.sample([*self._seeds, *others], min(LONELY_AT_ONCE, len(self._seeds) + len(others)))
+        for whom in called:
+            self._call(whom, now)
+        self._lonely_calls += 1
+        self.deadline = now.monotonic + self._config.probe_interval_seconds
+
+    def _call(self, whom: Record | Address, now: Now) -> None:
+        if isinstance(whom, tuple):
+            self._port.contact(whom)
+        elif not self._ping(whom.replica, now):
+            self._port.contact(whom.address)
 
     def _pause(self, now: float, last_gone: float | None = None) -> float:
         """Mine, so that all together keep the pace."""

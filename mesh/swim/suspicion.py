@@ -49,13 +49,15 @@ def timeout(config: SwimConfig, members: int, accusers: int, refusals: int) -> f
 class Suspicion:
     """The clock of one accused member."""
 
-    __slots__ = ("asked", "reasons", "since")
+    __slots__ = ("asked", "not_before", "reasons", "since")
 
     def __init__(self, since: float) -> None:
         self.since = since
         """Monotonic seconds of the first accusation."""
         self.reasons: dict[bytes, Reason] = {}
         """By accuser."""
+        self.not_before = -inf
+        """Monotonic seconds: after this process stood still, what came meanwhile must be read first."""
         self.asked = False
         """Whether we asked it once more ourselves, with the end near."""
 
@@ -64,4 +66,5 @@ class Suspicion:
         if not self.reasons:
             return inf
         refusals = sum(reason is Reason.REFUSED for reason in self.reasons.values())
-        return max(self.since, heard) + timeout(config, members, len(self.reasons), refusals)
+        ends_at = max(self.since, heard) + timeout(config, members, len(self.reasons), refusals)
+        return max(ends_at, self.not_before)

@@ -43,6 +43,8 @@ from mesh.swim.roster import Member, Rank, Record, Roster, State
 from mesh.swim.suspicion import SMALL_MESH
 from mesh.wire.frames import Frame, Lane
 
+DEAF_INTERVALS: Final = 4
+"""Probe intervals in which an agent that can hear anybody hears somebody, be it one in ten. Guess."""
 ALONE_AFTER_PROBES: Final = 3
 """Failed probes in a row, with no word from anybody, before an agent believes that it is cut off. Guess."""
 
@@ -114,7 +116,7 @@ class Swim:
             ask=lambda peer, now: self._prober.ping(peer, None, now),
             patience=self._prober.patience,
         )
-        self._reconnect = Reconnect(config, self._roster, port, rng, seeds, address)
+        self._reconnect = Reconnect(config, self._roster, port, rng, seeds, address, self._prober.ping_in_session)
         self._looks: dict[ReplicaId, float] = {}
         """Members to probe out of turn, and when."""
         self._next_probe = 0.0
@@ -162,22 +164,22 @@ class Swim:
         if record is None:
             record = self._roster.obtain(peer, now.monotonic)
         record.heard, record.heard_wall = now.monotonic, now.wall
-        if record.state in (State.DEAD, State.LEFT):
+        if record.state is State.SUSPECT:
+            self._beliefs.tell(record, now)
+        elif record.state is not State.ALIVE:
             self._heard_from_beyond(record, now)
         if self._cut_off:
-            self._rejoined(now)
+            self._rejoined(peer, now)
 
     def session_opened(self, peer: ReplicaId, now: Now) -> None:
         """The transport has a session with this peer, a first or a new one. With strangers, and with those who were given up,
         lists are compared at once: this is how one joins and how cuts heal.
         """
         self._prober.open_sessions.add(peer)
-        stranger = not self._roster.is_living(peer)
-        if stranger and (record := self._roster.get(peer)) is not None:
+        record = self._roster.get(peer)
+        if record is not None and not self._roster.is_living(peer):
             record.told_at = -inf
         self.heard_from(peer, now)
-        if stranger and not self.left and peer != self._myself.replica:
-            self._exchange.compare(peer)
 
     def session_closed(self, peer: ReplicaId) -> None:
         self._prober.open_sessions.discard(peer)
@@ -210,7 +212,7 @@ class Swim:
         if len(self._roster.dead) > dead_before:
             self._reconnect.hurry(at)
         self._exchange.tick(now)
-        self._reconnect.tick(at)
+        self._reconnect.tick(now)
         self._farewell.tick(at)
         self._news.push(self._roster.living, at)
         self._due = self.deadline
@@ -274,8 +276,11 @@ class Swim:
         return record.address if record is not None and record.address[1] else None
 
     def is_reachable(self, peer: ReplicaId) -> bool:
+        """Alive, or accused but heard since."""
         record = self._roster.get(peer)
-        return record is not None and record.state is State.ALIVE
+        if record is None or record.state not in (State.ALIVE, State.SUSPECT):
+            return False
+        return record.suspicion is None or record.heard > record.suspicion.since
 
     def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
         """The shelf that a living member writes now."""
@@ -359,7 +364,7 @@ class Swim:
         self.counters["stalls"] += 1
         self.health.worse()
         self._prober.stood_still(gap)
-        self._beliefs.stood_still(gap)
+        self._beliefs.stood_still(gap, now)
         self._exchange.stood_still(gap)
         self._heard_any += gap
 
@@ -367,6 +372,8 @@ class Swim:
         if now.monotonic < self._next_probe:
             return
         target = self._order.next(self._roster.living, now.monotonic)
+        if target is not None and target in self._roster.suspects and self._beliefs.is_settled(target):
+            target = self._order.another(self.alive())  # one more accuser would change nothing
         if target is not None:
             self._prober.probe(target, now)
         self._next_probe = now.monotonic + self._config.probe_interval_seconds * self.health.factor
@@ -374,7 +381,7 @@ class Swim:
     def _probe_out_of_turn(self, now: Now) -> None:
         for target in sorted(target for target, at in self._looks.items() if at <= now.monotonic):
             del self._looks[target]
-            if self._roster.is_living(target):
+            if self._beliefs.is_worth_a_look(target):
                 self._prober.probe(target, now)
 
     def _look(self, target: ReplicaId, at: float) -> None:
@@ -388,11 +395,14 @@ class Swim:
             return
         if record.heard > probe.began:
             self.counters["heard_instead"] += 1
-        elif self._heard_any <= probe.began and len(self._roster) > SMALL_MESH:
-            self._unanswered += 1  # nobody at all spoke to me meanwhile
+        elif (
+            self._heard_any <= probe.began - DEAF_INTERVALS * self._config.probe_interval_seconds
+            and len(self._roster) > SMALL_MESH
+        ):
+            self._unanswered += 1  # nobody at all has spoken to me for long
             self.health.worse()
         else:
-            self.health.worse(probe.missing_nacks)
+            self.health.worse(probe.doubts(self._roster))
             if self._beliefs.accuse(record, Reason.REFUSED if probe.refused else Reason.SILENT, now):
                 self._prober.ping(probe.target, None, now)
 
@@ -406,29 +416,32 @@ class Swim:
             for replica in self._cut_off:
                 self._beliefs.bury_alone(self._roster.records[replica], now)
 
-    def _rejoined(self, now: Now) -> None:
+    def _rejoined(self, peer: ReplicaId, now: Now) -> None:
         """Somebody speaks to us again; whether the others are still there, probes and the others' lists will tell."""
         cut_off, self._cut_off = self._cut_off, []
         for replica in cut_off:
             record = self._roster.get(replica)
             if record is not None:
                 self._beliefs.revive(record, now)
+        self._exchange.compare(peer)
 
     def _heard_from_beyond(self, record: Record, now: Now) -> None:
-        """Somebody speaks whom we do not count among the living."""
-        if record.state is State.DEAD and record.buried_alone and record.alive is not None:
-            self._beliefs.revive(record, now)
-            return
+        """Somebody speaks whom we do not count among the living: it hears what is believed of it, and lists are compared. This is
+        how one joins, and how cuts heal.
+        """
         at, interval = now.monotonic, self._config.probe_interval_seconds
         just_left = record.state is State.LEFT and at - record.since < 2 * FAREWELL_INTERVALS * interval
         if at - record.told_at < interval or just_left:
             return
+        if record.state is State.DEAD and record.buried_alone and record.alive is not None:
+            self._beliefs.revive(record, now)
         self._port.send(record.replica, Lane.LIVENESS, Frame.CLAIM, self._myself.newest.raw)
         if record.claim is None and record.left is None:
             self._exchange.want(record.replica, [record.replica])
             record.told_at = at
         else:
             self._beliefs.tell(record, now)
+        self._exchange.compare(record.replica)
 
     def _attach(self, peer: ReplicaId) -> None:
         """What rides along with a ping or an ack."""

@@ -1,0 +1,328 @@
+"""The small parts, one by one: how long to wait, whom to probe, what to tell, how far away."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from math import inf
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crdt.ids import ReplicaId
+from mesh.errors import ConfigError
+from mesh.events import Event
+from mesh.presets import LAN, PRESETS, preset
+from mesh.swim.claims import Accusation, Alive, Reason, Signed, seal
+from mesh.swim.clock import PeerClocks
+from mesh.swim.coordinates import COORDINATE_BYTES, ORIGIN, Coordinate, Coordinates, coordinate_untrusted
+from mesh.swim.health import LocalHealth
+from mesh.swim.news import News, transmissions
+from mesh.swim.order import ProbeOrder, offset
+from mesh.swim.quota import WRONG_BURST, Quota
+from mesh.swim.roundtrip import RoundTrips
+from mesh.swim.suspicion import Suspicion, accusers_needed, timeout
+from mesh.wire.frames import Frame, Lane
+from tests.swim.harness import fake_signature, replica
+
+SWIM = LAN.swim
+LOW, HIGH = SWIM.suspicion_min_seconds, SWIM.suspicion_max_seconds
+
+
+# ---- suspicion (Lifeguard, section 4: LHA-Suspicion)
+
+
+def test_one_accuser_gets_the_longest_time_and_k_confirmations_the_shortest() -> None:
+    times = [timeout(SWIM, 64, accusers, 0) for accusers in range(1, 7)]
+    assert times[0] == HIGH
+    assert times[SWIM.confirmations] == times[-1] == LOW
+    assert times == sorted(times, reverse=True)
+
+
+def test_the_first_confirmation_counts_most() -> None:
+    first, second, third = (timeout(SWIM, 64, count, 0) - timeout(SWIM, 64, count + 1, 0) for count in (1, 2, 3))
+    assert first > second > third > 0
+
+
+def test_where_nobody_can_confirm_the_time_is_short_at_once() -> None:
+    assert timeout(SWIM, 2, 1, 0) == LOW
+
+
+def test_two_accusers_are_needed_where_more_than_three_live() -> None:
+    assert [accusers_needed(members) for members in (1, 2, 3, 4, 64)] == [1, 1, 1, 2, 2]
+
+
+def test_two_refusals_hasten_and_one_does_not() -> None:
+    assert timeout(SWIM, 64, 2, 1) > LOW
+    assert timeout(SWIM, 64, 2, 2) == SWIM.suspicion_refused_seconds
+    assert timeout(SWIM, 2, 1, 1) == SWIM.suspicion_refused_seconds
+
+
+def test_larger_meshes_are_given_time_for_more_hops() -> None:
+    assert timeout(SWIM, 100, 4, 0) == LOW < timeout(SWIM, 1_000, 4, 0) < timeout(SWIM, 10_000, 4, 0) <= 2 * LOW
+
+
+def test_silence_counts_from_the_last_word_of_the_accused() -> None:
+    suspicion = Suspicion(since=10.0)
+    assert suspicion.ends_at(SWIM, 64, heard=-inf) == inf  # nobody accuses
+    suspicion.reasons = dict.fromkeys((b"a", b"b", b"c", b"d"), Reason.SILENT)
+    assert suspicion.ends_at(SWIM, 64, heard=5.0) == 10.0 + LOW
+    assert suspicion.ends_at(SWIM, 64, heard=10.5) == 10.5 + LOW
+
+
+# ---- local health (Lifeguard, section 4: LHA-Probe)
+
+
+def test_health_stays_between_its_limits() -> None:
+    health = LocalHealth(8)
+    health.better()
+    assert health.factor == 1
+    health.worse(20)
+    assert health.factor == 8
+    for _ in range(3):
+        health.better()
+    assert health.factor == 5
+
+
+# ---- the order of probes
+
+
+@given(others=st.integers(1, 200), cycle=st.integers(0, 300))
+def test_in_a_cycle_every_offset_comes_once(others: int, cycle: int) -> None:
+    offsets = [offset(cycle * others + step, others) for step in range(others)]
+    assert sorted(offsets) == list(range(1, others + 1))
+
+
+def test_in_a_shared_round_everybody_is_probed_by_exactly_one_other() -> None:
+    members = sorted(replica(number) for number in range(20))
+    for number in range(40):
+        targets = Counter(members[(at + offset(number, 19)) % 20] for at in range(20))
+        assert set(targets.values()) == {1}
+        assert all(offset(number, 19) % 20 for _ in members)  # nobody probes itself
+
+
+def test_members_that_hear_each_other_come_to_share_their_rounds() -> None:
+    rng = random.Random(1)
+    orders = [ProbeOrder(replica(number), 0.25, random.Random(number)) for number in range(10)]
+    now = 100.0
+    for _ in range(400):
+        now += 0.01
+        speaker, listener = rng.sample(orders, 2)
+        listener.heard(speaker.round(now), now)
+    assert len({order.round(now) for order in orders}) <= 2  # the last change of round may be under way
+
+
+def test_a_liar_about_rounds_keeps_nobody_from_being_probed() -> None:
+    """Whatever rounds others name, each member still comes up in one's own shuffled order."""
+    order = ProbeOrder(replica(0), 0.25, random.Random(1))
+    living = sorted(replica(number) for number in range(1, 9))
+    now, probed = 0.0, Counter[ReplicaId]()
+    for _ in range(400):
+        now += 0.25
+        order.heard((order.round(now) // 8 + 1) * 8, now)  # always the same place in the cycle
+        target = order.next(living, now)
+        assert target is not None
+        probed[target] += 1
+    assert set(probed) == set(living)
+    assert min(probed.values()) >= 5
+
+
+def test_nobody_to_probe() -> None:
+    assert ProbeOrder(replica(0), 0.25, random.Random(1)).next([], 1.0) is None
+
+
+# ---- news
+
+
+class Outbox:
+    """A Port that remembers."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[ReplicaId, bytes]] = []
+
+    def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
+        self.sent.append((peer, payload))
+
+    def contact(self, address: tuple[str, int]) -> None:
+        raise AssertionError("news contacts nobody")
+
+    def notify(self, event: Event) -> None:
+        raise AssertionError("news tells the user nothing")
+
+
+def accusation(subject: int, accuser: int, incarnation: int = 1) -> Signed:
+    claim = Accusation(replica(subject), incarnation, replica(accuser), 1, Reason.SILENT)
+    return seal(claim, lambda purpose, payload: fake_signature(replica(accuser), purpose, payload))
+
+
+def alive(subject: int, incarnation: int = 1) -> Signed:
+    claim = Alive(replica(subject), incarnation, 7, ("10.0.0.1", 1), "", b"", b"")
+    return seal(claim, lambda purpose, payload: fake_signature(replica(subject), purpose, payload))
+
+
+def new_news() -> tuple[News, Outbox]:
+    outbox = Outbox()
+    return News(SWIM, outbox, random.Random(1)), outbox
+
+
+def test_news_is_pushed_at_once_and_rides_along_until_it_was_sent_often_enough() -> None:
+    news, outbox = new_news()
+    members = [replica(number) for number in range(1, 33)]
+    news.add(alive(40), 3)
+    assert news.push_at < 1.0
+    news.push(members, 1.0)
+    assert len({peer for peer, _ in outbox.sent}) == 3
+    assert news.push_at == inf
+    for _ in range(50):
+        news.ride_along(members[0], 33)
+    assert len(outbox.sent) == transmissions(SWIM.retransmit_factor, 33)
+    assert len(news) == 0
+
+
+def test_what_was_sent_least_goes_first_and_of_that_the_newest() -> None:
+    news, outbox = new_news()
+    claims = [accusation(number, 99) for number in range(10)]
+    for claim in claims:
+        news.add(claim, 0)
+    news.ride_along(replica(50), 33)
+    first = [payload for _, payload in outbox.sent]
+    assert 2 <= len(first) < 10  # bounded by the room in one datagram
+    assert set(first) == {claim.raw for claim in claims[-len(first) :]}
+    outbox.sent.clear()
+    news.ride_along(replica(51), 33)
+    assert not {payload for _, payload in outbox.sent} & set(first)
+
+
+def test_a_word_of_the_subject_ends_the_accusations_on_their_way() -> None:
+    news, outbox = new_news()
+    news.add(accusation(5, 1), 3)
+    news.add(accusation(5, 2), 0)
+    news.add(alive(5, incarnation=2), 0)
+    for _ in range(20):
+        news.ride_along(replica(50), 33)
+    assert {payload for _, payload in outbox.sent} == {alive(5, incarnation=2).raw}
+
+
+def test_a_flood_of_news_is_pushed_in_pieces() -> None:
+    news, outbox = new_news()
+    for number in range(300):
+        news.add(alive(number), 3)
+    news.push([replica(number) for number in range(400, 410)], 1.0)
+    sent = Counter(peer for peer, _ in outbox.sent)
+    assert len(sent) == 3
+    assert all(20 < count < 60 for count in sent.values())
+    assert news.push_at == 1.0 + SWIM.push_spacing_seconds
+
+
+# ---- quota
+
+
+def test_an_accuser_that_is_always_wrong_is_heard_a_few_times() -> None:
+    quota, heard = Quota(0.25), 0
+    for second in range(60):
+        if quota.allows(replica(1), float(second)):
+            heard += 1
+            quota.accused(replica(1), float(second))
+            quota.was_wrong(replica(1), float(second))
+    assert WRONG_BURST <= heard <= WRONG_BURST + 60 / 25 + 1
+
+
+def test_an_accuser_that_is_right_may_accuse_at_the_pace_of_probes() -> None:
+    quota = Quota(0.25)
+    for step in range(400):
+        assert quota.allows(replica(1), step * 0.25)
+        quota.accused(replica(1), step * 0.25)
+
+
+# ---- round trips, coordinates, clocks
+
+
+def test_timeouts_follow_what_was_measured() -> None:
+    trips = RoundTrips(0.05, 0.5)
+    assert trips.timeout(replica(1)) == 0.5  # nothing is known
+    for _ in range(20):
+        trips.add(replica(1), 0.001)
+        trips.add(replica(2), 0.1)
+    assert trips.timeout(replica(1)) == 0.05
+    assert 0.1 < trips.timeout(replica(2)) < 0.2
+    assert trips.timeout(replica(3), guess=0.15) >= 0.3
+    assert trips.measured(replica(9)) is None
+
+
+def test_coordinates_learn_to_predict_round_trips() -> None:
+    """Twelve members in three places, 2 ms inside a place, 40 to 80 ms between them."""
+    place = {number: number % 3 for number in range(12)}
+    between = {(0, 1): 0.040, (0, 2): 0.080, (1, 2): 0.060}
+
+    def round_trip(one: int, other: int) -> float:
+        pair = (min(place[one], place[other]), max(place[one], place[other]))
+        return between.get(pair, 0.002)
+
+    rng = random.Random(3)
+    members = [Coordinates(random.Random(number)) for number in range(12)]
+    for _ in range(4_000):
+        one, other = rng.sample(range(12), 2)
+        noisy = round_trip(one, other) * rng.uniform(0.9, 1.3) + (0.2 if rng.random() < 0.05 else 0.0)
+        members[one].update(replica(other), members[other].mine, noisy)
+    errors = sorted(
+        abs(members[one].mine.distance(members[other].mine) - round_trip(one, other)) / round_trip(one, other)
+        for one in range(12)
+        for other in range(12)
+        if place[one] != place[other]
+    )
+    assert errors[len(errors) // 2] < 0.15
+    near, far = members[0].mine.distance(members[3].mine), members[0].mine.distance(members[1].mine)
+    assert near < far / 3
+
+
+def test_coordinates_travel_and_nonsense_does_not() -> None:
+    where = Coordinate((0.01, -0.02, 0.0, 0.25), 0.001, 0.5)
+    read = coordinate_untrusted(where.to_bytes())
+    assert read is not None
+    assert read.distance(where) == pytest.approx(where.height * 2, abs=1e-3)
+    for raw in (
+        b"",
+        bytes(COORDINATE_BYTES - 1),
+        bytes.fromhex("7c00" * 6),
+        bytes.fromhex("7e00" * 6),
+        bytes.fromhex("6000" * 6),
+    ):
+        assert coordinate_untrusted(raw) is None
+
+
+@settings(max_examples=200)
+@given(st.binary(min_size=COORDINATE_BYTES, max_size=COORDINATE_BYTES), st.floats(1e-6, 10.0))
+def test_no_coordinate_of_a_liar_throws_us_out_of_this_world(raw: bytes, round_trip: float) -> None:
+    mine = Coordinates(random.Random(1))
+    theirs = coordinate_untrusted(raw)
+    for _ in range(20):
+        if theirs is not None:
+            mine.update(replica(1), theirs, round_trip)
+    assert coordinate_untrusted(mine.mine.to_bytes()) is not None
+    assert mine.mine.distance(ORIGIN) < 60
+
+
+def test_the_clock_offset_is_a_median_that_one_liar_does_not_move() -> None:
+    clocks = PeerClocks()
+    assert clocks.offset() is None
+    for number, offset_us in enumerate((100, -200, 0, 10**15, 50)):
+        clocks.add(replica(number), 1_000_000 + offset_us, 1_000_000, 0.0)
+    assert clocks.offset() == 50
+    clocks.forget(replica(3))
+    assert clocks.offset() == 0  # of the two in the middle, 0 and 50, the one nearer to ours
+
+
+# ---- presets
+
+
+def test_presets_are_named_and_checked() -> None:
+    assert preset("lan") is LAN
+    assert sorted(PRESETS) == ["lan", "lora", "robot_wifi", "wan"]
+    with pytest.raises(ConfigError, match="robot_wifi"):
+        preset("lna")
+    with pytest.raises(ConfigError, match="probe_interval_seconds"):
+        replace(SWIM, probe_interval_seconds=0.0)
+    with pytest.raises(ConfigError, match="suspicion_max_seconds"):
+        replace(SWIM, suspicion_max_seconds=0.5)
