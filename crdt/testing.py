@@ -134,6 +134,11 @@ class Network:
         self.send(index)
         return replica
 
+    def wipe(self, index: int) -> Local:
+        """Stop a replica and start it again without its disk. What it alone knew is lost."""
+        self._disks[index].clear()
+        return self.restart(index)
+
     def _save(self, index: int) -> None:
         self._disks[index] += self.replicas[index].take_journal()
 

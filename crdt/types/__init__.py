@@ -27,10 +27,10 @@ from crdt.types.sets import ADD_WINS_SET, REMOVE_WINS_SET, AddWinsSet, RemoveWin
 def type_named(name: str) -> ViewType[Any]:
     """By name, spaces or hyphens alike. Raises KeyError, which lists the names."""
     wanted = name.replace(" ", "-")
-    for view in REGISTRY.values():
-        if view.name.replace(" ", "-") == wanted:
-            return view
-    raise KeyError(f"no type {name!r}: there are {', '.join(view.name.replace(' ', '-') for view in REGISTRY.values())}")
+    names = {REGISTRY[code].name.replace(" ", "-"): REGISTRY[code] for code in sorted(REGISTRY)}
+    if wanted not in names:
+        raise KeyError(f"no type {name!r}: there are {', '.join(names)}")
+    return names[wanted]
 
 
 def value_key(key: Key) -> Key:

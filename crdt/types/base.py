@@ -175,7 +175,9 @@ def plain(value: Value) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in sorted(value.items(), key=lambda entry: (isinstance(entry[0], bytes), entry[0]))}
+        return {
+            key: plain(item) for key, item in sorted(value.items(), key=lambda entry: (isinstance(entry[0], bytes), entry[0]))
+        }
     return value
 
 

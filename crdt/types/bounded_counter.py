@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from crdt.errors import NotEnoughRights, UnsupportedValue, WriteRefused
-from crdt.ids import REPLICA_ID_BYTES, SHELF_ID_BYTES, Dot, ShelfId, replica_of
+from crdt.ids import SHELF_ID_BYTES, Dot, ShelfId, replica_of
 from crdt.ops import Op, Value
 from crdt.types.base import Handle, ViewType, declare, is_integer
 from crdt.types.paths import format_path
@@ -135,7 +135,10 @@ class BoundedCounter(Handle[int]):
         return self._write(row._replace(taken=row.taken + amount))
 
     def transfer(self, to: bytes, amount: int) -> Dot:
-        """Hand rights to a shelf (12 bytes) or to the one living shelf of a replica (8 bytes). Raises NotEnoughRights."""
+        """Hand rights to a replica (8 bytes), or to one of its shelves (12 bytes) where several are known.
+
+        Raises NotEnoughRights, and WriteRefused where no such shelf is known here.
+        """
         shelf = self._shelf_of(to)
         self._spend(self._checked(amount))
         row = self._row()
@@ -163,15 +166,14 @@ class BoundedCounter(Handle[int]):
         )
 
     def _shelf_of(self, to: bytes) -> ShelfId:
-        if len(to) == SHELF_ID_BYTES:
-            return ShelfId(to)
-        known = [shelf for shelf in self._store.shelves() if shelf[:REPLICA_ID_BYTES] == to]
+        """One that is known here: what is given to a shelf that never wrote anything cannot be inherited from it."""
+        known = [shelf for shelf in {*self._store.shelves(), self._store.shelf} if to in (shelf, replica_of(shelf))]
         if to == replica_of(self._store.shelf):
             known = [self._store.shelf]
         if len(known) != 1:
             raise WriteRefused(
-                f"{format_path(self._path)}: cannot transfer to {to.hex()}: {len(known)} shelves of it are known. "
-                f"Name one by its 12 bytes"
+                f"{format_path(self._path)}: cannot transfer to {to.hex()}: {len(known)} shelves of that name are known here. "
+                f"Name a replica (8 bytes) or a shelf (12 bytes) that has written something"
             )
         return known[0]
 

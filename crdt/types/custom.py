@@ -49,7 +49,7 @@ def custom_type(
     """
     if code is not None and code < CODES_FROM:
         raise ValueError(f"code {code}: codes below {CODES_FROM} belong to the built-in types")
-    return ViewType(CUSTOM.code if code is None else code, name or function.__name__, covers, function)
+    return ViewType(CUSTOM.code if code is None else code, name or CUSTOM.name, covers, function)
 
 
 class Custom(Handle[T]):

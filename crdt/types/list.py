@@ -109,9 +109,12 @@ class List(Handle["list[Any]"], Sequence[Any]):
 
     def remove(self, value: Value) -> Dot:
         """Remove the first item that equals `value`. Raises ValueError."""
-        dot = self._remove(self._items()[self.index(value)].path)
-        assert dot is not None
-        return dot
+        for item in self._items():
+            if plain(item.value) == plain(value):
+                dot = self._remove(item.path)
+                assert dot is not None, "an item is shown"
+                return dot
+        raise ValueError(f"{value!r} is not in {self!r}")
 
     def clear(self) -> list[Dot]:
         """Remove every item seen here."""

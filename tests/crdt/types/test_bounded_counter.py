@@ -27,8 +27,8 @@ def cell(origin: ShelfId, payload: Value) -> Op:
 
 
 class Stock(RuleBasedStateMachine):
-    """Replicas that add, take and hand over, among loss, reordering, repetition and restarts. `truth` is what nobody in the mesh knows:
-    everything that ever succeeded, summed."""
+    """Replicas that add, take and hand over, among loss, reordering, repetition and restarts. `truth` is what nobody in the mesh
+    knows: everything that ever succeeded, summed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,6 +41,8 @@ class Stock(RuleBasedStateMachine):
 
     @initialize(amount=st.integers(0, 9))
     def begin(self, amount: int) -> None:
+        for index in range(3):  # every start of an agent writes at once: what leaves no trace cannot be inherited
+            self.network.write(index, lambda replica: replica.flag("here").enable())
         self.add(0, amount)
 
     @rule(index=st.integers(0, 2), amount=st.integers(0, 9))
@@ -67,7 +69,10 @@ class Stock(RuleBasedStateMachine):
         receiver = self.network.replicas[to].shelf
         known = [one for one in self.network.replicas[index].shelves() if replica_of(one) == replica_of(receiver)]
         target = known[0] if stale and known else receiver
-        if amount <= self.counter(index).rights:
+        if target not in {*self.network.replicas[index].shelves(), self.network.replicas[index].shelf}:
+            with pytest.raises(WriteRefused, match="0 shelves of that name"):
+                self.counter(index).transfer(target, amount)
+        elif amount <= self.counter(index).rights:
             self.network.write(index, lambda replica: replica.bounded_counter("stock").transfer(target, amount))
 
     @precondition(lambda self: self.network.in_flight)
@@ -138,6 +143,7 @@ class TestRights:
     def test_transferred_rights_can_be_spent_where_they_arrive(self) -> None:
         network = Network(2)
         network.write(0, lambda replica: replica.bounded_counter("stock").add(5))
+        network.write(1, lambda replica: replica.flag("here").enable())
         network.heal()
         network.write(0, lambda replica: replica.bounded_counter("stock").transfer(bytes([2]) * 8, 4))
         assert [replica.bounded_counter("stock").rights for replica in network.replicas] == [1, 0]
@@ -150,12 +156,15 @@ class TestRights:
     def test_a_replica_that_nobody_knows_gets_nothing(self) -> None:
         counter = Local(shelf(1)).bounded_counter("stock")
         counter.add(5)
-        with pytest.raises(WriteRefused, match="0 shelves of it are known"):
-            counter.transfer(bytes([9]) * 8, 1)
-        counter.transfer(shelf(9), 1)
-        assert counter.rights == 4
+        for nobody in (bytes([9]) * 8, shelf(9)):
+            with pytest.raises(WriteRefused, match="0 shelves of that name are known here"):
+                counter.transfer(nobody, 1)
+        counter.transfer(shelf(1), 1)
+        counter.transfer(bytes([1]) * 8, 1)
+        assert counter.rights == 5
 
-    def test_a_lost_disk_keeps_its_rights(self) -> None:
+    @pytest.mark.parametrize("taken_over", [True, False])
+    def test_a_lost_disk_keeps_its_rights(self, taken_over: bool) -> None:
         """Nobody can know what had been spent: the rights stay with the former shelf until something critical moves them."""
         network = Network(2)
         network.write(0, lambda replica: replica.bounded_counter("stock").add(5))
@@ -166,6 +175,8 @@ class TestRights:
         assert (counter.value, counter.rights) == (5, 0)
         with pytest.raises(NotEnoughRights, match="0 rights are here; nobody else is known"):
             counter.subtract(1)
+        if taken_over:
+            network.write(0, lambda replica: replica.take_over())
         network.restart(0)
         assert network.replicas[0].bounded_counter("stock").rights == 0, "still"
 
@@ -211,13 +222,26 @@ class TestView:
         assert BOUNDED_COUNTER.view([cell(shelf(1), [0, 3])]) == 0
 
     def test_what_is_no_row_counts_for_nothing(self) -> None:
-        wrong: list[Value] = [5, [], [1, 2, {}, 3], [-1], [1, -1], [True], [1, 0, {b"short": 1}], [1, 0, {bytes(shelf(2)): -1}], ["1"], [1, 0, []]]
+        wrong: list[Value] = [
+            5,
+            [],
+            [1, 2, {}, 3],
+            [-1],
+            [1, -1],
+            [True],
+            [1, 0, {b"short": 1}],
+            [1, 0, {bytes(shelf(2)): -1}],
+            ["1"],
+            [1, 0, []],
+        ]
         for payload in wrong:
             assert row_of(cell(shelf(1), payload)) is None
             assert BOUNDED_COUNTER.view([cell(shelf(1), payload), cell(shelf(2), [4])]) == 4
         assert BOUNDED_COUNTER.verdicts([cell(shelf(1), 5), cell(shelf(2), [4])])[0].startswith("ignored")
 
-    @given(st.integers(0, 2**40), st.integers(0, 2**40), st.dictionaries(st.sampled_from([shelf(2), shelf(3)]), st.integers(0, 99)))
+    @given(
+        st.integers(0, 2**40), st.integers(0, 2**40), st.dictionaries(st.sampled_from([shelf(2), shelf(3)]), st.integers(0, 99))
+    )
     def test_a_row_reads_back(self, added: int, taken: int, given_away: dict[ShelfId, int]) -> None:
         row = Row(added, taken, given_away)
         assert rows_of([cell(shelf(1), row.payload())]) == {shelf(1): row}
