@@ -148,8 +148,9 @@ class Peer(Port):
             verify_delta=self._verify_delta,
             check_head=self._check_head,
             durable=config.durable,
+            now=now,
         )
-        self._housekeeper = Housekeeper(self.replica, self.sync.acknowledged_by_all, now)
+        self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, now)
         self._members_version = -1
         self._incarnation_stored = restored.incarnation
         self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
@@ -390,8 +391,8 @@ class Peer(Port):
         """
         if self._now.monotonic - self._asked_copies_at >= ASK_COPIES_SECONDS:
             self._asked_copies_at = self._now.monotonic
-            self.sync.ask_acknowledgements()
-        return self.sync.acknowledged(dot.seq)
+            self.sync.ask_for_copies()
+        return self.sync.copies.count(dot.seq)
 
     def leave(self, now: Now) -> None:
         """Say goodbye; `left` turns true when enough members confirmed it, or nobody did in time."""

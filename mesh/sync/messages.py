@@ -7,6 +7,7 @@ what they return is never longer than the frame was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from crdt.ids import SHELF_ID_BYTES, ShelfId
@@ -81,21 +82,34 @@ def _floors_untrusted(value: object) -> tuple[Floor, ...]:
     return tuple(floors)
 
 
+class Purpose(IntEnum):
+    """Why a floor is sent."""
+
+    TELL = 0
+    """Shelves stand here: ask for what you lack."""
+    ASK_RECEIVED = 1
+    """And answer at once when you have it."""
+    ASK_DURABLE = 2
+    """And answer when you have it as durably as you promise."""
+    SAY_RECEIVED = 3
+    SAY_DURABLE = 4
+
+
 class FloorNote(NamedTuple):
-    """FLOOR: "my shelf, or one that I carry, stands here". With `acknowledge` the receiver answers where it stands
-    itself.
-    """
+    """FLOOR: "shelves stand here"."""
 
     floors: tuple[Floor, ...]
-    acknowledge: bool = False
+    purpose: Purpose = Purpose.TELL
 
     def encode(self) -> bytes:
-        return cbor.encode([_pack_floors(self.floors), self.acknowledge])
+        return cbor.encode([_pack_floors(self.floors), int(self.purpose)])
 
     @classmethod
     def decode_untrusted(cls, payload: bytes) -> FloorNote:
-        floors, acknowledge = _array_untrusted(payload, 2)
-        return cls(_floors_untrusted(floors), _flag_untrusted(acknowledge))
+        floors, purpose = _array_untrusted(payload, 2)
+        if _int_untrusted(purpose) > max(Purpose):
+            raise Malformed("a floor is sent for a purpose from 0 to 4")
+        return cls(_floors_untrusted(floors), Purpose(purpose))
 
 
 class Digest(NamedTuple):

@@ -254,8 +254,8 @@ class Puller:
                 self._port.send(source, Lane.FRESH, Frame.WANT, Want(tuple(floors[i : i + FLOORS_PER_WANT])).encode())
 
     def _needs_statement(self, pull: Pull) -> bool:
-        """Every delta up to the target is here, and yet the base does not move: it begins with a takeover of a shelf that this
-        replica does not hold at that point (rule 8).
+        """Every delta up to the target is here, and yet the base does not move: it begins with a takeover of a shelf
+        that this replica does not hold at that point (rule 8).
         """
         reached = self._replica.reached(pull.shelf)
         loose = self._replica.loose_seqs(pull.shelf)

@@ -30,8 +30,10 @@ from mesh.events import CatchingUp, CaughtUp
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
-from mesh.sync.messages import SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote
+from mesh.sync.copies import Copies
+from mesh.sync.messages import SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose
 from mesh.sync.pull import Puller
+from mesh.sync.repeat import Repeats
 from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
 from mesh.sync.tree import PushTree
@@ -49,7 +51,7 @@ WAITING_MAX: Final = 64
 FLOORS_PER_NOTE: Final = 36
 PROGRESS_SECONDS: Final = 0.2
 LOSSY_SECONDS: Final = 30.0
-"""After a sign of loss, how long floors are repeated three times instead of once. Guess."""
+"""After the start and any sign of loss, how long floors are repeated until they are answered, and digests come sooner. Guess."""
 
 
 class Members(Protocol):
@@ -84,6 +86,7 @@ class Sync:
         verify_delta: Callable[[crdt.Delta], bool],
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
         durable: bool,
+        now: Now,
     ) -> None:
         self._replica = replica
         self._directory = directory
@@ -108,22 +111,20 @@ class Sync:
         self.statements = StatementExchange(directory, port, self._on_statement)
         self._waiting: deque[tuple[ReplicaId, bytes, bool]] = deque(maxlen=WAITING_MAX)
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
-        self._repeats: dict[ShelfId, list[float]] = {}
+        self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
+        self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
         self._differed: dict[ReplicaId, frozenset[int]] = {}
         self._interval = config.digest_min_seconds
         self._next_digest = inf
         self._next_progress = inf
-        self._lossy_until = -inf
-        self._acknowledged: dict[ReplicaId, int] = {}
-        self._asked_by: dict[ReplicaId, Floor] = {}
-        self._durable: dict[ShelfId, int] | None = {} if durable else None
+        self._lossy_until = now.monotonic + LOSSY_SECONDS
         self._held: deque[tuple[crdt.Delta, bool]] = deque()
         self.synced = False
         self.counters = Counters()
         for shelf in replica.shelves():
             self._table.moved(shelf)
-            if self._durable is not None:
-                self._durable[shelf] = replica.floor(shelf)
+        if durable:
+            self.copies.committed({shelf: replica.floor(shelf) for shelf in replica.shelves()})
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.DELTA: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=True),
             Frame.REPAIR: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=False),
@@ -154,7 +155,7 @@ class Sync:
 
     def tick(self, now: Now) -> None:
         self.puller.tick(now)
-        self._repeat_floors(now)
+        self._repeats.tick(now)
         if now.monotonic >= self._next_digest:
             self._send_digest(now)
         if now.monotonic >= self._next_progress:
@@ -162,8 +163,7 @@ class Sync:
 
     @property
     def deadline(self) -> float:
-        repeat = min((times[0] for times in self._repeats.values()), default=inf)
-        return min(self._next_digest, self._next_progress, repeat, self.puller.deadline)
+        return min(self._next_digest, self._next_progress, self._repeats.deadline, self.puller.deadline)
 
     # ---- what the peer tells
 
@@ -175,7 +175,8 @@ class Sync:
         for peer in before.difference(self._peers):
             self.puller.lost(peer)
             self._differed.pop(peer, None)
-            self._asked_by.pop(peer, None)
+            self.copies.forget(peer)
+            self._repeats.forget(peer)
             self.statements.forget(peer)
         for peer in alive:
             if peer not in before:
@@ -195,7 +196,7 @@ class Sync:
         fresh = [delta for delta in deltas if not delta.bulk]
         pushed = set(fresh[len(fresh) - push :])
         marked = [(delta, delta in pushed) for delta in deltas]
-        if self._held or (hold and self._durable is not None):
+        if self._held or (hold and self.copies.durable_seq(self._replica.shelf) is not None):
             self._held.extend(marked)
         else:
             self._release(marked, now)
@@ -225,64 +226,35 @@ class Sync:
         while len(self._changed) > CHANGED_MAX:
             self._changed.popitem(last=False)
         self.puller.moved(shelf, now)
-        if self._durable is None:
-            self._answer_acknowledgements(shelf)
-        if self._interval > self._config.digest_quiet_seconds:
-            self._interval = self._config.digest_quiet_seconds
+        self.copies.moved(shelf)
+        pause = self._config.digest_min_seconds if self._is_lossy(now) else self._config.digest_quiet_seconds
+        if self._interval > pause:
+            self._interval = pause
             self._next_digest = min(self._next_digest, now.monotonic + self._interval)
 
     def committed(self, floors: Mapping[ShelfId, int], now: Now) -> None:
         """These floors are on the disk now; where there is one, only such floors are acknowledged."""
-        assert self._durable is not None
-        for shelf, seq in floors.items():
-            self._durable[shelf] = max(seq, self._durable.get(shelf, 0))
-            self._answer_acknowledgements(shelf)
+        self.copies.committed(floors)
+        durable = self.copies.durable_seq(self._replica.shelf) or 0
         released = []
-        while self._held and self._held[0][0].seq <= self._durable.get(self._replica.shelf, 0):
+        while self._held and self._held[0][0].seq <= durable:
             released.append(self._held.popleft())
         if released:
             self._table.moved(self._replica.shelf)
             self._release(released, now)
+
+    def copies_at_all(self, seq: int) -> bool:
+        """Every member within reach said that it holds this shelf up to seq."""
+        return self.copies.at_all(seq, self._peers)
+
+    def ask_for_copies(self) -> None:
+        self.copies.ask(self._peers)
 
     def in_step(self) -> None:
         """Equal to a peer, or nobody answers: what is here is all there is for now."""
         if not self.synced:
             self.synced = True
             self._port.notify(CaughtUp())
-
-    # ---- acknowledgements
-
-    def acknowledged(self, seq: int) -> int:
-        """How many other replicas said that they hold this shelf up to seq, as durably as they promise."""
-        return sum(floor >= seq for floor in self._acknowledged.values())
-
-    def acknowledged_by_all(self, seq: int) -> bool:
-        """Every member within reach said so."""
-        return all(self._acknowledged.get(peer, 0) >= seq for peer in self._peers)
-
-    def ask_acknowledgements(self) -> None:
-        """Ask everybody for their floor of this shelf, now instead of at the next digest."""
-        floor = self._floor_of(self._replica.shelf)
-        if floor:
-            note = FloorNote((floor,), acknowledge=True).encode()
-            for peer in self._peers:
-                if self._acknowledged.get(peer, 0) < floor.seq:
-                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, note)
-
-    def _durable_floor(self, shelf: ShelfId) -> Floor | None:
-        floor = self._floor_of(shelf)
-        if floor is None or self._durable is None or self._durable.get(shelf, 0) >= floor.seq:
-            return floor
-        seq = self._durable.get(shelf, 0)
-        return Floor(shelf, seq, floor.hash4 if seq else b"")
-
-    def _answer_acknowledgements(self, shelf: ShelfId) -> None:
-        for peer, asked in list(self._asked_by.items()):
-            if asked.shelf == shelf:
-                floor = self._durable_floor(shelf)
-                if floor and floor.seq >= asked.seq:
-                    del self._asked_by[peer]
-                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote((floor._replace(loose=()),)).encode())
 
     # ---- deltas
 
@@ -340,40 +312,29 @@ class Sync:
         return Floor(shelf, 0, b"", loose) if loose else None
 
     def _schedule_repeats(self, shelf: ShelfId, now: Now) -> None:
-        round_trip = max(self._config.repeat_min_seconds, self._members.typical_round_trip())
-        factors = (2, 4, 8) if now.monotonic < self._lossy_until else (4,)
-        self._repeats[shelf] = [now.monotonic + round_trip * factor for factor in factors]
+        targets = self._tree.targets(replica_of(shelf))
+        round_trip = self._members.typical_round_trip()
+        self._repeats.schedule(shelf, targets, round_trip, lossy=self._is_lossy(now), now=now)
 
-    def _repeat_floors(self, now: Now) -> None:
-        for shelf, times in list(self._repeats.items()):
-            if times[0] > now.monotonic:
-                continue
-            times.pop(0)
-            if not times:
-                del self._repeats[shelf]
-            floor = self._floor_of(shelf)
-            if floor is None:
-                continue
-            own = shelf == self._replica.shelf
-            note = FloorNote((floor._replace(loose=()),)).encode()
-            for peer in self._tree.targets(replica_of(shelf)):
-                if not (own and self._acknowledged.get(peer, 0) >= floor.seq):
-                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, note)
+    def _is_lossy(self, now: Now) -> bool:
+        return now.monotonic < self._lossy_until
 
     def _floor_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         note = FloorNote.decode_untrusted(payload)
         for floor in note.floors:
-            if floor.shelf == self._replica.shelf:
-                self._take_acknowledgement(peer, floor)
-            else:
-                self.puller.offer(peer, floor, now)
-        if note.acknowledge and len(note.floors) == 1:
-            self._asked_by[peer] = note.floors[0]
-            self._answer_acknowledgements(note.floors[0].shelf)
-
-    def _take_acknowledgement(self, peer: ReplicaId, floor: Floor) -> None:
-        if floor.seq <= self._replica.floor(self._replica.shelf):
-            self._acknowledged[peer] = max(floor.seq, self._acknowledged.get(peer, 0))
+            match note.purpose:
+                case Purpose.SAY_RECEIVED | Purpose.SAY_DURABLE:
+                    self._repeats.received(peer, floor)
+                    if note.purpose is Purpose.SAY_DURABLE:
+                        self.copies.told(peer, floor)
+                case _:
+                    self._lossy_until = max(
+                        self._lossy_until, now.monotonic + LOSSY_SECONDS * self.puller.offer(peer, floor, now)
+                    )
+                    if note.purpose is Purpose.ASK_DURABLE:
+                        self.copies.asked(peer, floor)
+                    elif note.purpose is Purpose.ASK_RECEIVED and self._replica.reached(floor.shelf) >= floor.seq:
+                        self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote((floor,), Purpose.SAY_RECEIVED).encode())
 
     # ---- digests
 
@@ -393,11 +354,11 @@ class Sync:
 
     def _digest(self, peer: ReplicaId, *, request: bool, now: Now) -> Digest:
         theirs = self._members.current_shelf(peer)
-        acknowledged = self._durable_floor(theirs) if theirs else None
+        acknowledged = self.copies.durable_floor(theirs) if theirs else None
         fresh = [shelf for shelf, at in reversed(self._changed.items()) if at > now.monotonic - CHANGED_SECONDS]
         return Digest(
             request,
-            acknowledged._replace(loose=()) if acknowledged else Floor(theirs or ShelfId(bytes(12)), 0, b""),
+            acknowledged or Floor(theirs or ShelfId(bytes(12)), 0, b""),
             self.statements.digest(),
             self._table.hashes(),
             tuple(floor for shelf in fresh if (floor := self._floor_of(shelf))),
@@ -408,7 +369,7 @@ class Sync:
         if len(digest.buckets) != BUCKETS * BUCKET_HASH_BYTES:
             raise Malformed(f"a digest has {BUCKETS} buckets")
         if digest.acknowledged.shelf == self._replica.shelf:
-            self._take_acknowledgement(peer, digest.acknowledged)
+            self.copies.told(peer, digest.acknowledged)
         same_trust = digest.trust == self.statements.digest()
         if not same_trust:
             self.statements.offer(peer, now)

@@ -21,6 +21,7 @@ from mesh.sync.messages import (
     FloorNote,
     ListingEntry,
     ListingPage,
+    Purpose,
     TrustIds,
     Want,
     WantBodies,
@@ -45,7 +46,7 @@ class Message(Protocol):
 
 
 all_messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(FloorNote, some_floors, st.booleans()),
+    st.builds(FloorNote, some_floors, st.sampled_from(Purpose)),
     st.builds(Digest, st.booleans(), floors, st.binary(min_size=8, max_size=8), st.binary(max_size=400), some_floors),
     st.builds(BucketPage, numbers, shelves, shelves, some_floors),
     st.builds(Want, some_floors),
@@ -107,7 +108,7 @@ FULL_FLOOR = Floor(SHELF, LARGE, b"hash", (LARGE,) * 0)
 @pytest.mark.parametrize(
     "message",
     [
-        FloorNote((FULL_FLOOR,) * FLOORS_PER_NOTE, True),
+        FloorNote((FULL_FLOOR,) * FLOORS_PER_NOTE),
         Want((FULL_FLOOR,) * FLOORS_PER_WANT),
         Digest(True, FULL_FLOOR, bytes(8), bytes(BUCKETS * BUCKET_HASH_BYTES), (FULL_FLOOR,) * CHANGED_MAX),
     ],
