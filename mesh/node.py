@@ -23,7 +23,7 @@ from crdt.types import CoverPolicy, Handles, PathLike, value_key
 from mesh.config import format_endpoint
 from mesh.effects import Address
 from mesh.errors import Backpressure, NodeClosed
-from mesh.events import CaughtUp, Changed, Event
+from mesh.events import CaughtUp, Event
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
@@ -33,7 +33,7 @@ from mesh.store.memory import Store
 from mesh.store.rows import Batch
 from mesh.swim.roster import Member, State
 from mesh.trust import KeyInfo
-from mesh.values import Entry, history_of, read_change, value_keys
+from mesh.values import Entry, Reading, history_of, read_value, value_keys
 from mesh.watch import LIMIT, EventStream, Watch
 
 log: Final = logging.getLogger("mesh.node")
@@ -249,8 +249,12 @@ class Node(Handles):
     def watched_key(self, key: Key) -> Key:
         return value_key(key)
 
-    def read_change(self, key: Key) -> Changed:
-        return read_change(self, key)
+    def read_value(self, key: Key) -> Reading:
+        return read_value(self, key)
+
+    def settle(self) -> None:
+        if changes := self._peer.changes():
+            self._told_changes(changes)
 
     # --- what the driver tells
 

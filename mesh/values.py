@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
@@ -50,12 +50,19 @@ def value_keys(store: Store, prefix: Path) -> Iterator[Key]:
             yield key
 
 
-def read_change(store: Store, key: Key) -> Changed:
-    """The value at a key as it is now."""
+class Reading(NamedTuple):
+    """A value, and a mark that is another whenever what is shown is another."""
+
+    change: Changed
+    mark: int
+
+
+def read_value(store: Store, key: Key) -> Reading:
+    """The value at a key as it is now. Its mark is of the cells that are shown: a view is a function of nothing else."""
     type = value_type(key[0])
     shown = shown_of(store, type, key[1])
-    value = type.view(shown)
-    return Changed(format_path(key[1]), type_name(key[0]), value, dot_of(newest(shown)) if shown else None)
+    change = Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot_of(newest(shown)) if shown else None)
+    return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
 
 
 @dataclass(frozen=True, slots=True)

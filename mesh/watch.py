@@ -2,11 +2,11 @@
 
 A watcher never slows the node down and never fills its memory. What waits for it are keys, not values: a value is read when
 it is told, so writes of one path that wait together are told once. A reader that falls more than `limit` changes behind is told
-`Lagged(n)`, then everything that it must know to be up to date again, then `Synced`:
+`Lagged(n)`, then all that is not as it was told before, then `Synced`:
 
     Changed ... Changed  Synced  Changed  Changed  Lagged(1500)  Changed ... Changed  Synced  Changed ...
 
-It need not forget anything at `Lagged`: what it had been told and is gone meanwhile is told as a `Changed` without a dot.
+So it need not forget anything at `Lagged`; what it had been told and is gone meanwhile is told as a `Changed` without a dot.
 While the node itself catches up with its peers, changes are held and told together before the next `Synced`, so that nobody sees
 them flicker.
 """
@@ -23,6 +23,7 @@ import trio
 
 from crdt.ops import Key, Path
 from mesh.events import Change, Changed, Event, Lagged, Synced
+from mesh.values import Reading
 
 LIMIT: Final = 1024
 """Changes that may wait for a watcher, and events for a reader of events (guess: a second of a busy mesh)."""
@@ -41,8 +42,11 @@ class Source(Protocol):
     def watched_key(self, key: Key) -> Key:
         """The value that a cell belongs to: of an element, its set."""
 
-    def read_change(self, key: Key) -> Changed:
+    def read_value(self, key: Key) -> Reading:
         """The value as it is now."""
+
+    def settle(self) -> None:
+        """Tell the watchers what changed until now, so that a new one does not hear of it as news."""
 
 
 class Stage(Enum):
@@ -68,7 +72,7 @@ class Feed:
         self._pending: dict[Key, int] = {}  # changes per key, the key that waits longest first
         self._waiting = 0  # changes that are not told yet, those that found no room in pending too
         self._overflow = False  # pending is incomplete: everything must be looked through
-        self._told: dict[Key, None] = {}  # the reader believes that these hold something
+        self._told: dict[Key, int] = {}  # what the reader believes to be there, by the marks of what it was told
 
     def changed(self, keys: Iterable[Key]) -> bool:
         """Cells changed. True when that concerns this watcher."""
@@ -123,16 +127,15 @@ class Feed:
         self._stage = Stage.CLOSING
 
     def _read(self, key: Key) -> Changed | None:
-        """The value now, whatever waits of it. None for something that is not there, to a reader who never heard of it."""
+        """The value now, whatever waits of it. None when the reader knows: housekeeping moves cells and shows nothing new."""
         self._waiting -= self._pending.pop(key, 0)
-        change = self._source.read_change(key)
+        change, mark = self._source.read_value(key)
         if change.dot is not None:
-            self._told[key] = None
-        elif key in self._told:
-            del self._told[key]
+            news = self._told.get(key) != mark
+            self._told[key] = mark
         else:
-            return None
-        return change
+            news = self._told.pop(key, None) is not None
+        return change if news else None
 
 
 E = TypeVar("E", bound=Event)
@@ -183,8 +186,12 @@ class Watch(Reader[Change]):
 
     def __init__(self, readers: set[Self], source: Source, prefix: Path, limit: int) -> None:
         super().__init__(readers)
-        self._source = source
-        self._feed = Feed(source, prefix, limit)
+        self._source, self._prefix, self._limit = source, prefix, limit
+
+    async def __aenter__(self) -> Self:
+        self._source.settle()
+        self._feed = Feed(self._source, self._prefix, self._limit)
+        return await super().__aenter__()
 
     def changed(self, keys: Iterable[Key]) -> None:
         if self._feed.changed(keys):

@@ -19,7 +19,7 @@ from mesh.errors import MeshError
 from mesh.events import Changed, Lagged, Synced
 from mesh.paths import parse_prefix
 from mesh.trust import KeyInfo
-from mesh.values import read_change, type_code, type_name, types_at, value_keys
+from mesh.values import read_value, type_code, type_name, types_at, value_keys
 
 if TYPE_CHECKING:
     from mesh.node import Node
@@ -127,7 +127,7 @@ async def get(node: Node, request: Request) -> Any:
         found = node.map(path).value
         return [{"path": request["path"], "type": "map", "value": to_json(found), "dot": None}] if found else []
     codes = [type_code(name)] if name else types_at(node, path)
-    changes = [read_change(node, (code, path)) for code in codes]
+    changes = [read_value(node, (code, path)).change for code in codes]
     return [_value(change) for change in changes if change.dot is not None]
 
 
@@ -135,7 +135,7 @@ async def snapshot(node: Node, request: Request) -> AsyncGenerator[Any, None]:
     """Every value below a prefix."""
     wanted = request.get("type")
     for key in list(value_keys(node, parse_prefix(_text(request, "prefix")))):
-        change = read_change(node, key)
+        change = read_value(node, key).change
         if change.dot is not None and wanted in (None, change.type):
             yield _value(change)
         await trio.lowlevel.checkpoint()

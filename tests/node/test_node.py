@@ -91,6 +91,19 @@ async def test_a_watcher_is_told_its_own_node_s_writes_too() -> None:
         assert await anext(changes) == mesh.Changed("x", "register", None, None)
 
 
+async def test_what_was_written_before_the_watch_is_told_once() -> None:
+    """A write just before was once told twice: in the snapshot, and again as a change."""
+    async with open_nodes("a") as (a,):
+        a.register("x").set(1)
+        async with a.watch() as changes:
+            a.register("y").set(2)
+            heard = [await anext(changes) for _ in range(3)]
+            a.register("z").set(3)
+            heard.append(await anext(changes))
+        paths = [change.path if isinstance(change, mesh.Changed) else change for change in heard]
+        assert paths == ["x", "y", mesh.Synced(), "z"]
+
+
 async def test_a_watcher_that_sleeps_is_told_how_much_it_missed() -> None:
     async with open_nodes("a", "b") as (a, b):
         async with b.watch("many/", limit=16) as changes:
