@@ -8,7 +8,9 @@ import os
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -17,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from mesh import config as mesh_config
 from mesh.errors import ConfigError
+from tools import cli as cli_package
 from tools.cli import COMMANDS, cli, home
 from tools.cli.home import Settings, find_home, load_home, write_config
 from tools.cli.output import escape
@@ -241,3 +244,12 @@ def test_a_command_that_asks_a_node_does_not_load_one() -> None:
     program = "import sys, tools.cli.look, tools.cli.put; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"trio", "rich", "nacl", "mesh.node"} & set(loaded)
+
+
+def test_files_that_are_not_python_are_packaged() -> None:
+    """The unit file was once missing from the wheel, and `mesh up --print-unit` failed outside of the repository."""
+    root = Path(cli_package.__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    for found in (root / "tools").rglob("*"):
+        if found.is_file() and found.suffix not in (".py", ".pyc") and "." in found.name:
+            assert any(fnmatch(found.name, pattern) for pattern in patterns), found
