@@ -45,10 +45,10 @@ async def open_node(config: NodeConfig) -> AsyncIterator[Node]:
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        sock = stack.enter_context(await open_udp(config.bind))
-        address = await _advertised(config, sock)
         tell = _Tell()
         store = await stack.enter_async_context(open_store(config.data_path, notify=tell))
+        sock = stack.enter_context(await open_udp(config.bind))
+        address = await _advertised(config, sock)
         restored = await store.load()
         peer = Peer(_peer_config(config, address), restored, random.Random(secrets.randbits(256)), clock.now())
         node = Node(peer, store, sock, clock)

@@ -79,9 +79,10 @@ def up(
 def node_config(home: Home, bind: str | None = None, seeds: tuple[str, ...] = ()) -> mesh.NodeConfig:
     """Raises ConfigError."""
     settings = home.settings
+    membership = load_membership(home.keys)
     try:
         config = mesh.NodeConfig(
-            membership=load_membership(home.keys),
+            membership=membership,
             bind=settings.bind,
             advertise=settings.advertise,
             seeds=tuple(settings.seeds),
