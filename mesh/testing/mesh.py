@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from crdt.ids import ShelfId, birth_of, replica_of
+from crdt.ids import ReplicaId, ShelfId, birth_of, replica_of
 from crdt.ops import Key
 from mesh.events import Event
 from mesh.paths import parse_path
@@ -253,10 +253,12 @@ class Mesh:
     # ---- state
 
     def shelf_name(self, shelf: ShelfId) -> str:
-        """node-3/1f9c: for people who look for what went wrong."""
-        replica = replica_of(shelf)
+        """node-3/1f9c0b77: for people who look for what went wrong."""
+        return f"{self.name_of(replica_of(shelf))}/{birth_of(shelf):08x}"
+
+    def name_of(self, replica: ReplicaId) -> str:
         names = [membership.name for membership in self.memberships if membership.replica_id == replica]
-        return f"{names[0] if names else replica.hex()}/{birth_of(shelf):08x}"
+        return names[0] if names else replica.hex()
 
     def read(self, number: int, path: str) -> dict[str, Any]:
         """What a host shows at a path, by name of the type."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from crdt.ids import ReplicaId, ShelfId
 from crdt.ops import Key
@@ -78,7 +78,7 @@ class Views:
             if history is None:
                 continue
             ground.counts[self.name] += 1
-            seen = oracle.observe(host.number, key, core.replica.cells(key))
+            seen = oracle.observe(host.number, key, core.replica)
             shown = history.mask(core.replica.shown(key))
             expected = oracle.expected(key, seen)
             if expected & ~shown:
@@ -97,6 +97,8 @@ class Views:
         """Every replica shows exactly what nobody replaced, of the writes that anybody kept."""
         ground, oracle, mesh = self._ground, self._ground.oracle, self._ground.mesh
         for key, history in oracle.keys.items():
+            for number in mesh.running:
+                oracle.observe(number, key, mesh.peer(number).replica)
             kept = oracle.kept(key, mesh.running)
             gap = oracle.has_gap(key, kept)
             views = {number: history.mask(mesh.peer(number).replica.shown(key)) for number in mesh.running}
@@ -136,7 +138,9 @@ class Bases:
     def _same(self, host: Host[Peer], shelf: ShelfId, seq: int, found: bytes) -> None:
         known = self._heads.setdefault((shelf, seq), found)
         if known != found:
-            self._ground.fail(self.name, host, f"another delta {seq} of shelf {shelf.hex()} than elsewhere: a fork")
+            self._ground.fail(
+                self.name, host, f"another delta {seq} of shelf {self._ground.mesh.shelf_name(shelf)} than elsewhere: a fork"
+            )
 
     def _all(self, host: Host[Peer]) -> None:
         assert host.core is not None
@@ -149,10 +153,14 @@ class Bases:
             self._same(host, shelf, head.header.seq, head.hash)
             if replica.digest(shelf) != head.header.shelf_digest:
                 self._ground.fail(
-                    self.name, host, f"its base of {shelf.hex()} at {head.header.seq} is not what the author signed"
+                    self.name,
+                    host,
+                    f"its base of {self._ground.mesh.shelf_name(shelf)} at {head.header.seq} is not what the author signed",
                 )
             if len(replica.loose_seqs(shelf)) > LOOSE_MAX:
-                self._ground.fail(self.name, host, f"{len(replica.loose_seqs(shelf))} loose deltas of {shelf.hex()}")
+                self._ground.fail(
+                    self.name, host, f"{len(replica.loose_seqs(shelf))} loose deltas of {self._ground.mesh.shelf_name(shelf)}"
+                )
 
     def settled(self) -> None:
         for number in self._ground.mesh.running:
@@ -171,7 +179,9 @@ class Faults:
         self._ground.counts[self.name] += 1
         for event in events:
             if isinstance(event, ShelfFault):
-                self._ground.fail(self.name, host, f"blames {event.shelf.hex()}: {event.kind}, {event.detail}")
+                self._ground.fail(
+                    self.name, host, f"blames {self._ground.mesh.shelf_name(event.shelf)}: {event.kind}, {event.detail}"
+                )
 
     def settled(self) -> None:
         pass
@@ -193,16 +203,26 @@ class Datagrams:
         self._ground.counts[self.name] += self._ground.mesh.world.network.delivered
 
 
+class Life(NamedTuple):
+    """A process of a member, by the shelf that it writes, and the newest incarnation that it claimed."""
+
+    shelf: ShelfId | None
+    incarnation: int
+
+
 class Membership:
-    """Crashed are found, living are not buried, nobody comes back from the dead without a new incarnation."""
+    """Crashed are found, living are not buried, nobody comes back from the dead without a new incarnation.
+
+    A new process is a new life: one that lost its disk cannot know which incarnation it had.
+    """
 
     name = "membership"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._buried: dict[tuple[int, ReplicaId], int] = {}
-        """(observer, member) -> incarnation at which it was given up."""
-        self._known: dict[tuple[int, ReplicaId], int] = {}
+        self._buried: dict[tuple[int, ReplicaId], Life] = {}
+        """By observer and member: the life that was given up."""
+        self._known: dict[tuple[int, ReplicaId], Life] = {}
         self.deaths: list[tuple[int, int, ReplicaId]] = []
         """(world time, observer, member) of each burial."""
 
@@ -213,18 +233,26 @@ class Membership:
             match event:
                 case MemberUp(replica=replica, incarnation=incarnation) | MemberUpdated(replica=replica, incarnation=incarnation):
                     self._up(host, replica, incarnation)
+                case MemberDown(replica=replica, accusers=()):
+                    self._ground.counts["alone"] += 1  # the observer hears nobody: it says nothing about the member
                 case MemberDown(replica=replica) | MemberLeft(replica=replica):
                     self._ground.counts[self.name] += 1
-                    self._buried[host.number, replica] = self._known.get((host.number, replica), -1)
+                    self._buried[host.number, replica] = self._known.get((host.number, replica), Life(None, -1))
                     if isinstance(event, MemberDown):
                         self.deaths.append((self._ground.mesh.world.time, host.number, replica))
 
     def _up(self, host: Host[Peer], replica: ReplicaId, incarnation: int) -> None:
         self._ground.counts[self.name] += 1
-        buried_at = self._buried.pop((host.number, replica), None)
-        if buried_at is not None and incarnation <= buried_at:
-            self._ground.fail(self.name, host, f"{replica.hex()} is back from the dead with its old incarnation {incarnation}")
-        self._known[host.number, replica] = incarnation
+        buried = self._buried.pop((host.number, replica), None)
+        assert host.core is not None
+        life = Life(host.core.swim.current_shelf(replica), incarnation)
+        if buried is not None and life.shelf == buried.shelf and incarnation <= buried.incarnation:
+            self._ground.fail(
+                self.name,
+                host,
+                f"{self._ground.mesh.name_of(replica)} is back from the dead with its old incarnation {incarnation}",
+            )
+        self._known[host.number, replica] = life
 
     def restarted(self, number: int) -> None:
         """A new process of this host remembers nothing of what the former one was told."""
@@ -243,8 +271,8 @@ class Membership:
             believed = set(mesh.peer(number).swim.alive())
             wanted = alive - {mesh.memberships[number].replica_id}
             if believed != wanted:
-                missing = sorted(member.hex() for member in wanted - believed)
-                ghosts = sorted(member.hex() for member in believed - wanted)
+                missing = sorted(map(mesh.name_of, wanted - believed))
+                ghosts = sorted(map(mesh.name_of, believed - wanted))
                 self._ground.fail(self.name, number, f"after the calm takes {missing} for dead and {ghosts} for alive")
 
 
@@ -301,7 +329,7 @@ class Inspector:
             self.membership.restarted(host.number)
             assert host.core is not None
             for key in self.oracle.keys:
-                self.oracle.observe(host.number, key, host.core.replica.cells(key))
+                self.oracle.observe(host.number, key, host.core.replica)
             self.counts["restarts"] += host.starts > 1
             for key, write in self.oracle.unconfirmed_loss(host.number):
                 self.ground.fail(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from crdt.ids import ShelfId, dot_seq, make_dot
 from crdt.ops import Key, Op
+from crdt.replica import Replica
 from mesh.testing.node import Written
 
 
@@ -44,6 +45,8 @@ class KeyHistory:
 
     writes: list[Write] = field(default_factory=list)
     by_dot: dict[tuple[ShelfId, int], Write] = field(default_factory=dict)
+    by_origin: dict[ShelfId, list[Write]] = field(default_factory=dict)
+    """Ascending."""
     shows: int = 0
     """Mask of the writes that are not removals."""
 
@@ -100,6 +103,10 @@ class Oracle:
         write = Write(bit, host, *name, not made.removed, replaces & ~(1 << bit), at)
         history.writes[bit : bit + 1] = [write]
         history.by_dot[name] = write
+        mine = history.by_origin.setdefault(write.origin, [])
+        if former is not None:
+            mine.pop()
+        mine.append(write)
         history.shows = history.shows & ~(1 << bit) | (write.shows << bit)
         self.total += 1
         self._seen[host][key] = seen | 1 << write.bit
@@ -108,12 +115,21 @@ class Oracle:
     def seen(self, host: int, key: Key) -> int:
         return self._seen.get(host, {}).get(key, 0)
 
-    def observe(self, host: int, key: Key, cells: Iterable[Op]) -> int:
-        """This process holds these cells now. Returns the mask of all that it has seen at the key."""
+    def observe(self, host: int, key: Key, replica: Replica) -> int:
+        """What this process holds now. Returns the mask of all that it has seen at the key.
+
+        A base is its author's S(n), so whoever has it has seen all of that author's writes up to n, also those that are gone.
+        """
         history = self.keys.get(key)
         if history is None:
             return 0
-        held = history.mask(cells)
+        held = history.mask(replica.cells(key))
+        for origin, writes in history.by_origin.items():
+            reached = make_dot(replica.reached(origin) + 1, 0)
+            for write in writes:
+                if write.dot >= reached:
+                    break
+                held |= 1 << write.bit
         seen = self._seen[host].get(key, 0)
         if held & ~seen:
             seen |= held
@@ -126,16 +142,16 @@ class Oracle:
         return seen & ~history.replaced_by(seen) & history.shows
 
     def overtaken(self, key: Key, seen: int, shown: int) -> int:
-        """Of these shown writes those that a replaced newer one of their author would hide, which has not come yet.
+        """Of these shown writes those that a newer one of their author would hide, which exists and has not come yet.
 
-        Covers name the newest write of each origin. So an overwrite that overtakes what it overwrote shows both for a moment
-        (DESIGN section 1, "Waiting is politeness").
+        Covers name the newest write of each origin, and none that is gone. So an overwrite that overtakes what it overwrote shows
+        both for a moment (DESIGN section 1, "Waiting is politeness").
         """
         history = self.keys[key]
-        away = history.replaced_by(seen) & ~seen
         newest: dict[ShelfId, int] = {}
-        for write in history.each(away):
-            newest[write.origin] = max(write.dot, newest.get(write.origin, -1))
+        for write in history.writes:
+            if not seen >> write.bit & 1:
+                newest[write.origin] = max(write.dot, newest.get(write.origin, -1))
         return sum(1 << write.bit for write in history.each(shown) if write.dot < newest.get(write.origin, -1))
 
     def kept(self, key: Key, running: Iterable[int]) -> int:
