@@ -397,13 +397,22 @@ class Beliefs:
             self._exchange.want(peer, [me.replica])  # they must hold a claim of mine that I have forgotten
         elif claim.incarnation < me.incarnation or me.left is not None:
             self._port.send(peer, Lane.LIVENESS, Frame.CLAIM, me.newest.raw)
+        elif not self._must_refute(peer, claim, now):
+            self._counters["accusations_over_quota"] += 1
         elif self._is_valid(signed):
             self._health.worse()
             self._counters["refutations"] += 1
-            loud = self.quota.allows(claim.accuser, now.monotonic)
-            self.quota.was_wrong(claim.accuser, now.monotonic)
-            refutation = me.announce(over=signed.id)
-            self.proclaim(refutation, {peer, claim.accuser}, to_all=loud)
+            self.proclaim(me.announce(over=signed.id), {peer, claim.accuser})
+
+    def _must_refute(self, peer: ReplicaId, claim: Accusation, now: Now) -> bool:
+        """An accuser that is over its quota is ignored by all others, too, unless somebody else passes its accusation on:
+        that one seems to believe it. Passing on what is not true uses up one's own quota.
+        """
+        for member in (claim.accuser, peer):
+            if self.quota.allows(member, now.monotonic):
+                self.quota.was_wrong(member, now.monotonic)
+                return True
+        return False
 
     def _spoken_for(self, peer: ReplicaId, signed: Signed, claim: Alive | Left) -> None:
         """A claim in my name that this start did not make."""

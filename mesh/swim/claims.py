@@ -19,6 +19,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from enum import Enum, IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -246,10 +247,16 @@ def _check_birth(birth: int) -> None:
 
 def _address_untrusted(host: str, port: int) -> Address:
     """Numeric, so that nobody can make us ask a name server."""
-    if not 0 < port <= 0xFFFF or len(host) > HOST_BYTES_MAX or "%" in host:
-        raise Malformed("claim: not an address")
+    if not 0 < port <= 0xFFFF or len(host) > HOST_BYTES_MAX or not _is_numeric(host):
+        raise Malformed("claim: not a numeric address")
+    return (host, port)
+
+
+@lru_cache(maxsize=1024)  # each member's claim is read by each other one, and again for each copy that gossip brings
+def _is_numeric(host: str) -> bool:
+    """A zone ("%eth0") means something on one machine only."""
     try:
         ipaddress.ip_address(host)
-    except ValueError as error:
-        raise Malformed("claim: not a numeric address") from error
-    return (host, port)
+    except ValueError:
+        return False
+    return "%" not in host

@@ -54,6 +54,7 @@ class Rank(NamedTuple):
     """0 living or under suspicion, 1 buried upon accusations, 2 left."""
 
 
+_FINALITY: Final = {Held.LIVING: 0, Held.DEAD: 1, Held.LEFT: 2}
 NO_ADDRESS: Final[Address] = ("", 0)
 
 
@@ -71,6 +72,7 @@ class Record:
         "left",
         "mark",
         "name",
+        "rank",
         "replica",
         "shown",
         "since",
@@ -101,6 +103,8 @@ class Record:
         self.address = NO_ADDRESS
         self.name = ""
         self.mark = 0
+        self.rank: Rank | None = None
+        """What is signed, for comparisons; None while nothing signed is held. Kept up to date by `Roster.touched`."""
         self.shown: tuple[object, ...] = ()
 
     @property
@@ -126,12 +130,9 @@ class Record:
             return Held.LEFT
         return Held.DEAD if self.state is State.DEAD and not self.buried_alone else Held.LIVING
 
-    @property
-    def rank(self) -> Rank | None:
-        """None while nothing signed is held."""
-        if self.incarnation < 0:
-            return None
-        return Rank(self.incarnation, {Held.LIVING: 0, Held.DEAD: 1, Held.LEFT: 2}[self.held])
+    def current_rank(self) -> Rank | None:
+        incarnation = self.incarnation
+        return Rank(incarnation, _FINALITY[self.held]) if incarnation >= 0 else None
 
     def signed(self, accusations_max: int) -> list[Signed]:
         """What proves our belief to others: the newest word of the subject, then accusations against it."""
@@ -198,7 +199,7 @@ class Roster:
         if shown != record.shown:
             record.shown = shown
             self.version += 1
-        rank = record.rank
+        rank = record.rank = record.current_rank()
         mark = 0 if rank is None else _mark(record.replica, rank)
         if mark != record.mark:
             self._toggle(record.replica, record.mark ^ mark)

@@ -177,9 +177,11 @@ class Swim:
         """
         self._prober.open_sessions.add(peer)
         record = self._roster.get(peer)
-        if record is not None and not self._roster.is_living(peer):
+        if record is not None:
             record.told_at = -inf
         self.heard_from(peer, now)
+        if record is not None and record.state is State.ALIVE and not self.left:
+            self._beliefs.tell(record, now)  # if that is not what it said itself, somebody else uses its identity
 
     def session_closed(self, peer: ReplicaId) -> None:
         self._prober.open_sessions.discard(peer)

@@ -78,7 +78,10 @@ class Agent:
         self.sent_bytes = self.sent_datagrams = 0
         self._out: dict[ReplicaId, list[tuple[Frame, bytes]]] = {}
         self._contacts: list[Address] = []
-        self.sessions: set[int] = set()
+        self.sessions: dict[ReplicaId, int] = {}
+        """The agent at the other end of the newest session with each peer: what is sent goes there."""
+        self.heard: set[int] = set()
+        """Agents with which a session is or was open: what they send is taken."""
         self.swim = Swim(
             me=self.replica,
             birth=birth,
@@ -129,15 +132,23 @@ class Agent:
         if peer == self.replica:
             return
         now = self.now()
-        if source not in self.sessions:
-            self.sessions.add(source)
-            self.swim.session_opened(peer, now)
+        if source not in self.heard:
+            self.open(peer, source)
         self.swim.heard_from(peer, now)
         for kind, payload in frames:
             try:
                 assert self.swim.handle_untrusted(peer, kind, payload, now)
             except Malformed:
                 self.mesh.counts["malformed"] += 1
+
+    def open(self, peer: ReplicaId, source: int) -> None:
+        self.heard.add(source)
+        self.sessions[peer] = source
+        self.swim.session_opened(peer, self.now())
+
+    def close(self, number: int) -> None:
+        self.heard.discard(number)
+        self.sessions = {peer: source for peer, source in self.sessions.items() if source != number}
 
     def flush(self) -> None:
         """What the core wants sent: frames for one member share datagrams."""
@@ -239,7 +250,7 @@ class Mesh:
     def _start(self, number: int, incarnation: int, known: Sequence[KnownPeer], birth: int) -> None:
         agent = self.agents[number] = Agent(self, number, incarnation, known, birth)
         for other in self.agents.values():
-            other.sessions.discard(number)
+            other.close(number)
         agent.run()
 
     def crash(self, number: int) -> float:
@@ -257,7 +268,7 @@ class Mesh:
     def heal(self) -> None:
         self.network.sides = {}
 
-    def do(self, number: int, action: Callable[[Swim, Now], None]) -> None:
+    def do(self, number: int, action: Callable[[Swim, Now], object]) -> None:
         """A local call into one core, and what follows from it."""
         agent = self.agents[number]
         action(agent.swim, agent.now())
@@ -267,11 +278,11 @@ class Mesh:
     # ---- the network
 
     def where(self, sender: Agent, peer: ReplicaId) -> int | None:
-        """The agent at the address that the sender has for this member."""
+        """The agent that gets what the sender sends to this member."""
+        if peer in sender.sessions:
+            return sender.sessions[peer]
         known = sender.swim.address_of(peer)
-        if known is None:  # the transport answers where a datagram came from
-            return next((number for number in sender.sessions if self.agents[number].replica == peer), None)
-        return self._at(known)
+        return self._at(known) if known is not None else None
 
     def _at(self, where: Address) -> int | None:
         host = where[0].split(".")
@@ -286,7 +297,7 @@ class Mesh:
             self._trace.update(b"%f %d %d %d" % (self.time, sender.number, target, kind))
             self._trace.update(payload)
         delay = self._delay(sender.number, target)
-        if target not in sender.sessions:  # three legs before the first frames arrive
+        if target not in sender.heard:  # three legs before the first frames arrive
             sender.sent_bytes += CONNECT_BYTES
             legs = (delay, self._delay(target, sender.number), self._delay(sender.number, target))
             delay = None if None in legs else sum(leg for leg in legs if leg is not None)
@@ -313,8 +324,7 @@ class Mesh:
             return
         for one, other in ((receiver, sender), (sender, receiver)):
             if one.stalled_until <= self.time and not one.swim.left:
-                one.sessions.add(other.number)
-                one.swim.session_opened(other.replica, one.now())
+                one.open(other.replica, other.number)
                 one.flush()
                 one.arm(self.time)
 

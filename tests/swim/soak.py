@@ -17,10 +17,10 @@ from crdt.ids import ReplicaId
 from mesh.events import Event, MemberDown, MemberSuspected
 from mesh.presets import PRESETS
 from mesh.swim.roster import State
-from tests.swim.harness import Agent, Mesh, replica
+from tests.swim.harness import Agent, Mesh
 
 STALL_PAUSE_SECONDS = 10.0
-"""Between two stalls of one stalling agent, on average."""
+"""Between two stalls of one stalling agent, on average, at least half of it: two in a row would be one longer stall."""
 CRASH_PAUSE_SECONDS = 30.0
 DOWN_SECONDS_MAX = 60.0
 """A crash that is not known to all by then is a failure."""
@@ -98,18 +98,15 @@ class Soak:
         elif isinstance(event, MemberSuspected) and event.replica not in self._down:
             self.report.suspicions_of_living += 1
 
-    def _stall_later(self, number: int) -> None:
-        self.mesh.after(self._rng.expovariate(1 / STALL_PAUSE_SECONDS), self._stall, number)
+    def _stall_later(self, number: int, after: float = 0.0) -> None:
+        self.mesh.after(after + STALL_PAUSE_SECONDS * self._rng.uniform(0.5, 1.5), self._stall, number)
 
     def _stall(self, number: int) -> None:
+        length = self._rng.uniform(0.0, self._stall_max)
         if self.mesh.agents[number].running:
             self.report.stalls += 1
-            self.mesh.stall(number, self._rng.uniform(0.0, self._stall_max))
-        self._stall_later(number)
-
-
-def replica_names(mesh: Mesh) -> dict[ReplicaId, int]:
-    return {replica(number): number for number in mesh.agents}
+            self.mesh.stall(number, length)
+        self._stall_later(number, length)
 
 
 def main() -> int:
