@@ -3,6 +3,7 @@
 An entry's position is one above every entry that its author saw in this log, so what was written after something stands
 after it, whatever the clocks say. Entries of one position (concurrent ones) are ordered by (time, origin). The last segment
 is the position and a number that its shelf never uses twice, both as bytes that sort: keys come in the order of positions.
+Should two shelves arrive at one segment, their cells are two entries all the same, for a log's writes cover nothing.
 """
 
 from __future__ import annotations

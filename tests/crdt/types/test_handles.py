@@ -13,6 +13,8 @@ from crdt.ops import WHILE_ALIVE
 from crdt.testing import Network
 from crdt.types import REGISTRY, Handle, Map, read, type_named, value_key
 from crdt.types.local import Local
+from crdt.types.log import LOG, POSITION_MAX
+from crdt.types.paths import ordered
 
 
 @pytest.fixture
@@ -71,6 +73,18 @@ def test_codes_are_for_ever() -> None:
         12: "log",
         13: "bounded counter",
         14: "custom",
+    }
+
+
+def test_only_what_adds_up_leaves_others_uncovered() -> None:
+    """DESIGN section 1: a register that covers nothing never overwrites, a counter that covers loses additions."""
+    assert {view.name for view in REGISTRY.values() if view.covers == "own"} == {
+        "counter",
+        "grow-only counter",
+        "maximum",
+        "minimum",
+        "log",
+        "bounded counter",
     }
 
 
@@ -311,6 +325,12 @@ class TestSequences:
         network.heal()
         assert network.replicas[0].log("log").value == ["first, by a fast clock", "second", "second too"]
         assert network.replicas[1].log("log").value == network.replicas[0].log("log").value
+
+    def test_a_log_that_somebody_filled_to_the_end_goes_on(self, replica: Local) -> None:
+        """At the last position entries share it, but never a path: none overwrites another."""
+        replica.draft(LOG.code, ("log", ordered(POSITION_MAX) + ordered(1)), "hostile", covers="own")
+        replica.log("log").extend("abc")
+        assert replica.log("log").value == ["hostile", "a", "b", "c"]
 
 
 class TestMap:
