@@ -15,6 +15,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 import crdt
+from crdt.digest import digest_16
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.effects import Now
 from mesh.errors import Malformed
@@ -26,6 +27,10 @@ from mesh.wire.frames import Frame, Lane
 
 ACTIVE_MAX: Final = 64
 """Shelves pulled at once; the others wait, smallest gap first. Guess: enough to fill the window with tiny shelves."""
+PULLS_MAX: Final = 8192
+"""Shelves known to be behind. Guess: the authors of a large mesh; more are found again by the next digest."""
+ENTRIES_MAX: Final = 1 << 18
+"""Bodies of one listing, 40 MB here while it is pulled. Guess: twice the keys that one author should have."""
 SOURCES_MAX: Final = 8
 """Peers remembered per shelf as having more. Guess: more would only take memory."""
 ATTEMPTS_MAX: Final = 8
@@ -78,7 +83,7 @@ class Incoming:
         """Whether the pages so far and this one can belong to one listing."""
         per_page = self.per_page or max(len(page.entries), 1)
         expected = min(per_page, page.total - page.offset)
-        return page.total == self.total and page.offset % per_page == 0 and len(page.entries) == expected
+        return page.total == self.total <= ENTRIES_MAX and page.offset % per_page == 0 and len(page.entries) == expected
 
 
 @dataclass(slots=True)
@@ -126,6 +131,7 @@ class Puller:
         rng: random.Random,
         *,
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
+        is_known: Callable[[ReplicaId], bool],
         round_trip: Callable[[ReplicaId], float],
         reachable: Callable[[ReplicaId], bool],
     ) -> None:
@@ -133,6 +139,7 @@ class Puller:
         self._port = port
         self._rng = rng
         self._check_head = check_head
+        self._is_known = is_known
         self._round_trip = round_trip
         self._reachable = reachable
         self._pulls: dict[ShelfId, Pull] = {}
@@ -155,6 +162,8 @@ class Puller:
             return False
         pull = self._pulls.get(shelf)
         if pull is None:
+            if len(self._pulls) >= PULLS_MAX or not self._is_known(replica_of(shelf)):
+                return False  # nothing from the wire makes me remember shelves of nobody
             pull = self._pulls[shelf] = Pull(shelf, now.monotonic + delay)
         pull.target = max(pull.target, floor.seq)
         pull.loose |= loose
@@ -426,9 +435,9 @@ class Puller:
         for pull in [p for p in self._active.values() if p.incoming and ref in p.incoming.missing]:
             incoming = pull.incoming
             assert incoming is not None
-            body = body_from_bytes_untrusted(note.shelf, note.seq, note.raw)
-            if body.hash != incoming.hashes[ref]:
+            if digest_16(note.raw) != incoming.hashes[ref]:
                 continue
+            body = body_from_bytes_untrusted(note.shelf, note.seq, note.raw)
             self._answered(pull, ("body", pull.shelf, ref))
             self._body_bytes += (len(note.raw) + BODY_FRAME_OVERHEAD_BYTES - self._body_bytes) / 32
             incoming.bodies[ref] = body

@@ -105,6 +105,7 @@ class Sync:
             port,
             rng,
             check_head=check_head,
+            is_known=lambda replica: directory.public_key(replica) is not None,
             round_trip=members.round_trip,
             reachable=members.is_reachable,
         )
