@@ -12,7 +12,7 @@ differ by a byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from crdt import codec
@@ -49,10 +49,10 @@ Decode = Callable[[bytes], Any]
 class Body:
     """Ops of one delta without its header. Shared by every base that holds some of them. Nothing but `void` ever changes."""
 
-    __slots__ = ("faulty", "hash", "judged", "ops", "raw", "rights", "seq", "shelf", "takeover", "void")
+    __slots__ = ("faulty", "hash", "judged", "ops", "raw", "rights", "seq", "shelf", "takeover", "takeovers", "void")
 
     def __init__(
-        self, shelf: ShelfId, seq: int, raw: bytes, rights: Rights, ops: tuple[Op, ...], *, faulty: int = 0, takeover: int = -1
+        self, shelf: ShelfId, seq: int, raw: bytes, rights: Rights, ops: tuple[Op, ...], *, faulty: int = 0, takeovers: Sequence[int] = ()
     ) -> None:
         self.shelf = shelf
         self.seq = seq
@@ -65,8 +65,10 @@ class Body:
         self.void = faulty
         """Mask of the ops that count as dropped: faulty, or outside their author's rights (see `Shelves.judge`)."""
         self.judged = False
-        self.takeover = takeover
-        """Index of the one takeover op, -1 without."""
+        self.takeovers = takeovers
+        """Indices of the takeover ops."""
+        self.takeover = next((index for index in takeovers if is_fresh(shelf, seq, index, ops[index])), -1)
+        """The one that is new, and may add a former shelf; -1 without."""
 
     def __repr__(self) -> str:
         return f"Body({self.shelf.hex()} {self.seq}, {len(self.ops)} ops)"
@@ -90,9 +92,14 @@ def body_from_bytes_untrusted(shelf: ShelfId, seq: int, raw: bytes, decode: Deco
         raise Malformed(f"a body has an array of at most {OPS_PER_DELTA_MAX} ops")
     ops, faulty = _ops_untrusted(shelf, seq, rights, time, origins, items)
     takeovers = [index for index, op in enumerate(ops) if op[0] == TAKEOVER]
-    if len(takeovers) > 1:
-        raise Malformed("two takeovers in one delta")
-    return Body(shelf, seq, raw, rights, ops, faulty=faulty, takeover=takeovers[0] if takeovers else -1)
+    if len(takeovers) > 1 and sum(is_fresh(shelf, seq, index, ops[index]) for index in takeovers) > 1:
+        raise Malformed("two new takeovers in one delta")
+    return Body(shelf, seq, raw, rights, ops, faulty=faulty, takeovers=takeovers)
+
+
+def is_fresh(shelf: ShelfId, seq: int, index: int, op: Op) -> bool:
+    """Whether the op was first issued here."""
+    return op.dot == make_dot(seq, index) and op.origin == shelf
 
 
 def _number_untrusted(value: Any, limit: int, what: str) -> int:
@@ -346,7 +353,7 @@ class BodyWriter:
         self._pieces_bytes = sum(map(len, self._pieces))
 
     def _is_fresh(self, index: int, op: Op) -> bool:
-        return op.dot == make_dot(self.seq, index) and op.origin == self.shelf
+        return is_fresh(self.shelf, self.seq, index, op)
 
     def _as_read(self, index: int, op: Op) -> Op:
         """The time of a dropped cell is of no use: whatever costs the least."""
@@ -383,8 +390,8 @@ class BodyWriter:
     def finish(self) -> Body:
         origins = codec.join_arrays(self._encode(origin) for origin in self._origins if origin != self.shelf)
         raw = codec.array_head(4) + self._fixed + origins + codec.join_arrays(self._pieces)
-        takeover = next((index for index, op in enumerate(self.ops) if op.kind == TAKEOVER), -1)
-        return Body(self.shelf, self.seq, raw, self.rights, tuple(self.ops), takeover=takeover)
+        takeovers = [index for index, op in enumerate(self.ops) if op.kind == TAKEOVER]
+        return Body(self.shelf, self.seq, raw, self.rights, tuple(self.ops), takeovers=takeovers)
 
 
 def _steps(before: Path, path: Path) -> list[object]:

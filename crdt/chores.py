@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from crdt.base import Held
 from crdt.chunks import Chunks
-from crdt.ids import ShelfId
+from crdt.ids import REPLICA_ID_BYTES, ShelfId, replica_of
 from crdt.limits import CORE_TYPE
 from crdt.ops import DROPPED, KIND_MASK, LARGE, REMOVED, VALUE, Key, Op
 
@@ -20,6 +20,9 @@ Name: TypeAlias = tuple[Key, ShelfId]
 OP_COVER_BYTES: Final = 12
 """One cover in a body: origin 1, dot 5, check 5, and its share of the head."""
 
+KIN_MAX: Final = 64
+"""Shelves of our replica remembered because covers name them (guess: restarts within a day)."""
+
 
 class Chores:
     """The lists. `suspects` are for drop, `absent`, `covering` and `waiting` for retire, `worn` for repack, `orphans` for chunks."""
@@ -28,6 +31,8 @@ class Chores:
         self.shelf = shelf
         self.mine: set[ShelfId] = {shelf}
         """Origins whose cells stand on our shelf."""
+        self.kin: set[ShelfId] = set()
+        """Other shelves of our replica that covers name: perhaps all that is left of one whose disk was lost."""
         self.suspects: dict[Name, None] = {}
         """Cells of ours that something new may have made superfluous."""
         self.patient: deque[tuple[float, Name]] = deque()
@@ -53,6 +58,7 @@ class Chores:
         self.orphans: dict[bytes, None] = {}
         """Chunks that nothing may need any more."""
         self._chunks = chunks
+        self._replica = replica_of(shelf)
         self._waits_for: dict[Name, ShelfId] = {}
         self._needs: dict[tuple[Held, int], list[bytes]] = {}
 
@@ -62,6 +68,15 @@ class Chores:
         """Something came that may cover or replace what `origin` said at `key`."""
         if origin in self.mine:
             self.suspects[key, origin] = None
+        elif origin[:REPLICA_ID_BYTES] == self._replica and len(self.kin) < KIN_MAX:
+            self.kin.add(origin)
+
+    def issued(self, held: Held) -> None:
+        """A delta of ours; what it issues again for a former shelf may have been covered for long, too."""
+        self.worn[held] = None
+        for op in held.body.ops:
+            if op.origin != self.shelf:
+                self.hosted(op.key, op.origin)
 
     def hosted(self, key: Key, origin: ShelfId) -> None:
         """A cell of a former shelf stands on ours now; it may have been covered for long."""

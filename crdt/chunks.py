@@ -122,7 +122,9 @@ class Chunks:
             self._cache_bytes -= dropped
 
     def names(self, op: Op) -> list[bytes]:
-        """Every chunk that the op refers to and that is here, itself or through nodes."""
+        """Every chunk that the op needs, as far as the nodes that name them are here."""
+        if not op.kind & LARGE:
+            return []
         assert isinstance(op.payload, tuple)
         depth, _, hashes, _ = op.payload
         assert isinstance(depth, int)

@@ -31,6 +31,10 @@ SHARE_OF_FULL: Final = 1 + (ENTRY_BYTES + BODY_OVERHEAD_BYTES) / 900
 """What an op costs in a full body, by its own bytes."""
 
 
+LOST_SHELVES_MAX: Final = 8
+"""Former shelves that nobody holds and only covers name, declared finished at a time: each costs a record, and a liar may invent them."""
+
+
 # --- drop
 
 
@@ -170,7 +174,7 @@ def repack(writer: Writer) -> int:
     if chores.wasted_bytes <= WASTE_SLACK_BYTES + WASTE_MAX * live_bytes or writer.draft_size:
         return 0
     excess = chores.wasted_bytes - WASTE_LEFT * live_bytes
-    return _reissue(writer, _most_wasteful(chores.waste, excess))
+    return reissue(writer, _most_wasteful(chores.waste, excess))
 
 
 def _waste(writer: Writer, held: Held) -> int:
@@ -197,7 +201,7 @@ def _most_wasteful(waste: dict[Held, int], excess: float) -> list[Held]:
     return chosen
 
 
-def _reissue(writer: Writer, chosen: list[Held]) -> int:
+def reissue(writer: Writer, chosen: list[Held]) -> int:
     """Ordered so that ops that once stood side by side do so again: that is what the encoding of a body makes cheap."""
     ops = [op for held in chosen for _, op in held.live() if not writer.is_drafted(op.key, op.origin)]
     ops.sort(key=lambda op: (op.origin, op.dot))
@@ -217,7 +221,7 @@ def take_over(writer: Writer, *, final: bool, from_disk: set[ShelfId]) -> int:
     Seals at once, since a takeover is of a base as it is now. Returns the number of takeovers.
     """
     count = 0
-    for former in _formers(writer):
+    for former in _formers(writer, final=final):
         old = writer.records.of(former, writer.shelf) or NOTHING
         loose = sorted(seq for seq in writer.loose_seqs(former) if not old.speaks(seq)) if final else []
         new = old.join(Record(writer.floor(former), final, former in from_disk, runs_of(loose)))
@@ -225,7 +229,7 @@ def take_over(writer: Writer, *, final: bool, from_disk: set[ShelfId]) -> int:
             continue
         writer.seal_pages()
         if new.n > old.n:
-            _follow(writer, former, old)
+            _follow(writer, former)
         for op in _unfinished(writer, former, loose):
             writer.draft_again(op)
         writer.draft_takeover(former, new)
@@ -234,18 +238,19 @@ def take_over(writer: Writer, *, final: bool, from_disk: set[ShelfId]) -> int:
     return count
 
 
-def _formers(writer: Writer) -> list[ShelfId]:
-    """Other shelves of our replica: those that are here, and those that we speak for."""
+def _formers(writer: Writer, *, final: bool) -> list[ShelfId]:
+    """Other shelves of our replica: those that are here, those that we speak for, and those that only covers still name."""
     mine = replica_of(writer.shelf)
     known = {*writer.bases, *writer.loose, *writer.records.spoken_by(writer.shelf)}
-    return sorted(shelf for shelf in known if shelf != writer.shelf and replica_of(shelf) == mine)
+    lost = sorted(shelf for shelf in writer.chores.kin if shelf not in known)[:LOST_SHELVES_MAX] if final else []
+    return sorted(shelf for shelf in known if shelf != writer.shelf and replica_of(shelf) == mine) + lost
 
 
-def _follow(writer: Writer, former: ShelfId, old: Record) -> None:
+def _follow(writer: Writer, former: ShelfId) -> None:
     """The former shelf turns out to be further than what we took over. What it has taken off meanwhile, we take off too: a restored backup
     would bring it back, when those who had covered it have forgotten it."""
     base, mine = writer.bases[former], writer.bases.get(writer.shelf)
-    if "FOLLOW" not in writer.rules or mine is None or old == NOTHING:
+    if "FOLLOW" not in writer.rules or mine is None:
         return
     for held in list(mine.everything()):
         for _, op in [*held.live()]:
@@ -260,7 +265,7 @@ def _spoke_for(writer: Writer, former: ShelfId, base: Base, op: Op) -> bool:
     if op.origin == former:
         return dot_seq(op.dot) <= base.floor
     record = writer.records.of(op.origin, former)
-    return record is not None and record.speaks(dot_seq(op.dot))
+    return record is not None and dot_seq(op.dot) <= record.n
 
 
 def _unfinished(writer: Writer, former: ShelfId, loose: list[int]) -> list[Op]:
@@ -271,9 +276,8 @@ def _unfinished(writer: Writer, former: ShelfId, loose: list[int]) -> list[Op]:
         for index, op in enumerate(delta.ops):
             if op.kind & KIND_MASK in (DROPPED, TAKEOVER) or delta.content.void >> index & 1 or not (mask is None or mask >> index & 1):
                 continue
-            if not writer.counts(former, op):
-                continue
-            newest[op.key, op.origin] = op
+            if writer.counts(former, op) and writer.chunks.complete(op):  # without its chunks it never was received
+                newest[op.key, op.origin] = op
     found = []
     for (key, origin), op in newest.items():
         held = [writer.index.slot(key, host, origin) for host in (former, writer.shelf)]

@@ -23,7 +23,7 @@ from crdt.index import key_order
 from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from crdt.limits import CORE_TYPE, LOOSE_MAX, SHELVES_MAX
 from crdt.ops import KIND_MASK, LARGE, VALUE, Key, Op, Path, Value
-from crdt.state import Fault, Loose
+from crdt.state import Fault, Loose, always
 from crdt.takeover import record_of, takeover_key
 from crdt.writer import CoverPolicy, Writer
 
@@ -238,11 +238,11 @@ class Replica(Writer):
 
     # --- housekeeping
 
-    def drop(self, now: float, patience: float = 30.0) -> int:
+    def drop(self, now_monotonic: float, patience: float = 30.0) -> int:
         """Draft the drop of own cells that became superfluous `patience` seconds ago (rule 4; 30 s: DESIGN). Returns how many."""
-        return housekeeping.drop(self, now, patience)
+        return housekeeping.drop(self, now_monotonic, patience)
 
-    def retire(self, acknowledged: Callable[[int], bool]) -> int:
+    def retire(self, acknowledged: Callable[[int], bool] = always) -> int:
         """Draft a higher gc_floor, past removed cells that nobody needs (rule 5). `acknowledged`: whether others have our shelf up to a seq.
         Returns how many cells go."""
         return housekeeping.retire(self, acknowledged)

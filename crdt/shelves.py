@@ -35,7 +35,7 @@ class Shelves(State):
         base.dirty.add(held)
         self.unsaved.held.add(held)
         if base.shelf == self.shelf:
-            self.chores.worn[held] = None
+            self.chores.issued(held)
         slots, changes, above, appear = self.index.slots, self.changes, self.index.above, self.index.appear
         for index, op in enumerate(held.body.ops):
             key = (op[1], op[2])
@@ -156,8 +156,9 @@ class Shelves(State):
         if body.judged:
             return
         body.judged = True
-        if body.takeover >= 0 and not self._heir(former_of(body.ops[body.takeover]), body.shelf):
-            body.faulty |= 1 << body.takeover
+        for index in body.takeovers:
+            if not self._heir(former_of(body.ops[index]), body.shelf):
+                body.faulty |= 1 << index
         self._judge_again(body)
 
     def _judge_again(self, body: Body) -> int:

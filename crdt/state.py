@@ -178,9 +178,12 @@ class State:
         origin = op.origin
         if "SPEAK" not in self.rules:
             return True
-        if host == origin:
-            return origin not in self.records or not self.records.speakers(origin, dot_seq(op.dot))
-        return origin in self.records and host in self.records.speakers(origin, dot_seq(op.dot))
+        if origin not in self.records:
+            return host == origin
+        if host != origin and self.records.of(origin, host) is None:
+            return False  # nobody says that it took this shelf over
+        speakers = self.records.speakers(origin, dot_seq(op.dot))
+        return not speakers or host in speakers
 
     def ranked(self, key: Key, *, over: bool = True) -> Ranked:
         """The newest write of each origin at `key`, whoever hosts it (the host, where both do). `over`: with loose deltas and the draft."""
