@@ -35,7 +35,7 @@ RETRY_SECONDS_MIN: Final = 0.1
 RETRY_SECONDS_MAX: Final = 5.0
 """Between attempts on a disk that fails, doubling (guess: somebody makes room by hand, and wants to see it noticed)."""
 BACKLOG_BYTES_MAX: Final = 8 << 20
-"""What may wait before writers are told to slow down (guess: 20,000 small writes, a second of the fastest writer)."""
+"""What may wait before writers are told to slow down (guess: 13,000 writes to new keys, a second of the fastest writer)."""
 
 
 @asynccontextmanager
