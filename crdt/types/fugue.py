@@ -14,6 +14,10 @@ Weidner's position strings, so a removed item leaves nothing behind. Two things 
 - A shelf is written out once in a key (12 bytes), then referred to by one byte. Each change of author at one place adds about
   5 bytes to the keys below it.
 
+Measured, median key of 1,000 items: 17 bytes appended by one author, 31 put anywhere by one, 54 anywhere by two, 142
+anywhere by 16. The price of never mixing runs is paid where many append to the end in turns: 1.3 kB for two authors, 2.4 kB
+for 16. That is what a log is for.
+
     position = step+                    the last number is odd: an item
     step     = shelf number             the run of `shelf` below what precedes
     shelf    = 0xf0, 12 bytes           first mention
