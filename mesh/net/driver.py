@@ -54,7 +54,7 @@ class Core(Protocol):
 class Sink(Protocol):
     """The part of a store that the loop uses."""
 
-    def submit(self, batch: Batch) -> None:
+    def submit(self, batch: Batch) -> object:
         """Take a batch; it is committed soon, in another thread."""
 
 

@@ -56,8 +56,7 @@ async def open_store(
         yield MemoryStore()
         return
     limiter = trio.CapacityLimiter(1)
-    with trio.CancelScope(shield=True):  # or a cancellation would lose the open database
-        disk = await trio.to_thread.run_sync(Disk, data_dir, limiter=limiter)
+    disk = await trio.to_thread.run_sync(Disk, data_dir, limiter=limiter)  # once begun it is not cancelled, so never lost open
     store = SqliteStore(disk, limiter, notify, backlog_bytes_max)
     try:
         yield store

@@ -167,6 +167,21 @@ async def test_cancelled_at_any_step_nothing_is_lost(steps: int, tmp_path: Path)
     assert plain(await reloaded(tmp_path)) == plain(author.tables.restored())
 
 
+async def test_cancelled_while_it_opens_the_directory_is_free_again(tmp_path: Path) -> None:
+    for steps in range(4):
+        async with trio.open_nursery() as nursery:
+
+            async def open_and_wait() -> None:
+                async with open_store(tmp_path):
+                    await trio.sleep_forever()
+
+            nursery.start_soon(open_and_wait)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert plain(await reloaded(tmp_path)) == plain(Restored())
+
+
 async def test_every_await_is_a_checkpoint(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         with trio.testing.assert_checkpoints():
