@@ -95,10 +95,14 @@ class Peer(Port):
         self._now = now
         self._events: list[Event] = []
         self._journal: list[crdt.JournalEntry] = []
+        self._statements: list[bytes] = []
         self._draft_due = inf
         self._sealed_at = -inf
         self._eager = TokenBucket(EAGER_PER_SECOND, EAGER_BURST)
         self._asked_copies_at = -inf
+        self._asked_copies_of = 0
+        self._closing: list[ReplicaId] = []
+        """No members any more; closed once they have been told why."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
@@ -220,6 +224,9 @@ class Peer(Port):
 
     def _settle(self, now: Now) -> None:
         """After each turn: what moved in one part is told to the others."""
+        added = self.directory.take_added()
+        self._statements += added
+        self.sync.statements.spread(added, (*self.swim.alive(), *self.swim.suspects()))
         for replica in self.directory.take_changed():
             self._rights_changed(replica, now)
         for entry in self.replica.take_journal():
@@ -238,7 +245,9 @@ class Peer(Port):
             if rights is not None:
                 self.replica.rights = rights
         elif self.directory.admission(replica, now) is not Admission.MEMBER:
-            self.transport.close(replica)
+            for raw in self.directory.revocations_of(replica):
+                self.transport.send(replica, Lane.CRITICAL, Frame.TRUST, raw)
+            self._closing.append(replica)
 
     def _members_changed(self, now: Now) -> None:
         for member in self.swim.members():
@@ -255,7 +264,11 @@ class Peer(Port):
 
     def transmits(self, now: Now) -> list[Transmit]:
         """Drain what is to be sent."""
-        return self.transport.flush(now)
+        transmits = self.transport.flush(now)
+        for replica in self._closing:
+            self.transport.close(replica)
+        self._closing.clear()
+        return transmits
 
     def events(self) -> list[Event]:
         """Drain what the node's user is told."""
@@ -268,7 +281,7 @@ class Peer(Port):
 
     def batch(self) -> Batch | None:
         """Drain what the store should commit; None when nothing changed."""
-        statements = tuple(self.directory.take_added())
+        statements, self._statements = tuple(self._statements), []
         peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in self.swim.take_changed())
         incarnation = None if self.swim.incarnation == self._incarnation_stored else self.swim.incarnation
         if not (self._journal or statements or peers or incarnation is not None):
@@ -389,8 +402,8 @@ class Peer(Port):
         """How many other replicas said that they hold this own write, as durably as they promise. Asks those that
         have not said so.
         """
-        if self._now.monotonic - self._asked_copies_at >= ASK_COPIES_SECONDS:
-            self._asked_copies_at = self._now.monotonic
+        if dot.seq > self._asked_copies_of or self._now.monotonic - self._asked_copies_at >= ASK_COPIES_SECONDS:
+            self._asked_copies_at, self._asked_copies_of = self._now.monotonic, dot.seq
             self.sync.ask_for_copies()
         return self.sync.copies.count(dot.seq)
 

@@ -7,7 +7,7 @@ other sends what is missing there and asks for what it lacks itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from crdt.ids import ReplicaId
@@ -15,6 +15,7 @@ from mesh.effects import Now
 from mesh.port import Port
 from mesh.sync.messages import TrustIds
 from mesh.trust import Directory
+from mesh.trust.statements import Revocation, statement_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
 IDS_PER_PAGE: Final = 128
@@ -23,6 +24,8 @@ LOWEST: Final = bytes(8)
 HIGHEST: Final = b"\xff" * 8
 ANSWERS_MAX: Final = 64
 """Statements sent for one page at most; what is left shows at the next digest."""
+SPREAD_MAX: Final = 64
+"""Members up to which every new statement goes straight to all, as deltas do."""
 PAUSE_SECONDS: Final = 0.05
 """Between two offers to one peer, so that crossing digests do not send the ids twice. Guess: a round trip or two."""
 
@@ -33,6 +36,7 @@ class StatementExchange:
         self._port = port
         self._on_news = on_news
         self._offered: dict[ReplicaId, float] = {}
+        self._heard: set[bytes] = set()
 
     def offer(self, peer: ReplicaId, now: Now) -> None:
         """Name all that I hold, in pages that together cover every id."""
@@ -47,10 +51,16 @@ class StatementExchange:
             self._port.send(peer, Lane.FRESH, Frame.TRUST_IDS, TrustIds(low, high, b"".join(chunk)).encode())
             low = high
 
-    def spread(self, raw: bytes, peers: list[ReplicaId]) -> None:
-        """A new statement of this very agent: straight to all."""
-        for peer in peers:
-            self._port.send(peer, Lane.CRITICAL, Frame.TRUST, raw)
+    def spread(self, added: Sequence[bytes], peers: Sequence[ReplicaId]) -> None:
+        """Statements that are new here and that no peer sent (an own one, one that the operator brought, a newcomer's): straight
+        to all, since a revocation is to be in force everywhere within a second. In a large mesh a newcomer's waits for the
+        digests; a thousand newcomers would cost a million frames.
+        """
+        for raw in added:
+            if raw not in self._heard and (len(peers) <= SPREAD_MAX or is_revocation_untrusted(raw)):
+                for peer in peers:
+                    self._port.send(peer, Lane.CRITICAL, Frame.TRUST, raw)
+        self._heard.clear()
 
     def forget(self, peer: ReplicaId) -> None:
         self._offered.pop(peer, None)
@@ -72,6 +82,7 @@ class StatementExchange:
 
     def statement_untrusted(self, raw: bytes, now: Now) -> None:
         """Raises Malformed or Refused."""
+        self._heard.add(raw)
         if self._directory.add_untrusted(raw, now):
             self._on_news(now)
 
@@ -82,3 +93,8 @@ class StatementExchange:
 
     def digest(self) -> bytes:
         return self._directory.digest[:8]
+
+
+def is_revocation_untrusted(raw: bytes) -> bool:
+    """Of a statement that the directory took. Raises Malformed."""
+    return isinstance(statement_from_bytes_untrusted(raw).content, Revocation)

@@ -275,6 +275,11 @@ class Directory:
         standing = self._ledger.standings.get(replica)
         return standing is not None and standing.revoked
 
+    def revocations_of(self, replica: ReplicaId) -> list[bytes]:
+        """The statements that took its rights, as they travel: it should hear them, too. Looks at the whole set."""
+        contents = ((each.content, each.raw) for each in self._set)
+        return [raw for content, raw in contents if isinstance(content, Revocation) and content.subject == replica]
+
     def admission(self, replica: ReplicaId, now: Now) -> Admission:
         """Whether sessions with it may be open now, by this machine's clock. State never depends on it."""
         standing = self._ledger.standings.get(replica)
