@@ -50,7 +50,7 @@ from mesh.swim.myself import Myself
 from mesh.swim.news import News
 from mesh.swim.quota import Quota
 from mesh.swim.roster import Record, Roster, State
-from mesh.swim.suspicion import Suspicion, accusers_needed
+from mesh.swim.suspicion import SMALL_MESH, Suspicion, accusers_needed
 from mesh.wire.frames import Frame, Lane
 
 LIVING: Final = (State.ALIVE, State.SUSPECT)
@@ -171,8 +171,10 @@ class Beliefs:
 
     def _clear_accusations(self, record: Record, now: Now) -> None:
         """The subject has spoken. An accuser whom nobody joined was wrong."""
-        if len(record.accusations) == 1 and record.state is State.SUSPECT and len(self._roster) > 3:
-            self.quota.was_wrong(next(iter(record.accusations)), now.monotonic)
+        if record.state is State.SUSPECT:
+            record.credit.spoke_up(now.monotonic)
+            if len(record.accusations) == 1 and len(self._roster) > SMALL_MESH:
+                self.quota.was_wrong(next(iter(record.accusations)), now.monotonic)
         record.accusations.clear()
         record.suspicion = None
 
@@ -267,7 +269,7 @@ class Beliefs:
         record.accusations[claim.accuser] = signed
         suspicion = record.suspicion
         if suspicion is None:
-            suspicion = record.suspicion = Suspicion(now.monotonic)
+            suspicion = record.suspicion = Suspicion(now.monotonic, record.credit.factor(now.monotonic))
         suspicion.reasons[claim.accuser] = claim.reason
         if claim.accuser == self._myself.replica and self._is_small():
             self._send_to(self._roster.living, signed)

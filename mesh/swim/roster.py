@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from crdt.ids import ReplicaId
 from mesh.effects import Address
 from mesh.swim.claims import Alive, Held, Left, Signed
-from mesh.swim.suspicion import Suspicion
+from mesh.swim.suspicion import Credit, Suspicion
 
 BUCKETS: Final = 16
 BUCKET_HASH_BYTES: Final = 4
@@ -67,6 +67,7 @@ class Record:
         "buried_alone",
         "checked_at",
         "claim",
+        "credit",
         "heard",
         "heard_wall",
         "left",
@@ -88,6 +89,7 @@ class Record:
         self.left: Signed | None = None
         self.accusations: dict[ReplicaId, Signed] = {}
         self.suspicion: Suspicion | None = None
+        self.credit = Credit()
         self.state = State.DEAD
         self.buried_alone = True
         """Dead by our own judgement only (never heard since the start, or we hear nobody at all): one sign of life undoes it."""

@@ -6,6 +6,9 @@ One accuser alone may be the one who is ill, so its word is given `high`; each f
 logarithmically, to `low`. Counted is *silence*: from the first accusation or from the last authenticated word of the accused to
 us, whichever is later. When the time is over the member is buried if enough accuse it: two where more than three live, so that no
 single liar or blind member can bury anybody; one in smaller meshes, where there need not be a second.
+
+Not in Lifeguard: whoever was suspected and spoke up lately (it stalls now and then, or its radio does) gets half as much time
+again, and twice the time after a second one, for a while (`Credit`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,10 @@ from mesh.swim.config import SwimConfig
 
 SMALL_MESH: Final = 3
 """Members up to which one accuser is enough."""
+CREDIT_FOR_ONE: Final = 0.5
+CREDIT_MAX: Final = 1.0
+CREDIT_FADES_PER_SECOND: Final = 1 / 120
+"""All guesses: a member that stalls every 10 s keeps double time, one that stalled once is as all others after a minute."""
 REFUSALS_NEEDED: Final = 2
 """Members told that nobody listens at the suspect's address before that hastens anything (one in a small mesh)."""
 
@@ -46,14 +53,34 @@ def timeout(config: SwimConfig, members: int, accusers: int, refusals: int) -> f
     return round(max(low, high - (high - low) * share), 3)
 
 
+class Credit:
+    """Patience with a member that was suspected wrongly lately."""
+
+    __slots__ = ("_amount", "_at")
+
+    def __init__(self) -> None:
+        self._amount = 0.0
+        self._at = 0.0
+
+    def factor(self, now: float) -> float:
+        """1 to 2: what its time is multiplied by."""
+        return 1.0 + max(0.0, self._amount - (now - self._at) * CREDIT_FADES_PER_SECOND)
+
+    def spoke_up(self, now: float) -> None:
+        self._amount = min(CREDIT_MAX, self.factor(now) - 1.0 + CREDIT_FOR_ONE)
+        self._at = now
+
+
 class Suspicion:
     """The clock of one accused member."""
 
-    __slots__ = ("asked", "not_before", "reasons", "since")
+    __slots__ = ("asked", "not_before", "patience", "reasons", "since")
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, patience: float = 1.0) -> None:
         self.since = since
         """Monotonic seconds of the first accusation."""
+        self.patience = patience
+        """From `Credit`."""
         self.reasons: dict[bytes, Reason] = {}
         """By accuser."""
         self.not_before = -inf
@@ -66,5 +93,5 @@ class Suspicion:
         if not self.reasons:
             return inf
         refusals = sum(reason is Reason.REFUSED for reason in self.reasons.values())
-        ends_at = max(self.since, heard) + timeout(config, members, len(self.reasons), refusals)
+        ends_at = max(self.since, heard) + self.patience * timeout(config, members, len(self.reasons), refusals)
         return max(ends_at, self.not_before)

@@ -23,7 +23,7 @@ from mesh.swim.news import News, transmissions
 from mesh.swim.order import ProbeOrder, offset
 from mesh.swim.quota import WRONG_BURST, Quota
 from mesh.swim.roundtrip import RoundTrips
-from mesh.swim.suspicion import Suspicion, accusers_needed, timeout
+from mesh.swim.suspicion import Credit, Suspicion, accusers_needed, timeout
 from mesh.wire.frames import Frame, Lane
 from tests.swim.harness import fake_signature, replica
 
@@ -70,6 +70,21 @@ def test_silence_counts_from_the_last_word_of_the_accused() -> None:
     suspicion.reasons = dict.fromkeys((b"a", b"b", b"c", b"d"), Reason.SILENT)
     assert suspicion.ends_at(SWIM, 64, heard=5.0) == 10.0 + LOW
     assert suspicion.ends_at(SWIM, 64, heard=10.5) == 10.5 + LOW
+
+
+def test_whoever_was_suspected_wrongly_lately_gets_more_time() -> None:
+    credit = Credit()
+    assert credit.factor(100.0) == 1.0
+    credit.spoke_up(100.0)
+    assert credit.factor(100.0) == 1.5
+    credit.spoke_up(110.0)
+    credit.spoke_up(120.0)
+    assert credit.factor(120.0) == 2.0  # and no more
+    assert 1.4 < credit.factor(180.0) < 1.6
+    assert credit.factor(1_000.0) == 1.0
+    accused = Suspicion(since=10.0, patience=1.5)
+    accused.reasons = dict.fromkeys((b"a", b"b", b"c", b"d"), Reason.SILENT)
+    assert accused.ends_at(SWIM, 64, heard=0.0) == 10.0 + 1.5 * LOW
 
 
 # ---- local health (Lifeguard, section 4: LHA-Probe)
