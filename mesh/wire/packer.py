@@ -136,6 +136,8 @@ class Outbox:
             room -= used
         for lane in waiting:
             room -= self._take_newest(lane, room, taken[lane])
+            if not self._queues[lane]:
+                self._credit[lane] = 0.0  # a lane that does not wait saves nothing up
         return [frame for frames in taken for frame in reversed(frames)]
 
     def _take_newest(self, lane: int, room: int, into: list[bytes]) -> int:
@@ -146,8 +148,6 @@ class Outbox:
             self._forget(lane, frame)
             used += len(frame)
             into.append(frame)
-        if not queue:
-            self._credit[lane] = 0.0  # a lane that does not wait saves nothing up
         return used
 
     def _forget(self, lane: int, frame: bytes) -> None:

@@ -122,12 +122,29 @@ def test_every_cut_is_malformed(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", ["5817", "590017", "5900ff", "5a00000017", "5b0000000000000017", "5f", "77", "5bffffffffffffffff"]
+    ("head", "size"),
+    [
+        ("5800", 0),
+        ("5817", 23),
+        ("590017", 23),
+        ("5900ff", 255),
+        ("5a00000017", 23),
+        ("5b0000000000000017", 23),
+        ("5f", 0),
+        ("77", 23),
+    ],
 )
-def test_a_payload_length_has_one_form(head: str) -> None:
-    raw = cose._PREFIX + KID + bytes.fromhex(head) + bytes(0xFF) + b"\x58\x40" + bytes(64)
+def test_a_payload_length_has_one_form(head: str, size: int) -> None:
+    """A general library may read these; two encodings of one statement would have two hashes."""
+    raw = cose._PREFIX + KID + bytes.fromhex(head) + bytes(size) + b"\x58\x40" + bytes(64)
     with pytest.raises(Malformed):
-        cose.split1_untrusted(raw)
+        cose.open1_untrusted(raw)
+
+
+@pytest.mark.parametrize("head", ["57", "5818", "58ff", "590100", "59ffff", "5affffffff", "5bffffffffffffffff"])
+def test_a_payload_length_beyond_the_bytes_is_malformed(head: str) -> None:
+    with pytest.raises(Malformed):
+        cose.open1_untrusted(cose._PREFIX + KID + bytes.fromhex(head) + bytes(3))
 
 
 @pytest.mark.parametrize(

@@ -140,15 +140,27 @@ def test_every_waiting_lane_gets_its_share_and_the_first_the_rest(flooding: set[
     assert total >= 0.99 * 2000 * (PLAIN_BYTES_MAX // frame_bytes) * frame_bytes
 
 
-def test_a_lane_that_did_not_wait_has_saved_up_nothing() -> None:
+def test_a_lane_that_does_not_wait_saves_nothing_up() -> None:
     outbox = Outbox()
-    for number in range(200):
-        outbox.put(Lane.LIVENESS, frame(Lane.LIVENESS, number, 1000), 10**9)
-    outbox.put(Lane.BULK, frame(Lane.BULK, 0, 40), 10**9)
-    for _ in range(100):
-        outbox.take(PLAIN_BYTES_MAX)
-    outbox.put(Lane.BULK, frame(Lane.BULK, 1, 1000), 10**9)
-    assert [taken[0] for taken in outbox.take(PLAIN_BYTES_MAX)] == [Lane.LIVENESS]
+    large = PLAIN_BYTES_MAX - 9
+
+    def order(liveness: int) -> list[int]:
+        for number in range(liveness):
+            outbox.put(Lane.LIVENESS, frame(Lane.LIVENESS, number, large), 10**9)
+        outbox.put(Lane.BULK, frame(Lane.BULK, 0, large), 10**9)
+        return [taken[0] for _ in range(liveness + 1) for taken in outbox.take(PLAIN_BYTES_MAX)]
+
+    assert order(5) == [Lane.LIVENESS] * 5 + [Lane.BULK]  # it went for nothing when it had saved half of its size
+    assert order(8) == [Lane.LIVENESS] * 8 + [Lane.BULK]  # and starts again from zero
+
+
+def test_a_lane_within_its_share_goes_at_once_however_the_others_flood() -> None:
+    outbox = Outbox()
+    for number in range(20):
+        for _ in range(10):
+            outbox.put(Lane.LIVENESS, frame(Lane.LIVENESS, number, 400), 10**9)
+        outbox.put(Lane.BULK, frame(Lane.BULK, number, 100), 10**9)
+        assert Lane.BULK in [taken[0] for taken in outbox.take(PLAIN_BYTES_MAX)]
 
 
 # ---------------------------------------------------------------------- in the transport
@@ -228,6 +240,16 @@ def test_one_payload_for_many_peers_is_encoded_once() -> None:
         a.send(other, payload)
     boxes = [peer.outbox for peer in a.transport._peers.values()]
     assert len({id(box.take_all()[0]) for box in boxes if box is not None}) == 1
+
+
+def test_one_payload_in_two_kinds_of_frames_stays_two() -> None:
+    world = World()
+    a, b = world.pair()
+    payload = b"the same object"
+    a.send(b, payload, Lane.FRESH, Frame.DELTA)
+    a.send(b, payload, Lane.FRESH, Frame.REPAIR)
+    world.run(0.1)
+    assert [received.kind for received in b.got] == [Frame.DELTA, Frame.REPAIR]
 
 
 def test_counters_add_up() -> None:
