@@ -315,10 +315,11 @@ class Beliefs:
                 continue
             if ends_at <= now.monotonic:
                 self._bury(record, now)
-            elif not suspicion.asked and ends_at - self._last_word(record) <= now.monotonic and asked < LAST_WORDS_AT_ONCE:
+            elif not suspicion.asked and ends_at - self._last_word(record) <= now.monotonic:
                 suspicion.asked = True
                 asked += 1
-                self._ask(replica, now)
+                if asked <= LAST_WORDS_AT_ONCE:
+                    self._ask(replica, now)
 
     @property
     def deadline(self) -> float:
@@ -399,22 +400,21 @@ class Beliefs:
             self._exchange.want(peer, [me.replica])  # they must hold a claim of mine that I have forgotten
         elif claim.incarnation < me.incarnation or me.left is not None:
             self._port.send(peer, Lane.LIVENESS, Frame.CLAIM, me.newest.raw)
-        elif not self._must_refute(peer, claim, now):
-            self._counters["accusations_over_quota"] += 1
-        elif self._is_valid(signed):
-            self._health.worse()
-            self._counters["refutations"] += 1
-            self.proclaim(me.announce(over=signed.id), {peer, claim.accuser})
+        else:
+            self._refute(peer, signed, claim, now)
 
-    def _must_refute(self, peer: ReplicaId, claim: Accusation, now: Now) -> bool:
+    def _refute(self, peer: ReplicaId, signed: Signed, claim: Accusation, now: Now) -> None:
         """An accuser that is over its quota is ignored by all others, too, unless somebody else passes its accusation on:
         that one seems to believe it. Passing on what is not true uses up one's own quota.
         """
-        for member in (claim.accuser, peer):
-            if self.quota.allows(member, now.monotonic):
-                self.quota.was_wrong(member, now.monotonic)
-                return True
-        return False
+        heeded = [member for member in (claim.accuser, peer) if self.quota.allows(member, now.monotonic)]
+        if not heeded:
+            self._counters["accusations_over_quota"] += 1
+        elif self._is_valid(signed):
+            self.quota.was_wrong(heeded[0], now.monotonic)
+            self._health.worse()
+            self._counters["refutations"] += 1
+            self.proclaim(self._myself.announce(over=signed.id), {peer, claim.accuser})
 
     def _spoken_for(self, peer: ReplicaId, signed: Signed, claim: Alive | Left) -> None:
         """A claim in my name that this start did not make."""

@@ -67,7 +67,7 @@ class Reconnect:
             self._call_many(now)
 
     def hurry(self, now: float) -> None:
-        """Somebody went: the calls of a side that has become small come closer together."""
+        """Somebody came or went: there may be somebody to call now, and a side that has become small must call more often."""
         self.deadline = min(self.deadline, now + self._pause(now))
 
     def _call_one(self, now: Now) -> None:

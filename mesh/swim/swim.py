@@ -125,6 +125,8 @@ class Swim:
         self._due = inf
         self._heard_any = -inf
         self._unanswered = 0
+        self._version_called = -1
+        """Of the roster, when it was last decided how soon to call somebody."""
         self._cut_off: list[ReplicaId] = []
         """Members buried because we heard nobody."""
         self._farewell = Farewell(config, self._roster, port, rng)
@@ -208,10 +210,10 @@ class Swim:
             self._failed(probe, now)
         self._probe_in_turn(now)
         self._probe_out_of_turn(now)
-        dead_before = len(self._roster.dead)
         self._beliefs.tick(now)
         self._bury_all_if_alone(now)
-        if len(self._roster.dead) > dead_before:
+        if self._roster.version != self._version_called:
+            self._version_called = self._roster.version
             self._reconnect.hurry(at)
         self._exchange.tick(now)
         self._reconnect.tick(now)

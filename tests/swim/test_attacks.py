@@ -136,6 +136,16 @@ def test_one_liar_buries_nobody_and_is_muted_after_a_few_lies() -> None:
     assert mesh.all_alive()
 
 
+def test_forgeries_do_not_use_up_the_quota_of_the_honest() -> None:
+    mesh = real(5)
+    for _ in range(50):
+        forged = Accusation(replica(2), mesh.agents[2].swim.incarnation, replica(1), 1, Reason.SILENT)
+        tell_all(mesh, 4, seal(forged, lambda purpose, payload: mesh.sign(replica(4), purpose, payload)).raw)
+    for agent in mesh.running:
+        assert agent.swim._beliefs.quota.allows(replica(1), mesh.time)
+    assert mesh.agents[2].swim.counters["refutations"] == 0
+
+
 def test_two_liars_are_refuted_before_the_silence_is_over() -> None:
     mesh = real(8)
     for liar in (6, 7):

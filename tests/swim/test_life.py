@@ -162,6 +162,16 @@ def test_restart_of_a_member_that_left() -> None:
     mesh.run_until(lambda: mesh.all_see(3, State.ALIVE), 5.0)
 
 
+def test_a_seed_that_left_and_knows_nobody_is_called_when_it_is_back() -> None:
+    mesh = settled(4)
+    mesh.do(0, lambda swim, now: swim.leave(now))
+    mesh.run(5.0)
+    assert mesh.all_see(0, State.LEFT)
+    mesh.start(0)  # without its disk, and it is the only seed
+    mesh.run(0.001)
+    assert mesh.run_until(lambda: mesh.all_see(0, State.ALIVE) and mesh.all_alive(), 10.0) < 2.0
+
+
 def test_a_removed_member_does_not_come_back_by_old_claims() -> None:
     """memberlist#312: gossip of before the burial must not raise the dead."""
     mesh = settled(5)
