@@ -285,6 +285,10 @@ class Directory:
         standing = self._ledger.standings.get(replica)
         return Admission.UNKNOWN if standing is None else standing.admission(now)
 
+    def expired(self, now: Now) -> list[ReplicaId]:
+        """Whose credential has run out by this machine's clock, ascending: their sessions are to be closed."""
+        return [each for each in self.replicas() if self.admission(each, now) is Admission.EXPIRED]
+
     def verdict(self, shelf: ShelfId, seq: int, rights: Rights) -> Verdict:
         """Whether delta `seq` of `shelf`, written under `rights`, counts: UNKNOWN means that a statement may still be on its
         way."""

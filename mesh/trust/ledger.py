@@ -7,9 +7,10 @@ every op. Rules that decide between statements of equal rank take the lowest ser
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
+from crdt.limits import CORE_TYPE
 from crdt.ops import DROPPED, KIND_MASK, Op, Path, Rights
 from mesh.trust.contest import Contest
 from mesh.trust.identity import key_id
@@ -28,10 +29,6 @@ from mesh.trust.statements import (
     Terms,
     Witness,
 )
-
-CORE_TYPE: Final = 0
-"""Type code of chunks of large values and of takeovers (crdt.body). They and dropped cells need no right to their paths, which
-are hashes, shelves, or where the author's own writes leave: they must go on working after its rights were narrowed."""
 
 
 class _Claim(NamedTuple):
@@ -340,6 +337,9 @@ class Ledger:
 
 
 def _is_within(op: Op, patterns: PathPatterns, critical: PathPatterns) -> bool:
+    """Chunks of large values, takeovers and dropped cells need no right to their paths, which are hashes, shelves, or where the
+    author's own writes leave: they must go on working after its rights were narrowed.
+    """
     if op.type == CORE_TYPE or op.kind & KIND_MASK == DROPPED:
         return True
     return patterns.matches(op.path) and not critical.matches(op.path)

@@ -196,6 +196,8 @@ def test_expiry_closes_doors_by_the_receivers_clock_and_voids_nothing() -> None:
     known = Directory(tool.charter)
     assert known.admit(AUTHOR.public_key, member.presentation, at(99.9)) == AUTHOR.replica_id
     assert known.admission(AUTHOR.replica_id, at(100)) is Admission.EXPIRED
+    assert known.expired(at(99.9)) == []
+    assert known.expired(at(100)) == [AUTHOR.replica_id]
     assert known.admit(AUTHOR.public_key, member.presentation, at(100)) is None
     assert known.drops == {"expired": 1}
     rights = known.rights(AUTHOR.replica_id)

@@ -10,6 +10,7 @@ from crdt.ops import VALUE, Op, Path, Rights
 from mesh.effects import Now
 from mesh.events import Event
 from mesh.trust import Authority, Directory, Identity, Limits, Membership
+from mesh.trust.contest import SETTLED_SECONDS
 from mesh.trust.statements import Charter, Content, issue
 
 START_WALL = 1_800_000_000
@@ -95,3 +96,17 @@ def write(
     origin: ShelfId, path: Path, rights: Rights, *, seq: int = 1, index: int = 0, kind: int = VALUE, type_code: int = 1
 ) -> Op:
     return Op(kind, type_code, path, 1, (), origin, make_dot(seq, index), 1, rights)
+
+
+NEW, OTHER, THIEF = identity("new"), identity("other"), identity("thief")
+LATER = SETTLED_SECONDS + 1
+
+
+def members(tool: Authority, count: int) -> list[Node]:
+    nodes = [Node(tool.enrol(identity(("member", i)), name=f"m{i}")) for i in range(count)]
+    exchange(nodes, at(0))
+    return nodes
+
+
+def token_of(tool: Authority, name: str | None = "guest", **arguments: object) -> str:
+    return tool.invite(name, entropy=entropy(("invite", name)), **arguments)  # type: ignore[arg-type]
