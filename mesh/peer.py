@@ -54,6 +54,8 @@ EAGER_PER_SECOND: Final = 250.0
 """Own deltas pushed per second in the long run. The 5 ms of coalescing allow 200."""
 CLOCK_OFFSET_MAX_MICROSECONDS: Final = 3600 * 1_000_000
 """DESIGN section 1: more than an hour off the median of the peers is an error at the writer."""
+EXPIRY_SECONDS: Final = 1.0
+"""Between two looks for credentials that ran out; no statement arrives then. Guess."""
 ASK_COPIES_SECONDS: Final = 0.1
 """Between two rounds of asking for acknowledgements while somebody waits for copies. Guess."""
 DROP_REASON_MAX: Final = 80
@@ -101,6 +103,7 @@ class Peer(Port):
         self._eager = TokenBucket(EAGER_PER_SECOND, EAGER_BURST)
         self._asked_copies_at = -inf
         self._asked_copies_of = 0
+        self._expiry_due = now.monotonic + EXPIRY_SECONDS
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
@@ -193,6 +196,10 @@ class Peer(Port):
         self._after_transport(now)
         self.swim.tick(now)
         self.sync.tick(now)
+        if now.monotonic >= self._expiry_due:
+            self._expiry_due = now.monotonic + EXPIRY_SECONDS
+            for replica in self.directory.expired(now):
+                self.transport.close(replica)
         if self._housekeeper.tick(now) or now.monotonic >= self._draft_due:
             self._seal(now)
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.alive():
@@ -206,7 +213,13 @@ class Peer(Port):
         if alone <= self._now.monotonic:
             alone = inf
         return min(
-            self.transport.deadline, self.swim.deadline, self.sync.deadline, self._housekeeper.deadline, self._draft_due, alone
+            self._expiry_due,
+            self.transport.deadline,
+            self.swim.deadline,
+            self.sync.deadline,
+            self._housekeeper.deadline,
+            self._draft_due,
+            alone,
         )
 
     def _after_transport(self, now: Now) -> None:

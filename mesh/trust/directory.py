@@ -276,9 +276,12 @@ class Directory:
         return standing is not None and standing.revoked
 
     def revocations_of(self, replica: ReplicaId) -> list[bytes]:
-        """The statements that took its rights, as they travel: it should hear them, too. Looks at the whole set."""
+        """The statements that took its rights, or those of the invite that it redeemed: it should hear them, too. Looks at
+        the whole set."""
+        standing = self._ledger.standings.get(replica)
+        subjects = {bytes(replica)} | {grant.invite for grant in standing.grants.values() if grant.invite} if standing else set()
         contents = ((each.content, each.raw) for each in self._set)
-        return [raw for content, raw in contents if isinstance(content, Revocation) and content.subject == replica]
+        return [raw for content, raw in contents if isinstance(content, Revocation) and content.subject in subjects]
 
     def admission(self, replica: ReplicaId, now: Now) -> Admission:
         """Whether sessions with it may be open now, by this machine's clock. State never depends on it."""
