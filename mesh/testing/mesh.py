@@ -32,7 +32,7 @@ from mesh.testing.streams import stream
 from mesh.testing.tables import Tables
 from mesh.testing.world import Boot, Host, World
 from mesh.trust import Authority, Identity, Membership
-from mesh.values import read_change, type_name, types_at
+from mesh.values import read_value, type_name, types_at
 
 DiskFate = Literal["kept", "lost", "old"]
 
@@ -263,7 +263,7 @@ class Mesh:
     def read(self, number: int, path: str) -> dict[str, Any]:
         """What a host shows at a path, by name of the type."""
         node, where = self.node(number), parse_path(path)
-        return {type_name(code): read_change(node, (code, where)).value for code in types_at(node, where)}
+        return {type_name(code): read_value(node, (code, where)).change.value for code in types_at(node, where)}
 
     def converged(self) -> bool:
         """Every running replica shows the same state, and no write is under way."""

@@ -7,7 +7,7 @@ ends the run.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
@@ -22,6 +22,10 @@ from tools.sim.oracle import Oracle
 
 DATAGRAM_BYTES_MAX: Final = 1_200
 """DESIGN section 2: sealed, without IP and UDP headers."""
+FORMING_SECONDS: Final = 3
+"""A mesh that forms for the first time has nothing to catch up with."""
+PATIENCE_SECONDS: Final = 28
+"""A replica that was in touch for so long sees no flicker: mesh.housekeeping.DROP_PATIENCE_SECONDS is 30, less some delay."""
 LOOSE_MAX: Final = 256
 """DESIGN section 2: loose deltas per shelf."""
 
@@ -60,13 +64,54 @@ class Ground:
         return f"type {key[0]} at {'/'.join(map(str, key[1]))}"
 
 
+class Touch:
+    """Who was out of touch lately. Housekeeping waits so that views do not flicker, but not for ever (DESIGN section 1)."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._apart_at: dict[int, int] = {}
+        self._floors: deque[tuple[int, dict[ShelfId, int]]] = deque()
+        self._numbers = {membership.replica_id: number for number, membership in enumerate(mesh.memberships)}
+
+    def started(self, number: int) -> None:
+        if self._mesh.world.time > FORMING_SECONDS * SECOND:
+            self._apart_at[number] = self._mesh.world.time
+
+    def turned(self, host: Host[Peer], events: Sequence[Event]) -> None:
+        time = self._mesh.world.time
+        for event in events if time > FORMING_SECONDS * SECOND else ():
+            if isinstance(event, MemberDown | MemberLeft | MemberUp):
+                self._apart_at[host.number] = self._apart_at[self._numbers[event.replica]] = time
+        if not self._floors or time - self._floors[-1][0] >= SECOND:
+            peers = [self._mesh.peer(number).replica for number in self._mesh.running]
+            self._floors.append((time, {replica.shelf: replica.floor(replica.shelf) for replica in peers}))
+            while len(self._floors) > 1 and self._floors[1][0] <= time - PATIENCE_SECONDS * SECOND:
+                self._floors.popleft()
+
+    def is_behind(self, host: Host[Peer]) -> bool:
+        """It was down, alone or given up within the patience, or lacks what its authors had that long ago."""
+        time = self._mesh.world.time
+        apart_at = self._apart_at.get(host.number)
+        if host.core is None or (apart_at is not None and time - apart_at < PATIENCE_SECONDS * SECOND):
+            return True
+        since, floors = self._floors[0]
+        if since > time - PATIENCE_SECONDS * SECOND:
+            return False
+        replica = host.core.replica
+        return any(replica.reached(shelf) < floor for shelf, floor in floors.items())
+
+
 class Views:
-    """No view lacks a write that nothing its replica has seen replaces, and none shows one that something seen replaces."""
+    """No view lacks a write that nothing its replica has seen replaces, and none shows one that something seen replaces.
+
+    Held against every change of every view, but for those of replicas that are catching up after they were out of touch.
+    """
 
     name = "views"
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, touch: Touch) -> None:
         self._ground = ground
+        self._touch = touch
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         ground, oracle = self._ground, self._ground.oracle
@@ -81,6 +126,9 @@ class Views:
             seen = oracle.observe(host.number, key, core.replica)
             shown = history.mask(core.replica.shown(key))
             expected = oracle.expected(key, seen)
+            if shown != expected and self._touch.is_behind(host):
+                ground.counts["flickers"] += 1
+                continue
             if expected & ~shown:
                 lacking = [write.name for write in history.each(expected & ~shown)]
                 ground.fail(self.name, host, f"{ground.key(key)} lacks {lacking}, which nothing that it has seen replaces")
@@ -302,8 +350,9 @@ class Inspector:
         self.oracle = Oracle()
         self.ground = Ground(mesh, self.oracle, Counter())
         self.membership = Membership(self.ground)
+        self.touch = Touch(mesh)
         available: list[Checker] = [
-            Views(self.ground),
+            Views(self.ground, self.touch),
             Bases(self.ground),
             Faults(self.ground),
             Datagrams(self.ground),
@@ -327,6 +376,7 @@ class Inspector:
             self._starts[host.number] = host.starts
             self.oracle.began(host.number)
             self.membership.restarted(host.number)
+            self.touch.started(host.number)
             assert host.core is not None
             for key in self.oracle.keys:
                 self.oracle.observe(host.number, key, host.core.replica)
@@ -351,6 +401,7 @@ class Inspector:
 
     def _turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Any]) -> None:
         self._begin(host)
+        self.touch.turned(host, events)
         for checker in self.checkers:
             checker.turned(host, events, changes)
 
