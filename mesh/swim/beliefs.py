@@ -60,6 +60,9 @@ CHECKS_PER_INTERVAL: Final = 8
 """Fresh suspects are checked by one member after the other, so many in a probe interval, not to startle a busy one. Guess."""
 CHECK_PAUSE_INTERVALS: Final = 1.5
 """Pause until the next few check, in probe intervals: longer than a probe takes, so that they are rarely needed. Guess."""
+RELAYED_TO: Final = 2
+"""Members to whom news is passed on whose signer told everybody. Measured at 10% loss, 64 agents: the last one hears of a crash
+0.06 s later than the first, with 1 it is 0.13 s."""
 LAST_WORDS_AT_ONCE: Final = 16
 """Suspects asked once more in one go, shortly before they are buried. A cut may take away hundreds at once."""
 
@@ -187,7 +190,7 @@ class Beliefs:
             self._news.add(signed, self._fanout(told_to_all=was_member))
 
     def _fanout(self, *, told_to_all: bool) -> int:
-        return 1 if told_to_all and self._is_small() else self._config.push_fanout
+        return RELAYED_TO if told_to_all and self._is_small() else self._config.push_fanout
 
     def _is_small(self) -> bool:
         """Whether a signer tells everybody itself."""

@@ -40,6 +40,8 @@ TRIES: Final = 3
 """Times that one peer is asked for the same claims."""
 PATIENCE_FACTOR: Final = 4.0
 """Round trips, by the measured estimate, before an answer counts as lost. Guess."""
+AGREEING_ENOUGH: Final = 4
+"""Answers in a row with our own hash, after which news has come round. Guess; whom it missed finds out by comparing."""
 QUIET_INTERVALS: Final = 3
 """Probe intervals in which news reaches everybody. Measured: 99% in one."""
 NOISY_INTERVALS: Final = 8
@@ -76,15 +78,19 @@ class Exchange:
         mine: Callable[[], Signed],
         patience: Callable[[ReplicaId], float],
         agrees: Callable[[ReplicaId, Rank, Now], None],
+        all_agree: Callable[[], None],
     ) -> None:
-        """`patience`: seconds that an answer of this peer may take. `agrees`: a peer holds the same of a member as we do."""
+        """`patience`: seconds that an answer of this peer may take. `agrees`: a peer holds the same of a member as we do.
+        `all_agree`: peer after peer has our list.
+        """
         self._config, self._roster, self._port, self._counters = config, roster, port, counters
-        self._mine, self._patience, self._agrees = mine, patience, agrees
+        self._mine, self._patience, self._agrees, self._all_agree = mine, patience, agrees, all_agree
         self._pulls: dict[ReplicaId, _Pull] = {}
         self._wanted: set[ReplicaId] = set()
         self._pause = config.probe_interval_seconds
         self._compared_at = -inf
         self._digest_then = 0
+        self._agreeing = 0
         self._changed_at = 0.0
         self.settled = False
         """Whether we have the list of the mesh: before that, what we learn from others is no news to them."""
@@ -100,8 +106,12 @@ class Exchange:
         if roster.digest != self._digest_then:
             self._digest_then, self._changed_at = roster.digest, at
             self._pause = quiet_seconds
+            self._agreeing = 0
         if digest == roster.short_digest():
             self.settled = True
+            self._agreeing += 1
+            if self._agreeing == AGREEING_ENOUGH:
+                self._all_agree()
             return
         quiet = at - self._changed_at >= quiet_seconds
         noisy_pause = NOISY_INTERVALS * self._config.probe_interval_seconds * max(1.0, len(roster) / SMALL_LIST)
@@ -188,12 +198,17 @@ class Exchange:
                 self._agrees(replica, rank, now)
         give += mine
         if not final:
-            if len(give) <= GIVEN_UNASKED:
+            if len(give) <= GIVEN_UNASKED and not any(self._is_dead(replica) for replica in give):
                 for replica in give:
                     self._give(peer, replica)
             else:
                 self._send_rows(peer, buckets, final=True)
         self._ask_more(peer, pull, now)
+
+    def _is_dead(self, replica: ReplicaId) -> bool:
+        """Rows say so beforehand: claims alone would let a newcomer take it for alive until the accusations are there."""
+        record = self._roster.get(replica)
+        return record is not None and record.rank is not None and record.rank.finality == 1
 
     def _enqueue(self, pull: _Pull, replica: ReplicaId, rank: Rank) -> None:
         if replica not in self._wanted and len(self._wanted) < WANTED_MAX:

@@ -2,7 +2,7 @@
 
 Fresh news is pushed at once to a few members, by everyone for whom it is new, and then rides along with pings and acks until
 it has been sent factor * log10(n + 1) times. In a small mesh accusers and the accused tell everybody themselves, which takes
-one hop and fewer datagrams than gossip; everybody else then passes it on once only, to make good for what was lost. What was
+one hop and fewer datagrams than gossip; everybody else then passes it on to two, to make good for what was lost. What was
 sent least goes first, and of that the newest, so that a flood of old claims cannot starve a new one. A newer claim of one
 signer about one subject takes the place of the older one; a new word of the subject ends all accusations against it.
 """
@@ -62,6 +62,12 @@ class News:
         for signer in self._signers.pop(subject, ()):
             self._remove((subject, signer))
 
+    def forget_what_is_listed(self) -> None:
+        """Others have our list, so Alive and Left claims need not be told any more; accusations are in nobody's list."""
+        for subject in [subject for subject, signers in self._signers.items() if subject in signers]:
+            self._remove((subject, subject))
+            self._drop_key((subject, subject))
+
     @property
     def push_at(self) -> float:
         """Monotonic seconds of the next push; infinite when nothing is fresh."""
@@ -112,16 +118,20 @@ class News:
 
     def _put(self, key: _Key, raw: bytes, level: int, limit: int | None = None) -> None:
         if limit is not None and level >= limit:
-            signers = self._signers.get(key[0])
-            if signers is not None:
-                signers.discard(key[1])
-                if not signers:
-                    del self._signers[key[0]]
+            self._drop_key(key)
             return
         while len(self._levels) <= level:
             self._levels.append({})
         self._levels[level][key] = raw
         self._level_of[key] = level
+
+    def _drop_key(self, key: _Key) -> None:
+        subject, signer = key
+        signers = self._signers.get(subject)
+        if signers is not None:
+            signers.discard(signer)
+            if not signers:
+                del self._signers[subject]
 
     def _remove(self, key: _Key) -> None:
         self._fresh.pop(key, None)

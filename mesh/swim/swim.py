@@ -100,6 +100,7 @@ class Swim:
             mine=lambda: self._myself.newest,
             patience=self._prober.patience,
             agrees=self._agrees,
+            all_agree=self._news.forget_what_is_listed,
         )
         self._beliefs = Beliefs(
             config=config,

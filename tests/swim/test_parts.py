@@ -220,6 +220,18 @@ def test_a_word_of_the_subject_ends_the_accusations_on_their_way() -> None:
     assert {payload for _, payload in outbox.sent} == {alive(5, incarnation=2).raw}
 
 
+def test_what_everybody_lists_is_told_no_more_but_accusations_are() -> None:
+    news, outbox = new_news()
+    news.add(alive(5), 3)
+    news.add(alive(6), 0)
+    news.add(accusation(7, 1), 0)
+    news.forget_what_is_listed()
+    assert len(news) == 1
+    assert news.push_at == inf
+    news.ride_along(replica(50), 33)
+    assert [payload for _, payload in outbox.sent] == [accusation(7, 1).raw]
+
+
 def test_a_flood_of_news_is_pushed_in_pieces() -> None:
     news, outbox = new_news()
     for number in range(300):
