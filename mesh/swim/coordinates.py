@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 
 from crdt.ids import ReplicaId
 
-DIMENSIONS: Final = 4  # Ledlie section 2, Serf
+DIMENSIONS: Final = 4  # as Serf, after Ledlie
 ERROR_MAX: Final = 1.5  # Serf VivaldiErrorMax
-CE: Final = 0.25  # Vivaldi section 2.5, how fast the error moves
+CE: Final = 0.25  # Serf VivaldiCE, how fast the error moves
 CC: Final = 0.25  # the same, how fast the point moves
 HEIGHT_MIN: Final = 10e-6  # Serf HeightMin, seconds
 GRAVITY: Final = 150.0  # Serf GravityRho, seconds
-SAMPLES: Final = 4  # Ledlie section 4.1: window of 4 samples, 25th percentile
+SAMPLES: Final = 4  # Ledlie: moving 25th percentile of 4 samples
 ROUND_TRIP_MAX: Final = 10.0  # Serf refuses longer ones, too
 PEERS_MAX: Final = 4096
 """Peers whose coordinate is kept; the one longest unheard goes first. Guess: 10 times what one agent probes in half an hour."""

@@ -11,11 +11,12 @@ import argparse
 import random
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crdt.ids import ReplicaId
 from mesh.events import Event, MemberDown, MemberSuspected
 from mesh.presets import PRESETS
+from mesh.swim import SwimConfig
 from mesh.swim.roster import State
 from tests.swim.harness import Agent, Mesh
 
@@ -109,6 +110,15 @@ class Soak:
         self._stall_later(number, length)
 
 
+def changed(config: SwimConfig, assignments: list[str]) -> SwimConfig:
+    """With other numbers, to see what a default is worth."""
+    numbers: dict[str, float] = {}
+    for assignment in assignments:
+        name, _, value = assignment.partition("=")
+        numbers[name] = type(getattr(config, name))(value)
+    return replace(config, **numbers)  # type: ignore[arg-type]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--agents", type=int, default=64)
@@ -119,10 +129,12 @@ def main() -> int:
     parser.add_argument("--stall-max", type=float, default=1.0, help="seconds")
     parser.add_argument("--no-crashes", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="numbers of the preset to change")
     options = parser.parse_args()
     print("soak", " ".join(f"{name}={value}" for name, value in vars(options).items()))
     wall = time.perf_counter()
-    mesh = Mesh(options.agents, seed=options.seed, config=PRESETS[options.preset].swim, loss=options.loss)
+    config = changed(PRESETS[options.preset].swim, options.set)
+    mesh = Mesh(options.agents, seed=options.seed, config=config, loss=options.loss)
     print(f"settled after {mesh.settle(120):.1f} s")
     soak = Soak(mesh, stalling=options.stalling, stall_max=options.stall_max, crashes=not options.no_crashes, seed=options.seed)
     report = soak.run(options.hours * 3600)

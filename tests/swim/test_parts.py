@@ -31,7 +31,7 @@ SWIM = LAN.swim
 LOW, HIGH = SWIM.suspicion_min_seconds, SWIM.suspicion_max_seconds
 
 
-# ---- suspicion (Lifeguard, section 4: LHA-Suspicion)
+# ---- suspicion (Lifeguard: LHA-Suspicion)
 
 
 def test_one_accuser_gets_the_longest_time_and_k_confirmations_the_shortest() -> None:
@@ -87,7 +87,7 @@ def test_whoever_was_suspected_wrongly_lately_gets_more_time() -> None:
     assert accused.ends_at(SWIM, 64, heard=0.0) == 10.0 + 1.5 * LOW
 
 
-# ---- local health (Lifeguard, section 4: LHA-Probe)
+# ---- local health (Lifeguard: LHA-Probe)
 
 
 def test_health_stays_between_its_limits() -> None:
