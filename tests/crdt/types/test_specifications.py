@@ -47,7 +47,7 @@ from crdt.types import (
     ViewType,
 )
 
-FEW = settings(OPTIONS, max_examples=int(os.environ.get("CRDT_HISTORIES", "40")))
+FEW = settings(OPTIONS, max_examples=int(os.environ.get("CRDT_HISTORIES", "30")))
 """Histories per test: a second each. `CRDT_HISTORIES=5000 pytest tests/crdt/types` is the long run."""
 
 

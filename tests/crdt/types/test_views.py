@@ -72,7 +72,7 @@ def cells(code: int, paths: st.SearchStrategy[Path]) -> st.SearchStrategy[list[O
 
 
 @pytest.mark.parametrize("view", REGISTRY.values(), ids=lambda view: view.name)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_cells_give_a_value_whatever_their_order(view: ViewType[Any], data: st.DataObject) -> None:
     path: st.SearchStrategy[Path] = segments.map(lambda segment: ("p", segment)) if view.per_element else st.just(("p",))
