@@ -36,6 +36,8 @@ from mesh.values import read_value, type_name, types_at
 
 DiskFate = Literal["kept", "lost", "old"]
 
+READDRESS_SECONDS: Final = 5.0
+"""As mesh.start.OWN_ADDRESS_S: until a process notices that its machine has another address."""
 SEEDS: Final = 3
 """Hosts that everybody is told of: enough that the loss of one at the start does not matter."""
 
@@ -239,9 +241,15 @@ class Mesh:
         self.hosts[number].pause(seconds)
 
     def move(self, number: int, host: str) -> None:
-        """The machine has another address; its process is told by its network stack and announces it."""
+        """The machine has another address. Its process notices within `READDRESS_SECONDS`, as mesh.start does, and announces it."""
         machine = self.hosts[number]
         machine.move((host, machine.address[1]))
+        self.world.after(READDRESS_SECONDS, lambda: self._readdress(machine))
+
+    def _readdress(self, machine: Host[Peer]) -> None:
+        if machine.core is not None:
+            machine.core.swim.readdress(machine.address, machine.now())
+            machine.wake_soon()
 
     def leave(self, number: int) -> None:
         """Say good-bye; the process ends by itself when that is confirmed, or after a while."""
