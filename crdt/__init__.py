@@ -5,7 +5,8 @@ all others.
 
     ids, ops, limits    names of writes; one class for what a delta carries and a shelf holds; bounds
     codec               deterministic CBOR
-    body, delta         ops packed; the header that their author signs
+    body, packer        ops packed into the body of a delta
+    delta               body and header; the header is what their author signs
     digest              the incremental hash of a shelf's live ops
     base                S(n): one shelf as its author had it after delta n
     index               every live op by its key, every key by its prefix

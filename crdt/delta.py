@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from crdt import codec
-from crdt.body import Body, Decode, Encode, body_from_bytes_untrusted
+from crdt.body import Body, Decode, Encode, body_from_bytes_untrusted, same
 from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import ReplicaId, ShelfId, birth_of, shelf_id
@@ -118,7 +118,7 @@ def header_from_bytes_untrusted(replica: ReplicaId, raw: bytes, decode: Decode =
         raise Malformed("a header's seq or gc_floor cannot be")
     if not _is_hash(prev_hash) or not _is_hash(shelf_digest) or not _is_hash(body_hash) or (seq == 1) != (prev_hash == NO_HASH):
         raise Malformed("a header's hashes cannot be")
-    return Header(shelf_id(replica, birth), seq, prev_hash, shelf_digest, gc_floor, body_hash)
+    return Header(same(shelf_id(replica, birth)), seq, prev_hash, shelf_digest, gc_floor, body_hash)
 
 
 def head_from_bytes_untrusted(replica: ReplicaId, raw: bytes, signature: bytes, decode: Decode = codec.decode_untrusted) -> Head:

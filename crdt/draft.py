@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from crdt.body import BodyWriter, Encode
+from crdt.body import Encode
 from crdt.ids import ShelfId, make_dot
 from crdt.ops import NO_RIGHTS, Key, Op, Rights
+from crdt.packer import BodyWriter
 
 SAME_TIME_US: Final = 10_000
 """Writes this close together share the time of their body, which saves 5 bytes each (coalescing takes 5 ms)."""

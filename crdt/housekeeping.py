@@ -17,12 +17,18 @@ from crdt.ops import DROPPED, KIND_MASK, REMOVED, TAKEOVER, VALUE, Op
 from crdt.takeover import NOTHING, Record, runs_of
 from crdt.writer import Writer
 
-WASTE_MAX: Final = 0.12
-"""Repack when dead, lonely and superfluous bytes are this much of the live ones: state stays below 1.2 times a fresh replica's."""
-WASTE_LEFT: Final = 0.06
+WASTE_MAX: Final = 0.06
+"""Repack when dead, lonely and superfluous bytes are this much of the live ones. An op that is issued again costs 4 to 7 bytes more (dot
+and time), so state stays near 1.2 times a fresh replica's (measured: 1.1 for ops of 50 bytes, 1.25 for ops of 20)."""
+WASTE_LEFT: Final = 0.03
 """Repack until that little is left: half of the trigger, so that each round pays."""
-WASTE_SLACK_BYTES: Final = 4096
-"""A shelf this small is left alone (guess: 50 single-op deltas)."""
+WASTE_SHARE_MIN: Final = 0.1
+"""Bodies with less waste than this share are left alone."""
+REPACK_BYTES: Final = 8192
+"""Issued again in one round, or a 32nd of what lives if that is more: with a round every 10 s about 1 kB/s, however the writes come."""
+REPACK_SHARE: Final = 1 / 32
+WASTE_SLACK_BYTES: Final = 2048
+"""A shelf this small is left alone (guess: 25 single-op deltas)."""
 ENTRY_BYTES: Final = 48
 """What a body costs beside its bytes in lists and stores: place, name, hash, mask."""
 BODY_OVERHEAD_BYTES: Final = 20
@@ -171,10 +177,10 @@ def repack(writer: Writer) -> int:
     chores.worn.clear()
     all_bytes = base.body_bytes + ENTRY_BYTES * (len(base.own) + len(base.hosted))
     live_bytes = all_bytes - chores.wasted_bytes
-    if chores.wasted_bytes <= WASTE_SLACK_BYTES + WASTE_MAX * live_bytes or writer.draft_size:
+    if chores.wasted_bytes <= WASTE_SLACK_BYTES + WASTE_MAX * live_bytes:
         return 0
     excess = chores.wasted_bytes - WASTE_LEFT * live_bytes
-    return reissue(writer, _most_wasteful(chores.waste, excess))
+    return reissue(writer, _worth_it(chores.waste, excess, max(REPACK_BYTES, REPACK_SHARE * live_bytes)))
 
 
 def _waste(writer: Writer, held: Held) -> int:
@@ -188,16 +194,18 @@ def _waste(writer: Writer, held: Held) -> int:
     return max(0, round(raw + ENTRY_BYTES - (op_bytes - superfluous_bytes) * SHARE_OF_FULL))
 
 
-def _most_wasteful(waste: dict[Held, int], excess: float) -> list[Held]:
-    """The bodies with the largest share of waste, until `excess` is made up for."""
+def _worth_it(waste: dict[Held, int], excess: float, budget: float) -> list[Held]:
+    """Bodies with much waste until `excess` is made up for or the budget is used, the oldest first: what is young may soon be gone."""
     chosen = []
-    for held, wasted in sorted(waste.items(), key=lambda item: (-item[1] / (len(item[0].body.raw) + ENTRY_BYTES), item[0].name)):
-        if excess <= 0:
+    for held, wasted in sorted(waste.items(), key=lambda item: item[0].name):
+        if excess <= 0 or budget <= 0:
             break
-        if any(op.kind == DROPPED for _, op in held.live()):
-            continue  # it shrinks by itself soon
+        size = len(held.body.raw) + ENTRY_BYTES
+        if wasted < WASTE_SHARE_MIN * size or any(op.kind == DROPPED for _, op in held.live()):
+            continue  # dropped cells leave by themselves soon
         chosen.append(held)
         excess -= wasted
+        budget -= size - wasted
     return chosen
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from crdt.base import Slot
-from crdt.ids import ShelfId
+from crdt.base import Base, Held, Slot
+from crdt.body import is_fresh
+from crdt.ids import ShelfId, dot_index, dot_seq
 from crdt.limits import CORE_TYPE
 from crdt.ops import Key, Op, Path, Segment
 
@@ -95,14 +96,18 @@ def _segment_order(segment: Segment) -> tuple[bool, Segment]:
 
 
 class Index:
-    """`slots`: what bases hold, one (host, origin) as a bare slot because most keys have one writer (a dict costs 230 bytes), else
-    by name. `above`: what lies over the bases."""
+    """`slots`: what bases hold, one cell per host and origin. `above`: what lies over the bases.
 
-    __slots__ = ("_children", "_rows", "_types", "above", "slots")
+    A fresh op says itself where it is held (its dot is its place and its index), so a key with one such cell, as most are, costs no more
+    than a reference to it. A lone cell that was issued again is a slot, several cells of a key are a dict of slots.
+    """
 
-    def __init__(self) -> None:
-        self.slots: dict[Key, Slot | Slots] = {}
+    __slots__ = ("_bases", "_children", "_rows", "_types", "above", "slots")
+
+    def __init__(self, bases: Mapping[ShelfId, Base]) -> None:
+        self.slots: dict[Key, Op | Slot | Slots] = {}
         self.above: dict[Key, list[Over]] = {}
+        self._bases = bases
         self._rows: dict[tuple[int, Path], Row] = {}
         self._types: dict[int, int] = {}
         """Rows per type."""
@@ -114,20 +119,45 @@ class Index:
 
     # --- slots
 
+    def _lone(self, found: Op | Slot) -> Slot:
+        if isinstance(found, Op):
+            return self._bases[found.origin].own[dot_seq(found.dot)], dot_index(found.dot)
+        return found
+
     def slot(self, key: Key, host: ShelfId, origin: ShelfId) -> Slot | None:
         found = self.slots.get(key)
         if found is None:
             return None
         if isinstance(found, dict):
             return found.get((host, origin))
-        held, index = found
+        held, index = self._lone(found)
         return (held, index) if held.host == host and held.body.ops[index].origin == origin else None
 
     def all_slots(self, key: Key) -> list[Slot]:
         found = self.slots.get(key)
         if found is None:
             return []
-        return list(found.values()) if isinstance(found, dict) else [found]
+        return list(found.values()) if isinstance(found, dict) else [self._lone(found)]
+
+    def put(self, key: Key, held: Held, index: int, op: Op) -> Slot | None:
+        """Returns what it replaces: the cell of the same host and origin."""
+        found = self.slots.get(key)
+        if found is None:
+            self.slots[key] = op if is_fresh(held.host, held.place, index, op) else (held, index)
+            if key not in self.above:
+                self.appear(key)
+            return None
+        if not isinstance(found, dict):
+            other, at = self._lone(found)
+            origin = other.body.ops[at].origin
+            if other.host == held.host and origin == op.origin:
+                self.slots[key] = op if is_fresh(held.host, held.place, index, op) else (held, index)
+                return other, at
+            found = self.slots[key] = {(other.host, origin): (other, at)}
+        name = (held.host, op.origin)
+        former = found.get(name)
+        found[name] = (held, index)
+        return former
 
     def remove(self, key: Key, host: ShelfId, origin: ShelfId) -> None:
         found = self.slots.get(key)

@@ -16,7 +16,7 @@ from crdt.body import Decode, Encode
 from crdt.chores import Chores
 from crdt.chunks import Chunks
 from crdt.delta import Delta, Head
-from crdt.ids import ReplicaId, ShelfId, dot_seq, replica_of
+from crdt.ids import ReplicaId, ShelfId, dot_index, dot_seq, replica_of
 from crdt.index import Index, Over
 from crdt.ops import DROPPED, KIND_MASK, LARGE, VALUE, WHILE_ALIVE, Cover, Key, Op, Rights
 from crdt.takeover import Records
@@ -113,7 +113,7 @@ class State:
         self.rules = rules
         self.bases: dict[ShelfId, Base] = {}
         self.loose: dict[ShelfId, dict[int, Loose]] = {}
-        self.index = Index()
+        self.index = Index(self.bases)
         self.records = Records()
         self.chunks = Chunks(self.index, decode)
         self.chores = Chores(shelf, self.chunks)
@@ -217,11 +217,10 @@ class State:
 
     def cells(self, key: Key) -> list[Op]:
         """The newest value or removed cell of each origin, sorted by origin. Payloads of large ops are references, see `value`."""
-        slot = self.index.slots.get(key)
-        if type(slot) is tuple and key not in self.index.above and not self.records.said:
-            held, index = slot
-            op = held.body.ops[index]
-            return [op] if op.kind != DROPPED and not held.body.void >> index & 1 and held.host == op.origin else []
+        found = self.index.slots.get(key)
+        if isinstance(found, Op) and key not in self.index.above and not self.records.said:
+            void = self.bases[found.origin].own[dot_seq(found.dot)].body.void
+            return [found] if found.kind != DROPPED and not void >> dot_index(found.dot) & 1 else []
         ranked = self.ranked(key)
         return [op for _, (_, _, op) in sorted(ranked.items()) if op is not None]
 

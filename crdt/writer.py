@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from crdt import codec
 from crdt.base import Base
-from crdt.body import REISSUE_BYTES, Decode, Encode
+from crdt.body import Decode, Encode
 from crdt.chunks import chunk_key, plan
 from crdt.delta import NO_HASH, Delta, Head, Header
 from crdt.draft import Draft, Page
@@ -16,6 +16,7 @@ from crdt.ids import Dot, ShelfId, dot_index, dot_seq
 from crdt.index import Over
 from crdt.limits import BODY_BYTES_MAX, CORE_TYPE, LARGE_BYTES_MAX, PAYLOAD_DEPTH_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX, TYPE_LIMIT
 from crdt.ops import DROPPED, LARGE, REMOVED, TAKEOVER, VALUE, WHILE_ALIVE, Cover, Key, Op, Path, Rights, Value
+from crdt.packer import REISSUE_BYTES
 from crdt.shelves import Shelves
 from crdt.state import RULES, VoidOps, always, check_of, same_replica
 from crdt.takeover import Record, takeover_key
