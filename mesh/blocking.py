@@ -11,6 +11,7 @@ Every call is carried out in the node's thread, as a whole, so a handle may be s
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -89,6 +90,25 @@ class BlockingNode:
     @property
     def name(self) -> str:
         return self._node.name
+
+    @property
+    def mesh_id(self) -> bytes:
+        return self._node.mesh_id
+
+    @property
+    def caught_up(self) -> bool:
+        return self._thread.call(lambda: self._node.caught_up)
+
+    @property
+    def is_alone(self) -> bool:
+        return self._thread.call(lambda: self._node.is_alone)
+
+    @property
+    def clock_offset(self) -> float | None:
+        return self._thread.call(lambda: self._node.clock_offset)
+
+    def state_digest(self) -> bytes:
+        return self._thread.call(self._node.state_digest)
 
     def members(self) -> list[Member]:
         return self._thread.call(self._node.members)
@@ -318,8 +338,50 @@ class _Proxy:
         self._call(lambda: self._target.__delitem__(key))
 
     def __eq__(self, other: object) -> bool:
+        return self._binary(operator.eq, other)  # type: ignore[no-any-return]
+
+    # Sets compare and combine; handles that do not say so as they do themselves.
+
+    def __le__(self, other: object) -> Any:
+        return self._binary(operator.le, other)
+
+    def __lt__(self, other: object) -> Any:
+        return self._binary(operator.lt, other)
+
+    def __ge__(self, other: object) -> Any:
+        return self._binary(operator.ge, other)
+
+    def __gt__(self, other: object) -> Any:
+        return self._binary(operator.gt, other)
+
+    def __and__(self, other: object) -> Any:
+        return self._binary(operator.and_, other)
+
+    def __or__(self, other: object) -> Any:
+        return self._binary(operator.or_, other)
+
+    def __sub__(self, other: object) -> Any:
+        return self._binary(operator.sub, other)
+
+    def __xor__(self, other: object) -> Any:
+        return self._binary(operator.xor, other)
+
+    def __rand__(self, other: object) -> Any:
+        return self._binary(operator.and_, other, swapped=True)
+
+    def __ror__(self, other: object) -> Any:
+        return self._binary(operator.or_, other, swapped=True)
+
+    def __rsub__(self, other: object) -> Any:
+        return self._binary(operator.sub, other, swapped=True)
+
+    def __rxor__(self, other: object) -> Any:
+        return self._binary(operator.xor, other, swapped=True)
+
+    def _binary(self, operation: Callable[[Any, Any], Any], other: object, *, swapped: bool = False) -> Any:
         theirs = other._target if isinstance(other, _Proxy) else other
-        return self._call(lambda: self._target == theirs)  # type: ignore[no-any-return]
+        left, right = (theirs, self._target) if swapped else (self._target, theirs)
+        return self._call(operation, left, right)
 
     def __hash__(self) -> int:
         return hash(self._target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,15 +50,21 @@ class NodeConfig:
     """Answer the `mesh` command through a socket in `data_dir`; its mode lets only the owner in."""
 
     def __post_init__(self) -> None:
+        _check_membership(self.membership)
         _named("bind", self.bind)
         if self.advertise is not None and _named("advertise", self.advertise)[1] == 0:
             raise ConfigError(f"advertise={self.advertise!r}: others cannot reach port 0")
         if isinstance(self.seeds, str):
             raise ConfigError(f"seeds={self.seeds!r}: write a list of them, seeds=[{self.seeds!r}]")
+        if not isinstance(self.seeds, Sequence):
+            raise ConfigError(f"seeds={self.seeds!r}: a list of host:port, empty when this is the first member")
         for seed in self.seeds:
             if _named("seeds", seed)[1] == 0:
                 raise ConfigError(f"seeds: {seed!r} has port 0, which nobody listens on")
+        _check_data_dir(self.data_dir)
         preset(self.preset)
+        if isinstance(self.coalesce_ms, bool) or not isinstance(self.coalesce_ms, int | float):
+            raise ConfigError(f"coalesce_ms={self.coalesce_ms!r}: a number of milliseconds")
         if not 0 <= self.coalesce_ms <= COALESCE_MS_MAX:
             raise ConfigError(f"coalesce_ms={self.coalesce_ms}: between 0 (every write a datagram) and {COALESCE_MS_MAX:g}")
 
@@ -67,7 +73,27 @@ class NodeConfig:
         return None if self.data_dir is None else Path(self.data_dir)
 
 
-def _named(field: str, endpoint: str) -> tuple[str, int]:
+def _check_membership(membership: object) -> None:
+    """The class is imported late: `import mesh` is quick for who needs no keys."""
+    from mesh.trust import Membership
+
+    if not isinstance(membership, Membership):
+        kind = type(membership).__name__
+        raise ConfigError(f"membership is of type {kind}: take what Authority.enrol, redeem or load_membership gave")
+
+
+def _check_data_dir(data_dir: object) -> None:
+    if data_dir is None:
+        return
+    if not isinstance(data_dir, str | PathLike) or isinstance(fspath(data_dir), bytes):
+        raise ConfigError(f"data_dir={data_dir!r}: a path as text, or None for memory only")
+    if not fspath(data_dir):
+        raise ConfigError("data_dir='': name a directory ('.' for the current one), or None for memory only")
+
+
+def _named(field: str, endpoint: object) -> tuple[str, int]:
+    if not isinstance(endpoint, str):
+        raise ConfigError(f"{field}: {endpoint!r} is not an endpoint: write host:port as text, for example '192.0.2.7:7946'")
     try:
         return parse_endpoint(endpoint)
     except ConfigError as error:

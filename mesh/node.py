@@ -56,7 +56,8 @@ class Node(Handles):
         self._address = peer.config.address
         self._leaving = trio.CancelScope(shield=True)
         self._last_dot: Dot | None = None
-        self._closed = False
+        self._closed = False  # no more writes
+        self._ended = False  # no more readers
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
 
@@ -148,10 +149,12 @@ class Node(Handles):
 
     def watch(self, prefix: PathLike = "", *, limit: int = LIMIT) -> Watch:
         """`async with node.watch("robots/") as changes: async for change in changes`: Changed, Synced, Lagged. See mesh.watch."""
+        self._check_running()
         return Watch(self._watches, self, parse_prefix(prefix), limit)
 
     def events(self, *, limit: int = LIMIT) -> EventStream:
         """`async with node.events() as events: async for event in events`: members, faults, progress. See mesh.events."""
+        self._check_running()
         return EventStream(self._event_streams, limit)
 
     def history(self, path: PathLike) -> list[Entry]:
@@ -253,8 +256,14 @@ class Node(Handles):
         return read_value(self, key)
 
     def settle(self) -> None:
+        self._check_running()
         if changes := self._peer.changes():
             self._told_changes(changes)
+
+    def _check_running(self) -> None:
+        """A reader of a node that has ended would wait for ever."""
+        if self._ended:
+            raise NodeClosed("this node has ended: watch and read events inside its `async with` block")
 
     # --- what the driver tells
 
@@ -306,6 +315,7 @@ class Node(Handles):
                 await self._driver.next_turn()
         if not self._peer.swim.leave_confirmed:
             log.info("left unconfirmed: nobody said that they heard the farewell, so they will notice by themselves")
+        self._ended = True
         for watch in list(self._watches):
             watch.end()
         for stream in list(self._event_streams):

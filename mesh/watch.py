@@ -46,7 +46,7 @@ class Source(Protocol):
         """The value as it is now."""
 
     def settle(self) -> None:
-        """Tell the watchers what changed until now, so that a new one does not hear of it as news."""
+        """Tell the watchers what changed until now, so that a new one does not hear of it as news. Raises NodeClosed."""
 
 
 class Stage(Enum):
@@ -147,7 +147,7 @@ class Reader(Generic[E]):
     def __init__(self, readers: set[Self]) -> None:
         self._joins, self._leaves = readers.add, readers.discard
         self._arrived = trio.lowlevel.ParkingLot()
-        self._ended = False
+        self._opened = self._ended = False
 
     def next_nowait(self) -> E | None:
         """What there is to read now; None when nothing waits."""
@@ -155,6 +155,7 @@ class Reader(Generic[E]):
 
     async def __aenter__(self) -> Self:
         self._joins(self)
+        self._opened = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -165,6 +166,8 @@ class Reader(Generic[E]):
         return self
 
     async def __anext__(self) -> E:
+        if not self._opened:
+            raise RuntimeError("nothing is read before it is opened: `async with node.watch(...) as changes`, then iterate")
         await trio.lowlevel.checkpoint()
         while (item := self.next_nowait()) is None:
             if self._ended:

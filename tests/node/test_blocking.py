@@ -54,6 +54,34 @@ def test_handles_read_and_write(node: mesh.blocking.BlockingNode) -> None:
     assert node.history("pose")[0].author == "a"
 
 
+def test_sets_compare_and_combine(node: mesh.blocking.BlockingNode) -> None:
+    few, many = node.set("few"), node.set("many")
+    few.add(1), many.add(1), many.add(2)
+    assert few <= many
+    assert not many <= few
+    assert few < {1, 2} <= many
+    assert many - few == {2}
+    assert {1, 5} | few == {1, 5}
+    assert {1, 5} - few == {5}
+    assert few & many == {1}
+    assert few ^ many == {2}
+    with pytest.raises(TypeError):
+        few < 3  # type: ignore[operator]  # noqa: B015
+
+
+def test_how_the_node_is(node: mesh.blocking.BlockingNode) -> None:
+    assert node.is_alone
+    assert node.clock_offset is None
+    assert len(node.mesh_id) == 16
+    before = node.state_digest()
+    node.register("x").set(1)
+    assert node.state_digest() != before
+    with node.watch() as changes:
+        while not isinstance(changes.get(timeout=10), mesh.Synced):
+            pass
+    assert node.caught_up
+
+
 def test_threads_that_count_at_once_lose_nothing(node: mesh.blocking.BlockingNode) -> None:
     """A handle that read in one call and wrote in another once lost additions of other threads."""
     counter = node.counter("visits")

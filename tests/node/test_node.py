@@ -275,11 +275,25 @@ async def test_a_data_directory_belongs_to_one_node(tmp_path: Path) -> None:
         ({"advertise": "127.0.0.1:0"}, "port 0"),
         ({"preset": "satellite"}, "robot_wifi"),
         ({"coalesce_ms": -1}, "coalesce_ms"),
+        ({"coalesce_ms": "5"}, "coalesce_ms"),
+        ({"coalesce_ms": float("nan")}, "coalesce_ms"),
+        ({"bind": 7946}, "bind"),
+        ({"seeds": [7946]}, "seeds"),
+        ({"seeds": None}, "seeds"),
+        ({"advertise": 7946}, "advertise"),
+        ({"data_dir": ""}, "data_dir"),
+        ({"data_dir": b"data"}, "data_dir"),
+        ({"data_dir": 7}, "data_dir"),
     ],
 )
 def test_a_wrong_configuration_is_named(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(mesh.ConfigError, match=complaint):
         Mesh().config("a", **options)
+
+
+def test_a_configuration_needs_a_membership() -> None:
+    with pytest.raises(mesh.ConfigError, match="membership is of type NoneType"):
+        mesh.NodeConfig(membership=None)  # type: ignore[arg-type]
 
 
 async def test_a_node_alone_is_in_step_at_once_and_leaves_at_once() -> None:
@@ -315,6 +329,24 @@ async def test_readers_end_when_the_node_leaves() -> None:
     async with trio.open_nursery() as nursery, open_nodes("a") as (a,):
         nursery.start_soon(read_all, a)
         await until(lambda: bool(a._event_streams))
+
+
+async def test_a_node_that_has_ended_cannot_be_watched() -> None:
+    async with open_nodes("a") as (a,):
+        made_before = a.watch()
+    with pytest.raises(mesh.NodeClosed, match="has ended"):
+        a.watch()
+    with pytest.raises(mesh.NodeClosed, match="has ended"):
+        a.events()
+    with pytest.raises(mesh.NodeClosed, match="has ended"):
+        await made_before.__aenter__()
+
+
+async def test_a_reader_that_is_not_opened_says_so() -> None:
+    async with open_nodes("a") as (a,):
+        for reader in (a.watch(), a.events()):
+            with trio.fail_after(PATIENCE_S), pytest.raises(RuntimeError, match="async with"):
+                await anext(reader)
 
 
 async def test_statistics_are_numbers_that_grow() -> None:
