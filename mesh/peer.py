@@ -54,6 +54,8 @@ EAGER_PER_SECOND: Final = 250.0
 """Own deltas pushed per second in the long run. The 5 ms of coalescing allow 200."""
 CLOCK_OFFSET_MAX_MICROSECONDS: Final = 3600 * 1_000_000
 """DESIGN section 1: more than an hour off the median of the peers is an error at the writer."""
+CLOCK_MAX_MICROSECONDS: Final = 1 << 62
+"""Half of what a delta can carry: the year 148,000."""
 EXPIRY_SECONDS: Final = 1.0
 """Between two looks for credentials that ran out; no statement arrives then. Guess."""
 ASK_COPIES_SECONDS: Final = 0.1
@@ -355,10 +357,12 @@ class Peer(Port):
             raise NotPermitted(f"{format_path(path)} is under a critical prefix of the charter: only the quorum writes there")
         if self.replica.draft_size > DRAFT_BYTES_MAX:
             raise Backpressure("16 MiB are written but not yet sent: let the event loop run (await anything) between writes")
-        offset = self.swim.clock_offset()
-        if offset is not None and abs(offset) > CLOCK_OFFSET_MAX_MICROSECONDS:
+        offset = self.swim.clock_outvoted(CLOCK_OFFSET_MAX_MICROSECONDS)
+        if offset is not None:
             direction = "ahead of" if offset < 0 else "behind"
             raise ClockWrong(f"this machine's clock is {abs(offset) // 1_000_000} s {direction} its peers: set it")
+        if not 0 <= now.wall < CLOCK_MAX_MICROSECONDS:
+            raise ClockWrong(f"this machine's clock says {now.wall // 1_000_000} s since 1970, which no peer would take: set it")
 
     def _patterns(self) -> Sequence[str]:
         grant = self.directory.credential(self.replica_id)

@@ -40,3 +40,11 @@ class PeerClocks:
         ordered = sorted(self._offsets.values())
         low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
         return low if abs(low) <= abs(high) else high
+
+    def outvoted(self, limit: int) -> int | None:
+        """`offset`, when more than half of the peers and us are further than `limit` microseconds from our clock; else None.
+
+        One peer with a wrong clock must not stop a healthy agent, also not while it is the only one that we have heard.
+        """
+        far = sum(abs(offset) > limit for offset in self._offsets.values())
+        return self.offset() if 2 * far > len(self._offsets) + 1 else None

@@ -305,6 +305,10 @@ class Swim:
         """Median of the peers' wall clocks less ours, in microseconds; None without peers."""
         return self._prober.clocks.offset()
 
+    def clock_outvoted(self, limit: int) -> int | None:
+        """The offset, when most of the mesh is further than `limit` microseconds from our clock; None when we may be right."""
+        return self._prober.clocks.outvoted(limit)
+
     def snapshot(self) -> list[KnownPeer]:
         """Rows for the disk of all members. Their public keys are left empty: membership does not know them."""
         return [_row(record) for record in self._roster.in_order() if _row(record).address[1]]
