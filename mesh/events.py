@@ -16,7 +16,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Changed(Event):
-    """A value as it is now, told to a watcher. Writes of one path that wait together are told once, by the newest value."""
+    """A value as it is now, told to a watcher. Writes of one path that wait together are told once, by the newest
+    value.
+    """
 
     path: str
     """Of the register, set, map ... as a whole; an element of a set has no path of its own."""
@@ -25,7 +27,9 @@ class Changed(Event):
     value: Any
     """What `.value` of a handle gives."""
     dot: Dot | None
-    """The newest write that is shown there; None when nothing is: cleared, emptied, or its author is gone (while_alive)."""
+    """The newest write that is shown there; None when nothing is: cleared, emptied, or its author is gone
+    (while_alive).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,9 @@ class Synced(Event):
 
 @dataclass(frozen=True, slots=True)
 class Lagged(Event):
-    """The reader was too slow: `n` changes are not told one by one. A watcher then gets the newest values and `Synced`."""
+    """The reader was too slow: `n` changes are not told one by one. A watcher then gets the newest values and
+    `Synced`.
+    """
 
     n: int
 
@@ -115,7 +121,9 @@ class IdentityInUse(Event):
 
 @dataclass(frozen=True, slots=True)
 class InviteReused(Event):
-    """A second key used an invite. Innocent explanations first: a token pasted on two machines, a machine set up anew. Else it leaked."""
+    """A second key used an invite. Innocent explanations first: a token pasted on two machines, a machine set up
+    anew. Else it leaked.
+    """
 
     invite: str
     """Name in the invite, or its key id in hex."""
@@ -142,7 +150,8 @@ class CharterRaised(Event):
 
 @dataclass(frozen=True, slots=True)
 class SerialReused(Event):
-    """Two statements of the authority bear one serial: its directory was copied, or restored from a backup. The older one's terms may win.
+    """Two statements of the authority bear one serial: its directory was copied, or restored from a backup. The older
+    one's terms may win.
 
     Let the authority's tool learn the mesh's statements (`Authority.observe_untrusted`) before it makes new ones.
     """
@@ -152,7 +161,9 @@ class SerialReused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ShelfFault(Event):
-    """Something is wrong with a shelf: its author lied or forked, or the bytes held of it are damaged. All other shelves go on."""
+    """Something is wrong with a shelf: its author lied or forked, or the bytes held of it are damaged. All other
+    shelves go on.
+    """
 
     shelf: ShelfId
     kind: str
@@ -168,7 +179,9 @@ class StatementIgnored(Event):
 
 @dataclass(frozen=True, slots=True)
 class StorageFailing(Event):
-    """The disk refuses writes. The node goes on; what waits is kept in memory and written as soon as the disk takes it."""
+    """The disk refuses writes. The node goes on; what waits is kept in memory and written as soon as the disk takes
+    it.
+    """
 
     reason: str
     """Names the file and the way out."""
@@ -177,3 +190,12 @@ class StorageFailing(Event):
 @dataclass(frozen=True, slots=True)
 class StorageRecovered(Event):
     """The disk takes writes again, and all that waited is on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAdmitted(Event):
+    """Somebody answers at a seed or member's address, but opens no session: this agent's credential is revoked or has
+    run out, its invite was used by another, or a clock is wrong. Told at most once a minute.
+    """
+
+    address: Address

@@ -25,7 +25,7 @@ from crdt.types.base import CoverPolicy
 from crdt.types.paths import format_path
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import Backpressure, ClockWrong, Malformed, NotPermitted, Refused
-from mesh.events import Event, IdentityInUse, ShelfFault, StatementIgnored
+from mesh.events import Event, IdentityInUse, NotAdmitted, ShelfFault, StatementIgnored
 from mesh.housekeeping import Housekeeper
 from mesh.port import Port
 from mesh.presets import LAN, Preset
@@ -60,6 +60,8 @@ EXPIRY_SECONDS: Final = 1.0
 """Between two looks for credentials that ran out; no statement arrives then. Guess."""
 ASK_COPIES_SECONDS: Final = 0.1
 """Between two rounds of asking for acknowledgements while somebody waits for copies. Guess."""
+COMPLAIN_SECONDS: Final = 60.0
+"""Between two complaints of not being admitted. Guess: an operator reads the first."""
 DROP_REASON_MAX: Final = 80
 ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
@@ -106,6 +108,7 @@ class Peer(Port):
         self._asked_copies_at = -inf
         self._asked_copies_of = 0
         self._expiry_due = now.monotonic + EXPIRY_SECONDS
+        self._complain_at = -inf
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
@@ -230,8 +233,10 @@ class Peer(Port):
                 case SessionOpened(peer=peer):
                     self.swim.session_opened(peer, now)
                     self.sync.greet(peer, now)
-                case Unreachable():
-                    pass  # membership notices by its own probes, and calls again
+                case Unreachable(address=address, answered=answered):  # membership notices by itself, and calls again
+                    if answered and now.monotonic >= self._complain_at:
+                        self._complain_at = now.monotonic + COMPLAIN_SECONDS
+                        self.notify(NotAdmitted(address))
                 case IdentityClash(peer=peer, addresses=(_, other)):
                     self.notify(IdentityInUse(peer, other))
                 case _:

@@ -30,10 +30,13 @@ class SessionOpened:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """Nobody of this mesh answered at the address. What waited for `peer` there is gone."""
+    """Nobody of this mesh let us in at the address. What waited for `peer` there is gone."""
 
     address: Address
     peer: ReplicaId | None
+    answered: bool
+    """Somebody made a cookie, but no session came of it: it does not take our credential, or is of another mesh. A hint only:
+    a cookie is not signed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class Transport:
 
     def _give_up(self, attempt: Attempt) -> None:
         self._attempts.end(attempt)
-        self._events.append(Unreachable(attempt.address, attempt.peer))
+        self._events.append(Unreachable(attempt.address, attempt.peer, attempt.answered))
         peer = self._peers.get(attempt.peer) if attempt.peer is not None else None
         if peer is not None and not peer.sessions:
             self.drops["unreachable"] += self._sender.clear(peer)

@@ -6,6 +6,7 @@ import pytest
 
 from crdt.ids import birth_of, replica_of
 from mesh.errors import NotPermitted
+from mesh.events import Event, NotAdmitted
 from mesh.swim.roster import State
 from mesh.testing import Mesh, open_mesh
 from tests.peer.test_dissemination import equal_after
@@ -66,3 +67,18 @@ def test_a_member_that_was_away_learns_of_a_revocation_before_it_believes_the_re
         mesh.heal()
         mesh.run(5.0)
         assert mesh.peer(3).directory.revoked(mesh.memberships[2].replica_id)
+
+
+def test_an_agent_that_is_not_let_in_is_told_so() -> None:
+    """It believed that it was alone and well, and its writes went nowhere."""
+    with open_mesh(3, seed=5) as mesh:
+        mesh.crash(2)
+        revoke(mesh, 2, by=0)
+        mesh.run(1.0)
+        mesh.restart(2, "lost")
+        told: list[Event] = []
+        mesh.peer(2).notify = told.append  # type: ignore[method-assign]
+        mesh.run(30.0)
+        complaints = [event for event in told if isinstance(event, NotAdmitted)]
+        assert len(complaints) == 1
+        assert complaints[0].address in {mesh.hosts[0].address, mesh.hosts[1].address}

@@ -49,7 +49,7 @@ def test_what_is_sent_before_the_owner_of_the_address_is_known_waits_for_its_cre
     world.run(30.0)
     assert a.opened == []
     assert a.transport.drops["refused"]
-    assert Unreachable(b.address, None) in a.events
+    assert Unreachable(b.address, None, answered=True) in a.events
     b.send(a, b"of a stranger")
     world.run(1.0)
     assert a.payloads == []
@@ -149,7 +149,7 @@ def test_a_refused_credential_opens_nothing() -> None:
     assert b.got == []
     assert b.transport.drops["refused"]
     assert a.transport.drops["unreachable"] == 0  # it went with the CONNECT
-    assert a.events == [Unreachable(b.address, b.id)]
+    assert a.events == [Unreachable(b.address, b.id, answered=True)]
 
 
 def late_hello(*, known: bool) -> tuple[World, Side, Side, bytes]:
@@ -205,7 +205,7 @@ def test_another_mesh_stays_another() -> None:
     a.contact(b)
     world.run(30.0)
     assert b.transport.drops["other_mesh"] == 7
-    assert a.events == [Unreachable(b.address, None)]
+    assert a.events == [Unreachable(b.address, None, answered=False)]
     assert world.sent_by(b, COOKIE) == []
 
 

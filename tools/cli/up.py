@@ -23,6 +23,8 @@ from mesh.events import (
     IdentityInUse,
     InviteReused,
     MemberDown,
+    MemberRevoked,
+    NotAdmitted,
     SerialReused,
     ShelfFault,
     StorageFailing,
@@ -46,7 +48,9 @@ _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, log
 
 _LEVELS: Final[dict[type[Event], int]] = {
     CatchingUp: logging.DEBUG,
-    **dict.fromkeys((MemberDown, IdentityInUse, InviteReused, SerialReused, ShelfFault, StorageFailing), logging.WARNING),
+    **dict.fromkeys(
+        (MemberDown, IdentityInUse, InviteReused, NotAdmitted, SerialReused, ShelfFault, StorageFailing), logging.WARNING
+    ),
 }
 
 
@@ -146,6 +150,8 @@ async def _log_events(node: mesh.Node) -> None:
     async with node.events() as events:
         async for event in events:
             log.log(_LEVELS.get(type(event), logging.INFO), "%s", describe(event))
+            if isinstance(event, MemberRevoked) and event.replica == node.replica_id:
+                log.warning("that is this agent: the others take nothing from it any more; let it join again with a new token")
 
 
 def describe(event: Event) -> str:
