@@ -241,7 +241,7 @@ class Mesh:
         self.hosts[number].pause(seconds)
 
     def move(self, number: int, host: str) -> None:
-        """The machine has another address. Its process notices within `READDRESS_SECONDS`, as mesh.start does, and announces it."""
+        """The machine has another address. Its process notices after READDRESS_SECONDS and announces it."""
         machine = self.hosts[number]
         machine.move((host, machine.address[1]))
         self.world.after(READDRESS_SECONDS, lambda: self._readdress(machine))

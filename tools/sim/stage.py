@@ -204,7 +204,9 @@ class Stage:
         """Every type at the path, on every running host; hosts that show the same share a line."""
         same: dict[str, list[int]] = {}
         for number in self.mesh.running:
-            same.setdefault(repr(self.mesh.read(number, line.words[0])), []).append(number)
+            values = self.mesh.read(number, line.words[0])
+            text = ", ".join(f"{name} {_shown(value)}" for name, value in values.items()) or "nothing"
+            same.setdefault(text, []).append(number)
         for text, numbers in same.items():
             self.say(f"{line.words[0]} on {units.hosts_text(numbers)}: {text}")
 
@@ -237,6 +239,15 @@ _LINK: Final[dict[str, Callable[[str], Any]]] = {
     "mtu": int,
     "bandwidth": _optional_rate,
 }
+
+
+def _shown(value: Any) -> str:
+    """The same text in every process: sets have no order of their own."""
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(_shown, value))) + "}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_shown(key)}: {_shown(item)}" for key, item in value.items()) + "}"
+    return repr(value)
 
 
 def _value(text: str) -> Any:
