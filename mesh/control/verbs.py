@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import trio
 
@@ -15,7 +15,7 @@ from crdt.types import parse_path
 from mesh.config import format_endpoint
 from mesh.control.json_values import from_json_untrusted, to_json
 from mesh.control.writers import WRITERS
-from mesh.errors import MeshError
+from mesh.errors import ConfigError, MeshError
 from mesh.events import Changed, Lagged, Synced
 from mesh.paths import parse_prefix
 from mesh.trust import KeyInfo
@@ -126,14 +126,14 @@ async def get(node: Node, request: Request) -> Any:
     if name == "map":
         found = node.map(path).value
         return [{"path": request["path"], "type": "map", "value": to_json(found), "dot": None}] if found else []
-    codes = [type_code(name)] if name else types_at(node, path)
+    codes = [_code(name)] if name else types_at(node, path)
     changes = [read_value(node, (code, path)).change for code in codes]
     return [_value(change) for change in changes if change.dot is not None]
 
 
 async def snapshot(node: Node, request: Request) -> AsyncGenerator[Any, None]:
     """Every value below a prefix."""
-    wanted = request.get("type")
+    wanted = _type_wanted(request)
     for key in list(value_keys(node, parse_prefix(_text(request, "prefix")))):
         change = read_value(node, key).change
         if change.dot is not None and wanted in (None, change.type):
@@ -142,10 +142,11 @@ async def snapshot(node: Node, request: Request) -> AsyncGenerator[Any, None]:
 
 
 async def watch(node: Node, request: Request) -> AsyncGenerator[Any, None]:
+    wanted = _type_wanted(request)
     async with node.watch(_text(request, "prefix")) as changes:
         async for change in changes:
             match change:
-                case Changed():
+                case Changed() if wanted in (None, change.type):
                     yield {"event": "changed", **_value(change)}
                 case Synced():
                     yield {"event": "synced"}
@@ -154,6 +155,7 @@ async def watch(node: Node, request: Request) -> AsyncGenerator[Any, None]:
 
 
 async def history(node: Node, request: Request) -> Any:
+    wanted = _type_wanted(request)
     return [
         {
             "path": entry.path,
@@ -168,7 +170,7 @@ async def history(node: Node, request: Request) -> Any:
             "why": entry.why,
         }
         for entry in node.history(_text(request, "path"))
-        if request.get("type") in (None, entry.type)
+        if wanted in (None, entry.type)
     ]
 
 
@@ -201,6 +203,23 @@ def _type_there(node: Node, path: Path, text: str) -> str:
     if len(found) > 1:
         raise BadRequest(f"{text} holds several types ({', '.join(found)}): say which with --type")
     return found[0] if found else "register"
+
+
+def _type_wanted(request: Request) -> str | None:
+    """The only type to tell of, checked: a misspelt one would look as if there were nothing."""
+    name = request.get("type")
+    if name == "map":
+        raise BadRequest("a map is told as the values in it: leave --type away, or say the type of those values")
+    if name is not None:
+        _code(name)
+    return cast("str | None", name)
+
+
+def _code(name: str) -> int:
+    try:
+        return type_code(name)
+    except ConfigError as error:
+        raise BadRequest(str(error)) from None
 
 
 def _value(change: Changed) -> dict[str, Any]:

@@ -123,3 +123,21 @@ def test_dropped_datagrams_are_told_by_reason() -> None:
     (finding,) = checks.check_statistics({"drops": {"replayed": 3, "other_mesh": 0}})
     assert (finding.state, finding.found) == (State.NOTE, "replayed 3")
     assert list(checks.check_statistics({"drops": {}})) == []
+
+
+def test_who_answers_but_lets_nobody_in_is_bad() -> None:
+    finding = checks.check_admission(["seed a"], living=1, uptime_s=60.0)
+    assert finding is not None
+    assert finding.state is State.BAD
+    assert "seed a answers" in finding.found
+    for answering, living, uptime_s in (([], 1, 60.0), (["seed a"], 2, 60.0), (["seed a"], 1, 1.0)):
+        assert checks.check_admission(answering, living, uptime_s) is None
+
+
+def test_a_key_without_rights_is_bad() -> None:
+    assert checks.check_standing("member") is None
+    for state in ("revoked", "expired", "refused"):
+        finding = checks.check_standing(state)
+        assert finding is not None
+        assert finding.state is State.BAD
+        assert state in finding.found

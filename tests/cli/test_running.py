@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from mesh.control.protocol import someone_listens
-from tools.cli import cli
+from tools.cli import checks, cli
 
 PATIENCE_S = 20.0
 
@@ -204,7 +204,11 @@ def test_refusals_are_one_line_and_the_right_exit_code(shell: Shell) -> None:
     for arguments, exit_code, hint in (
         (["get", "missing"], 1, "nothing at missing"),
         (["get", "x", "--type", "counter"], 1, "no counter at x"),
-        (["get", "x", "--type", "nonsense"], 1, "there is no type"),
+        (["get", "x", "--type", "nonsense"], 2, "there is no type"),
+        (["get", "x/", "--type", "nonsense"], 2, "there is no type"),
+        (["get", "/", "--type", "map"], 2, "leave --type away"),
+        (["history", "x", "--type", "nonsense"], 2, "there is no type"),
+        (["watch", "x", "--type", "nonsense"], 2, "there is no type"),
         (["put", "x", "1", "--type", "counter"], 1, "is a register"),
         (["put", "a//b", "1"], 2, "segment"),
         (["put", "x", "1", "--copies", "1", "--timeout", "0.1"], 3, "written here"),
@@ -239,6 +243,52 @@ def test_a_revoked_member_is_out(shell: Shell) -> None:
     for name in ("a", "c"):
         assert shell.run("get", "x", "--dir", name) == "before\n", "what it wrote before still counts"
         shell.until(lambda name=name: "b" not in shell.alive(name))  # type: ignore[misc]
+
+
+def test_a_revoked_member_is_told_that_it_is(shell: Shell) -> None:
+    make(shell, "a", "b")
+    shell.up("a")
+    b = shell.up("b")
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == {"a", "b"})
+    shell.run("keys", "revoke", "b", "--dir", "a")
+    shell.until(lambda: shell.key_states("b")["b"] == "revoked")
+    assert "key is revoked" in bad_findings(shell, "b")["rights"]
+    assert "let it join again" in shell.end(b)
+
+
+def test_who_comes_with_a_used_invite_is_told(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "ADMISSION_S", 0.5)
+    make(shell, "a")
+    shell.up("a")
+    token = shell.run("invite", "--name", "b", "--dir", "a").strip()
+    for directory in ("first", "second"):
+        shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}", "--dir", directory)
+    shell.up("first")
+    shell.until(lambda: shell.alive("a") == {"a", "b"})
+    shell.up("second")
+    shell.until(lambda: shell.json("status", "--dir", "second")["uptime_s"] > checks.ADMISSION_S)
+    assert "used before" in bad_findings(shell, "second")["admission"]
+    assert bad_findings(shell, "first") == {}
+
+
+def bad_findings(shell: Shell, name: str) -> dict[str, str]:
+    result = CliRunner().invoke(cli, ["doctor", "--json", "--dir", name])
+    bad = {found["what"]: found["found"] for found in map(json.loads, result.stdout.splitlines()) if found["state"] == "bad"}
+    assert result.exit_code == (1 if bad else 0)
+    return bad
+
+
+def test_open_invites_are_listed_until_somebody_comes(shell: Shell) -> None:
+    make(shell, "a")
+    shell.up("a")
+    token = shell.run("invite", "--name", "b", "--dir", "a").strip()
+    shell.run("invite", "--name", "c", "--dir", "a")
+    assert shell.key_states("a") == {"a": "member", "b": "invited", "c": "invited"}
+    shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+    shell.up("b")
+    shell.until(lambda: shell.key_states("a") == {"a": "member", "b": "member", "c": "invited"})
+    shell.run("keys", "revoke", "c", "--dir", "a")
+    assert shell.key_states("a") == {"a": "member", "b": "member", "c": "revoked"}
 
 
 def test_a_service_manager_is_told(shell: Shell) -> None:

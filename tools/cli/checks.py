@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -37,6 +37,9 @@ CLOCK_OFF_MAX_S: Final = 3600.0
 """Above it writes are refused (DESIGN section 1, Time)."""
 CLOCK_OFF_NOTE_S: Final = 1.0
 OPEN_FILES_MIN: Final = 64
+ADMISSION_S: Final = 5.0
+"""A member that answers lets a newcomer in within a few round trips."""
+ENROL_ANEW: Final = "`mesh keys show` where the authority is tells more; ask there for a new token, and `mesh join` with it"
 BUILT_AFTER: Final = 1_735_689_600
 """2025-01-01: no clock that runs was ever before it when this was written."""
 
@@ -271,7 +274,26 @@ def check_statistics(statistics: dict[str, Any]) -> Iterator[Finding]:
     drops = {reason: count for reason, count in sorted(statistics.get("drops", {}).items()) if count}
     if drops:
         told = ", ".join(f"{reason} {count}" for reason, count in drops.items())
-        yield Finding("dropped", State.NOTE, told, "see ARCHITECTURE.md, drop reasons; some after a restart are normal")
+        yield Finding("dropped", State.NOTE, told, "normal after a restart; many more each time: who sends them is no member")
+
+
+def check_standing(state: str) -> Finding | None:
+    """`state`: of this agent's own key, as the running node knows it."""
+    if state == "member":
+        return None
+    return Finding("rights", State.BAD, f"this agent's key is {state}: the others take nothing from it", ENROL_ANEW)
+
+
+def check_admission(answering: Sequence[str], living: int, uptime_s: float) -> Finding | None:
+    """Whether those who answer let this agent in. `answering`: who does; `living`: members known to be alive, this one too."""
+    if not answering or living > 1 or uptime_s < ADMISSION_S:
+        return None
+    return Finding(
+        "admission",
+        State.BAD,
+        f"{', '.join(answering)} answers, but nobody lets this agent in: its invite was used before, was revoked or ran out",
+        ENROL_ANEW,
+    )
 
 
 def config_error(what: str, error: ConfigError) -> Finding:

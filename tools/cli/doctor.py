@@ -80,6 +80,8 @@ def _examine_node(home: Home) -> Iterator[Finding]:
     statistics = found["statistics"]
     state = State.OK if found["synced"] else State.NOTE
     yield Finding("node", state, f"{found['name']} is up at {found['address']}, {'' if found['synced'] else 'not yet '}in step")
+    own = [key["state"] for key in _ask(home, "keys") or () if key["key"] == found["replica"]]
+    yield from filter(None, map(checks.check_standing, own))
     yield checks.check_clock(found["clock_offset_s"], time.time())
     yield checks.check_buffers(checks.kernel_rmem_max(), statistics.get("kernel_drops"))
     yield from checks.check_statistics(statistics)
@@ -100,8 +102,15 @@ def _examine_network(home: Home, membership: Membership) -> Iterator[Finding]:
         targets.setdefault(_resolved(member["address"]), member["name"])
     if not targets:
         yield Finding("reach", State.NOTE, "no seeds and no other member yet", "let one in: mesh invite")
+    answering: list[str] = []
     for address, name in targets.items():
-        yield from checks.check_reach(name, address, membership)
+        for finding in checks.check_reach(name, address, membership):
+            if finding.what.startswith("reach") and finding.state is State.OK:
+                answering.append(name)
+            yield finding
+    if status := _ask(home, "status"):
+        admission = checks.check_admission(answering, status["members"].get("alive", 0), status["uptime_s"])
+        yield from filter(None, [admission])
 
 
 def _ask(home: Home, what: str) -> Any:

@@ -6,14 +6,14 @@ import base64
 import re
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from mesh.control.verbs import key_row
 from mesh.effects import Now
 from mesh.errors import ConfigError
-from mesh.trust import Authority, list_key_files, open_authority
+from mesh.trust import Authority, Directory, list_key_files, load_membership, open_authority
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json, print_table
@@ -36,9 +36,10 @@ def show(directory: Path | None, as_json: bool) -> None:
     try:
         with Client(home.data_dir) as node:
             found = node.ask("keys")
+            if (home.keys / "authority.key").exists():
+                found += _issued_here(home.keys, [base64.b64decode(each) for each in node.stream("statements")], found)
     except NotRunning:
-        now = Now(time.monotonic(), time.time_ns() // 1000)
-        found = [key_row(key) for key in list_key_files(home.keys, now)]
+        found = [key_row(key) for key in list_key_files(home.keys, _now())]
     if as_json:
         print_json(found)
         return
@@ -57,6 +58,19 @@ def show(directory: Path | None, as_json: bool) -> None:
             for key in found
         ),
     )
+
+
+def _issued_here(keys_dir: Path, known: list[bytes], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keys of the authority's files that the running node has not heard of: invites, open or revoked, with which nobody came."""
+    membership = load_membership(keys_dir)
+    directory = Directory(membership.charter)
+    directory.restore([*membership.statements, *known])
+    told = {row["key"] for row in found}
+    return [row for row in map(key_row, directory.keys(_now())) if row["key"] not in told]
+
+
+def _now() -> Now:
+    return Now(time.monotonic(), time.time_ns() // 1000)
 
 
 @keys.command()

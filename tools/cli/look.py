@@ -123,9 +123,7 @@ def watch(prefix: str, type_name: str | None, directory: Path | None, as_json: b
     """
     with Client(find_home(directory).data_dir) as node:
         try:
-            for item in node.stream("watch", prefix=prefix):
-                if item["event"] == "changed" and type_name not in (None, item["type"]):
-                    continue
+            for item in node.stream("watch", prefix=prefix, type=type_name):
                 _print_change(item, as_json)
         except KeyboardInterrupt:
             return
