@@ -1,1 +1,16 @@
-"""Agent-Raft: the embedded quorum for the few writes that must never conflict."""
+"""Agent-Raft: the embedded quorum for the few writes that must never conflict.
+
+    input, now  -->  Raft.step  -->  effects            consensus_escalation.raft puts the parts together
+
+    block         what the log is made of: signed headers, entries
+    log           the blocks of one voter, their configurations
+    quorum        who has to agree: a majority, joint majorities
+    ledger        what committed entries say about the quorum itself: scores, demotions, sessions
+    election      terms, votes, PreVote, campaigns staggered by rank
+    replication   blocks to the followers, acknowledgements, commit
+    checkquorum   a leader without a quorum falls silent
+
+The log is plain Raft (Ongaro's dissertation); what agents add stands beside it and never decides what is committed. Everything is
+pure: no clock, no disk, no network, no randomness but the generator that is handed in. `effects` says what must be durable
+before what is sent.
+"""

@@ -1,0 +1,168 @@
+"""What the log is made of: blocks, each a header signed by its leader and a body of entries.
+
+Blocks are cut once, at append, and never change: a block's hash, taken over its header bytes, names the whole history up to it,
+because the header names the hash before. Commit certificates (`consensus_escalation.certificate`) sign that hash and are no part
+of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from consensus_escalation.quorum import Config, config_from_value_untrusted, config_to_value
+from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Malformed, Purpose, Voter
+
+
+class Kind(IntEnum):
+    """Stable on the wire. Only COMMAND and POLICY come from clients; the rest is written by leaders."""
+
+    NOOP = 0
+    COMMAND = 1
+    CONFIG = 2
+    SCORE = 3
+    POLICY = 4
+    DEMOTE = 5
+    RESTORE = 6
+
+
+class Entry(NamedTuple):
+    """One line of the log. (author, since, number) names it for ever: `consensus_escalation.sessions`."""
+
+    kind: Kind
+    author: bytes = b""
+    """Who wants it; empty for what the leader writes itself."""
+    since: int = 0
+    """The log time, microseconds, that the author knew when it first asked for this."""
+    number: int = 0
+    """The author's own count."""
+    body: bytes = b""
+    signature: bytes = b""
+    """The author's; a batch of one author carries it once, on its first entry."""
+    evidence: bytes = b""
+    """What the entry's class requires: endorsements, a proof, a certified score."""
+
+
+class Header(NamedTuple):
+    epoch: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    term: int
+    prev: bytes
+    body_hash: bytes
+    config_index: int
+    """Where the configuration was written that decides about this block: the one before it."""
+    policy_index: int
+    applied_index: int
+    result_digest: bytes
+    """Of the state after `applied_index`, as the leader computed it."""
+    leader: Voter
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    header: Header
+    signature: bytes
+    body: bytes
+    time: int
+    """Log time in microseconds: the leader's wall clock, never below the block before."""
+    entries: tuple[Entry, ...]
+    header_bytes: bytes
+    hash: bytes
+
+    @property
+    def index(self) -> int:
+        return self.header.index
+
+    @property
+    def term(self) -> int:
+        return self.header.term
+
+    @property
+    def size(self) -> int:
+        """Bytes in a frame, with the heads of its three byte strings."""
+        return len(self.header_bytes) + len(self.signature) + len(self.body) + 8
+
+
+def body_bytes(time: int, entries: Sequence[Entry], keys: Keys) -> bytes:
+    return keys.encode([time, [list(entry) for entry in entries]])
+
+
+def cut(header: Header, time: int, entries: tuple[Entry, ...], keys: Keys) -> Block:
+    """The block of `entries`; `header.body_hash` is filled in here. The leader's signature covers the header bytes."""
+    body = body_bytes(time, entries, keys)
+    header = header._replace(body_hash=keys.hash(body))
+    header_bytes = keys.encode(list(header))
+    return Block(header, keys.sign(Purpose.BLOCK, header_bytes), body, time, entries, header_bytes, keys.hash(header_bytes))
+
+
+def _numbers_and_bytes(value: object, pattern: str) -> bool:
+    """Whether `value` is an array of non-negative integers ("i") and byte strings ("b", "h" of hash length, "v" a voter)."""
+    if not isinstance(value, list | tuple) or len(value) != len(pattern):
+        return False
+    sizes = {"h": HASH_BYTES, "v": 8}
+    for item, wanted in zip(value, pattern, strict=True):
+        if wanted == "i":
+            if type(item) is not int or not 0 <= item < 1 << 64:
+                return False
+        elif type(item) is not bytes or len(item) != sizes.get(wanted, len(item)):
+            return False
+    return True
+
+
+def header_from_bytes_untrusted(raw: bytes, keys: Keys) -> Header:
+    """Raises Malformed."""
+    try:
+        value = keys.decode_untrusted(raw)
+    except ValueError as error:
+        raise Malformed("header is no CBOR") from error
+    if not _numbers_and_bytes(value, "iiihhiiihv"):
+        raise Malformed("header has another shape")
+    header = Header(*value)  # type: ignore[misc]  # the pattern says so
+    if keys.encode(list(header)) != raw:
+        raise Malformed("header has another encoding")
+    return header
+
+
+def block_from_bytes_untrusted(header_bytes: bytes, signature: bytes, body: bytes, keys: Keys) -> Block:
+    """A block that holds together; its signature and its place are the receiver's to check. Raises Malformed."""
+    if len(header_bytes) + len(signature) + len(body) + 8 > BLOCK_BYTES_MAX:
+        raise Malformed("block is too large")
+    header = header_from_bytes_untrusted(header_bytes, keys)
+    if keys.hash(body) != header.body_hash:
+        raise Malformed("body is not the header's")
+    try:
+        value = keys.decode_untrusted(body)
+    except ValueError as error:
+        raise Malformed("body is no CBOR") from error
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 2
+        or type(value[0]) is not int
+        or not isinstance(value[1], list | tuple)
+    ):
+        raise Malformed("body has another shape")
+    entries = []
+    for item in value[1]:
+        if not _numbers_and_bytes(item, "ibiibbb") or item[0] not in Kind.__members__.values():
+            raise Malformed("entry has another shape")
+        entries.append(Entry(Kind(item[0]), *item[1:]))
+    return Block(header, signature, body, value[0], tuple(entries), header_bytes, keys.hash(header_bytes))
+
+
+def config_entry(config: Config, keys: Keys) -> Entry:
+    return Entry(Kind.CONFIG, body=keys.encode(config_to_value(config)))
+
+
+def config_of(block: Block, keys: Keys) -> Config | None:
+    """The configuration that this block brings into force, if it does: such a block holds nothing else. Raises Malformed."""
+    if not any(entry.kind is Kind.CONFIG for entry in block.entries):
+        return None
+    if len(block.entries) != 1:
+        raise Malformed("a configuration has a block of its own")
+    try:
+        value = keys.decode_untrusted(block.entries[0].body)
+    except ValueError as error:
+        raise Malformed("configuration is no CBOR") from error
+    return config_from_value_untrusted(value)

@@ -1,0 +1,127 @@
+"""What the core is told and what it asks for.
+
+The effects of all steps are one stream, in order. **Whatever follows a `Persist` waits until it is durable**, in later lists too;
+only a `SendAtOnce` may overtake: it claims nothing about this voter's disk. So a vote or an acknowledgement cannot leave before
+it is on the disk, whatever the driver's speed, while a leader's blocks travel in parallel with its own fsync (dissertation
+10.2.1). The driver reports each `Persist` as durable with `Persisted`, in order; the leader's own acknowledgement and the
+candidate's own vote count from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from consensus_escalation.block import Block, Entry
+from consensus_escalation.messages import Message
+from consensus_escalation.types import Voter
+
+# ---- inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    sender: Voter
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; wanted at `Raft.deadline`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A client's entry, to be committed if this voter leads."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """The operator wants this voter to lead. It still asks for PreVotes, and the log decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The host has applied all blocks up to `index`; `digest` is that of its state (16 bytes)."""
+
+    index: int
+    digest: bytes
+
+
+Input: TypeAlias = Received | Tick | Persisted | Submit | Campaign | Applied
+
+# ---- records
+
+
+@dataclass(frozen=True, slots=True)
+class TermAndVote:
+    """Replaces the former one. (paper 5.2: at most one vote in a term)"""
+
+    term: int
+    vote: Voter | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksStored:
+    """Put at their indexes; all that stood at or above the first of them goes, in the same transaction."""
+
+    blocks: tuple[Block, ...]
+
+
+Record: TypeAlias = TermAndVote | BlocksStored
+
+# ---- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    number: int
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    to: Voter
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class SendAtOnce:
+    to: Voter
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Apply these, in order, each once; `fresh` has one flag for each entry: False for one committed before under its key, too
+    old, or void by the core's own rules."""
+
+    block: Block
+    fresh: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """NotCommitted, definite: this entry was not put into the log here."""
+
+    entry: Entry
+    reason: str
+    leader: Voter | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    """None: no quorum is known to follow anybody."""
+
+    term: int
+    leader: Voter | None
+
+
+Effect: TypeAlias = Persist | Send | SendAtOnce | Committed | Refused | LeaderChanged

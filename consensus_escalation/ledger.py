@@ -1,0 +1,95 @@
+"""What committed entries say about the quorum itself: scores, demotions, policy, sessions, log time.
+
+A pure function of the committed blocks, the same on every voter. It is brought forward when blocks commit, and travels in
+snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from consensus_escalation.block import Block, Entry, Kind
+from consensus_escalation.sessions import Admission, Key, Sessions
+from consensus_escalation.types import Voter
+
+SCORE_MAX: Final = 15
+
+
+class Score(NamedTuple):
+    """A score as certified by the authority."""
+
+    voter: Voter
+    score: int
+    serial: int
+    """Of the certificate; an older one never replaces a newer."""
+    expires: int
+    """Log time, microseconds."""
+
+
+ReadScore = Callable[[bytes], Score | None]
+"""Verifies the authority's statement; None when it is not one. Deterministic: a function of the bytes alone."""
+
+
+def key_of(entry: Entry) -> Key:
+    return Key(entry.since, entry.author, entry.number)
+
+
+class Ledger:
+    def __init__(self, read_score: ReadScore) -> None:
+        self.read_score = read_score
+        self.time = 0
+        self.policy_index = 0
+        self.sessions = Sessions()
+        self.scores: dict[Voter, Score] = {}
+        self.demoted: dict[Voter, int] = {}
+        """Voter -> index of the block that demoted it."""
+
+    def score(self, voter: Voter) -> int:
+        """Missing, expired or out of bounds counts 0: nobody gains by withholding a certificate."""
+        held = self.scores.get(voter)
+        return held.score if held and held.expires > self.time else 0
+
+    def rank_key(self, voter: Voter) -> tuple[bool, int, Voter]:
+        """Sorts voters, best first: the demoted last, then by score, then by id."""
+        return (voter in self.demoted, -self.score(voter), voter)
+
+    def ranking(self, voters: Iterable[Voter]) -> list[Voter]:
+        return sorted(voters, key=self.rank_key)
+
+    def apply(self, block: Block) -> tuple[bool, ...]:
+        """One flag for each entry: whether it counts."""
+        self.time = max(self.time, block.time)
+        self.sessions.forget_before(self.time)
+        return tuple([self._apply(entry, block.index) for entry in block.entries])
+
+    def _apply(self, entry: Entry, index: int) -> bool:
+        if entry.author:
+            key = key_of(entry)
+            if self.sessions.judge(key, self.time) is not Admission.FRESH:
+                return False
+            self.sessions.remember(key, index)
+        match entry.kind:
+            case Kind.SCORE:
+                return self._take_score(entry)
+            case Kind.POLICY:
+                self.policy_index = index
+            case Kind.DEMOTE:
+                self.demoted[Voter(entry.body)] = index
+            case Kind.RESTORE:
+                if entry.author == entry.body:
+                    return False  # nobody lifts its own demotion
+                return self.demoted.pop(Voter(entry.body), None) is not None
+            case Kind.NOOP | Kind.COMMAND | Kind.CONFIG:
+                pass
+        return True
+
+    def _take_score(self, entry: Entry) -> bool:
+        score = self.read_score(entry.evidence)
+        if score is None or not 0 <= score.score <= SCORE_MAX:
+            return False
+        held = self.scores.get(score.voter)
+        if held is not None and held.serial >= score.serial:
+            return False
+        self.scores[score.voter] = score
+        return True

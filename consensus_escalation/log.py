@@ -1,0 +1,102 @@
+"""The blocks of one voter and the configurations in them.
+
+Invariant (Raft's Log Matching): equal hash at an index means equal blocks up to there. What is committed is never cut off;
+`Replication` sees to that before it calls `put`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from consensus_escalation.block import Block, config_of
+from consensus_escalation.quorum import Config
+from consensus_escalation.types import Keys, Position
+
+
+class Log:
+    def __init__(self, base: Position, base_hash: bytes, config_index: int, config: Config, keys: Keys) -> None:
+        """An empty log above `base`: (0, 0) and the hash of the genesis at first, later a snapshot."""
+        self._keys = keys
+        self.base, self.base_hash = base, base_hash
+        self._blocks: list[Block] = []
+        self._configs: list[tuple[int, Config]] = [(config_index, config)]
+
+    @property
+    def last(self) -> Position:
+        return Position(self._blocks[-1].term, self._blocks[-1].index) if self._blocks else self.base
+
+    @property
+    def last_index(self) -> int:
+        return self.base.index + len(self._blocks)
+
+    @property
+    def last_hash(self) -> bytes:
+        return self._blocks[-1].hash if self._blocks else self.base_hash
+
+    def get(self, index: int) -> Block | None:
+        place = index - self.base.index - 1
+        return self._blocks[place] if 0 <= place < len(self._blocks) else None
+
+    def term_at(self, index: int) -> int | None:
+        block = self.get(index)
+        return block.term if block else self.base.term if index == self.base.index else None
+
+    def hash_at(self, index: int) -> bytes | None:
+        block = self.get(index)
+        return block.hash if block else self.base_hash if index == self.base.index else None
+
+    def between(self, first: int, last: int) -> Sequence[Block]:
+        """Blocks first..last, as far as they are there."""
+        start = max(0, first - self.base.index - 1)
+        return self._blocks[start : max(start, last - self.base.index)]
+
+    def last_of_term(self, term: int, below: int) -> int:
+        """The highest index below `below` whose term is at most `term`: where two logs may first agree (paper 5.3)."""
+        index = min(below - 1, self.last_index)
+        while index > self.base.index and (self.term_at(index) or 0) > term:
+            index -= 1
+        return index
+
+    # ---- configurations
+
+    @property
+    def config(self) -> Config:
+        """The newest one in the log, committed or not: it counts from its append on."""
+        return self._configs[-1][1]
+
+    @property
+    def config_index(self) -> int:
+        return self._configs[-1][0]
+
+    def config_before(self, index: int) -> tuple[int, Config]:
+        """(where written, configuration) that decides about the block at `index`."""
+        return next((pair for pair in reversed(self._configs) if pair[0] < index), self._configs[0])
+
+    def configs_between(self, low: int, high: int) -> Iterator[int]:
+        """Indexes in (low, high] at which the configuration changes."""
+        return (index for index, _ in self._configs if low < index <= high)
+
+    # ---- changes
+
+    def put(self, blocks: Sequence[Block]) -> None:
+        """Blocks in a row; those that stood in their place, and all after them, go. Raises Malformed, with nothing changed."""
+        if not blocks:
+            return
+        found = [(block.index, config) for block in blocks if (config := config_of(block, self._keys))]
+        first = blocks[0].index
+        assert self.base.index < first <= self.last_index + 1, "a log has no gaps"
+        del self._blocks[first - self.base.index - 1 :]
+        while self._configs[-1][0] >= first:
+            self._configs.pop()
+        self._blocks.extend(blocks)
+        self._configs.extend(found)
+
+    def compact(self, index: int) -> None:
+        """Forget the blocks up to `index`, which a snapshot stands for."""
+        term, digest = self.term_at(index), self.hash_at(index)
+        assert term is not None, "only what is there can be compacted"
+        assert digest is not None
+        in_force = self.config_before(index + 1)
+        del self._blocks[: index - self.base.index]
+        self.base, self.base_hash = Position(term, index), digest
+        self._configs = [in_force, *(pair for pair in self._configs if pair[0] > index)]

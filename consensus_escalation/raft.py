@@ -1,0 +1,280 @@
+"""One voter of Agent-Raft: `step(input, now)` and its effects.
+
+This file says who is asked in which order; each rule lives with its invariant.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import assert_never
+
+from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_of, cut
+from consensus_escalation.checkquorum import silent_at
+from consensus_escalation.core import Restored, make_core
+from consensus_escalation.effects import Applied, Campaign, Effect, Input, Persisted, Received, Refused, Submit, Tick
+from consensus_escalation.election import Election
+from consensus_escalation.ledger import Score, key_of
+from consensus_escalation.log import Log
+from consensus_escalation.messages import Accepted, Append, AskPreVote, AskVote, HandOver, Message, PreVote, Rejected, Vote
+from consensus_escalation.replication import Replication
+from consensus_escalation.sessions import Admission
+from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
+
+BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
+"""What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
+
+
+def no_scores(_raw: bytes) -> Score | None:
+    return None
+
+
+def well_formed(_block: Block) -> bool:
+    return True
+
+
+class Raft:
+    def __init__(
+        self,
+        me: Voter,
+        keys: Keys,
+        rng: random.Random,
+        restored: Restored,
+        now: Now,
+        *,
+        pace: Pace | None = None,
+        read_score: Callable[[bytes], Score | None] = no_scores,
+        is_allowed: Callable[[Block], bool] = well_formed,
+    ) -> None:
+        """`read_score`: see `ledger.ReadScore`. `is_allowed`: what a block must have before it is stored."""
+        self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now)
+        self._election = Election(self._core, self._lead)
+        self._replication = Replication(self._core, lambda block: self._has_its_configs(block) and is_allowed(block))
+        self._pending: deque[Entry] = deque()
+        self._heartbeat_at = inf
+        self._lead_alone()
+
+    # ---- what it shows
+
+    @property
+    def me(self) -> Voter:
+        return self._core.me
+
+    @property
+    def term(self) -> int:
+        return self._core.term
+
+    @property
+    def role(self) -> Role:
+        return self._core.role
+
+    @property
+    def leader(self) -> Voter | None:
+        return self._core.leader
+
+    @property
+    def commit(self) -> int:
+        return self._core.commit
+
+    @property
+    def log(self) -> Log:
+        return self._core.log
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next `Tick` wanted."""
+        if self._core.role is Role.LEADER:
+            return min(self._heartbeat_at, self._silent_at())
+        return self._election.deadline
+
+    # ---- steps
+
+    def step(self, given: Input, now: Now) -> list[Effect]:
+        core = self._core
+        core.now = now
+        match given:
+            case Received(sender, message):
+                self._received(sender, message)
+            case Tick():
+                self._tick()
+            case Persisted(number):
+                self._durable(number)
+            case Submit(entry):
+                self._submit(entry)
+            case Campaign():
+                self._election.campaign(None)
+            case Applied(index, digest):
+                core.applied = max(core.applied, (index, digest))
+            case _:
+                assert_never(given)
+        self._flush()
+        effects, core.effects = core.effects, []
+        return effects
+
+    def _received(self, sender: Voter, message: Message) -> None:
+        core = self._core
+        match message:
+            case AskPreVote():
+                self._election.asked_prevote(sender, message)
+                return
+            case AskVote():
+                self._election.asked_vote(sender, message)
+                return
+            case PreVote(granted=True):
+                self._election.prevoted(sender, message)  # of a term that nobody is in yet
+                return
+            case _:
+                pass
+        if message.term > core.term:
+            self._election.lost_to(message.term)
+        match message:
+            case Append():
+                self._appended(sender, message)
+            case Accepted():
+                self._replication.accepted(sender, message)
+            case Rejected():
+                self._replication.rejected(sender, message)
+            case PreVote():
+                self._election.prevoted(sender, message)
+            case Vote():
+                self._election.voted(sender, message)
+            case HandOver():
+                self._election.handed_over(sender, message)
+            case _:
+                assert_never(message)
+
+    def _appended(self, sender: Voter, message: Append) -> None:
+        core = self._core
+        if message.term < core.term:
+            core.send(sender, Rejected(core.term, message.prev_index, core.commit, message.round))
+            return
+        if core.role is Role.LEADER or core.leader not in (None, sender):
+            return  # two leaders in one term: impossible among the honest, so one of them lies
+        core.heard_at = core.now.monotonic
+        core.follow(sender)
+        self._election.heard_leader()
+        self._replication.appended(sender, message)
+
+    def _tick(self) -> None:
+        core = self._core
+        if core.role is not Role.LEADER:
+            self._election.tick()
+            return
+        if core.now.monotonic >= self._silent_at():
+            core.follow(None)
+            self._election.campaign_at = core.now.monotonic + core.pace.election_seconds
+        elif core.now.monotonic >= self._heartbeat_at:
+            self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
+            self._replication.heartbeat()
+
+    def _silent_at(self) -> float:
+        core, leading = self._core, self._replication.leading
+        if leading is None:
+            return inf
+        answered = {voter: progress.answered_at for voter, progress in leading.progress.items()}
+        return silent_at(core.log.config, core.me, answered, core.now.monotonic, core.pace.election_seconds)
+
+    def _durable(self, number: int) -> None:
+        reached = self._core.durable(number)
+        if reached is not None:
+            if reached.vote == self._core.me:
+                self._election.voted_for_myself(reached.term)
+            self._replication.stored(reached.term, reached.last_index)
+
+    # ---- leading
+
+    def _lead_alone(self) -> None:
+        """The only voter need not wait for anybody's silence."""
+        if self._core.log.config.electorate == (self._core.me,):
+            self._election.campaign_at = self._core.now.monotonic
+
+    def _lead(self) -> None:
+        core = self._core
+        core.role = Role.LEADER
+        core.set_leader(core.me)
+        self._replication.lead(core.log.last_index + 1)
+        self._append((Entry(Kind.NOOP),))
+        self._replication.heartbeat()
+        self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
+
+    def _append(self, entries: tuple[Entry, ...]) -> None:
+        """Cut a block, send it, store it: in this order, so that the network works while the disk does."""
+        core = self._core
+        before = core.log.get(core.log.last_index)
+        header = Header(
+            epoch=core.epoch,
+            index=core.log.last_index + 1,
+            term=core.term,
+            prev=core.log.last_hash,
+            body_hash=bytes(HASH_BYTES),
+            config_index=core.log.config_index,
+            policy_index=core.ledger.policy_index,
+            applied_index=core.applied[0],
+            result_digest=core.applied[1],
+            leader=core.me,
+        )
+        time = max(core.now.wall, before.time if before else 0, core.ledger.time)
+        core.store((cut(header, time, entries, core.keys),))
+        self._replication.refresh()
+
+    def _submit(self, entry: Entry) -> None:
+        core = self._core
+        reason = self._reason_against(entry)
+        if reason:
+            core.effects.append(Refused(entry, reason, core.leader))
+        else:
+            self._pending.append(entry)
+
+    def _reason_against(self, entry: Entry) -> str:
+        core = self._core
+        if core.role is not Role.LEADER:
+            return "not the leader"
+        if len(self._pending) >= core.pace.pending_entries_max:
+            return "busy"
+        if not self._is_clients(entry):
+            return "malformed"
+        if len(body_bytes(core.now.wall, (entry,), core.keys)) > BODY_BYTES_MAX:
+            return "too large"
+        if not entry.author:
+            return ""
+        admission = core.ledger.sessions.judge(key_of(entry), max(core.ledger.time, core.now.wall))
+        return "" if admission is Admission.FRESH else admission.value
+
+    def _is_clients(self, entry: Entry) -> bool:
+        """A score speaks for itself, the authority's signature is in it; all else needs an author."""
+        if entry.kind is Kind.SCORE:
+            return not entry.author and self._core.ledger.read_score(entry.evidence) is not None
+        return bool(entry.author) and entry.kind in (Kind.COMMAND, Kind.POLICY, Kind.RESTORE)
+
+    def _flush(self) -> None:
+        """Cut what waits, unless the disk is busy: then it waits for the disk, and batches grow by themselves."""
+        core = self._core
+        if core.role is not Role.LEADER:
+            self._replication.stop()
+            for entry in self._pending:
+                core.effects.append(Refused(entry, "not the leader", core.leader))
+            self._pending.clear()
+            return
+        if not self._pending or core.is_writing:
+            return
+        while self._pending:
+            self._append(self._batch())
+        self._replication.broadcast()
+
+    def _batch(self) -> tuple[Entry, ...]:
+        """As many waiting entries as fit one block."""
+        core = self._core
+        entries: list[Entry] = []
+        size = 16
+        while self._pending:
+            size += len(core.keys.encode(list(self._pending[0])))
+            if entries and size > BODY_BYTES_MAX:
+                break
+            entries.append(self._pending.popleft())
+        return tuple(entries)
+
+    def _has_its_configs(self, block: Block) -> bool:
+        config_of(block, self._core.keys)
+        return True

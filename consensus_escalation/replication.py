@@ -1,0 +1,295 @@
+"""Blocks to the followers, acknowledgements back, and what that commits.
+
+Driven by events: a block goes out when it is cut, the next ones when an answer frees the window; ticks only repeat what may have
+been lost. A follower is *probed* with one frame at a time until it is known where its log agrees, then blocks are *pipelined*
+without waiting for answers (dissertation 10.2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from consensus_escalation.block import Block
+from consensus_escalation.core import Core
+from consensus_escalation.log import Log
+from consensus_escalation.messages import Accepted, Append, Rejected
+from consensus_escalation.quorum import reached_by_quorum
+from consensus_escalation.types import FRAME_BYTES_MAX, Malformed, Purpose, Role, Voter
+
+APPEND_BYTES: int = 64
+"""An Append without blocks: five integers and a hash, generously."""
+
+# ---- the rules, pure
+
+
+def may_sign_ack(block_term: int, leader_term: int, my_term: int) -> bool:
+    """A voter acknowledges only blocks of the leader's own term, and only while that is its own term: a signature given later
+    could certify a block that the next leader has replaced."""
+    return block_term == leader_term == my_term
+
+
+def may_commit(log: Log, match: Mapping[Voter, float], commit: int, term_start: int) -> int:
+    """The highest index that may be committed, given what is durable where.
+
+    Only a block of the leader's own term commits by counting, and with it all before (paper 5.4.2): `term_start` is the first of
+    them. Each block needs a quorum of the configuration before it, so a voter-set change is agreed by the set that it ends.
+    """
+    edges = [commit, *log.configs_between(commit, log.last_index), log.last_index]
+    for low, high in pairwise(edges):
+        if high == low:
+            continue
+        reached = int(reached_by_quorum(log.config_before(low + 1)[1], match))
+        if reached < term_start:
+            return commit
+        commit = max(commit, min(reached, high))
+        if reached < high:
+            return commit
+    return commit
+
+
+def frames(blocks: Iterator[Block]) -> Iterator[tuple[Block, ...]]:
+    """Blocks in runs that fit one frame."""
+    run: list[Block] = []
+    room = FRAME_BYTES_MAX - APPEND_BYTES
+    for block in blocks:
+        if run and block.size > room:
+            yield tuple(run)
+            run, room = [], FRAME_BYTES_MAX - APPEND_BYTES
+        run.append(block)
+        room -= block.size
+    if run:
+        yield tuple(run)
+
+
+def ack_bytes(epoch: int, block_hash: bytes) -> bytes:
+    return epoch.to_bytes(8, "big") + block_hash
+
+
+# ----
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the leader knows of one follower."""
+
+    next: int
+    match: int = 0
+    is_probing: bool = True
+    is_waiting: bool = False
+    """A probe is on its way."""
+    answered_at: float = 0.0
+    steady_since: float = 0.0
+    """Since when its answers have had no gap."""
+    round: int = 0
+
+
+@dataclass(slots=True)
+class Leading:
+    """What only a leader has; made new for every term."""
+
+    term: int
+    start_index: int
+    """Of its own first block, the no-op."""
+    since: float
+    progress: dict[Voter, Progress] = field(default_factory=dict)
+    own_match: int = 0
+    round: int = 0
+
+    def matches(self, me: Voter) -> dict[Voter, float]:
+        found: dict[Voter, float] = {voter: progress.match for voter, progress in self.progress.items()}
+        found[me] = self.own_match
+        return found
+
+
+class Replication:
+    def __init__(self, core: Core, is_allowed: Callable[[Block], bool]) -> None:
+        """`is_allowed`: structure beyond the chain, such as the endorsements that an entry's class requires."""
+        self._core, self._is_allowed = core, is_allowed
+        self.leading: Leading | None = None
+        self._ack = (b"", b"")
+
+    # ---- leader
+
+    def lead(self, start_index: int) -> Leading:
+        now = self._core.now.monotonic
+        self.leading = Leading(self._core.term, start_index, now)
+        self.refresh()
+        return self.leading
+
+    def refresh(self) -> None:
+        """Progress for exactly those to whom the log goes now."""
+        core, leading = self._core, self.leading
+        if leading is None:
+            return
+        wanted = core.others(core.log.config.everyone)
+        if list(leading.progress) != wanted:
+            now = core.now.monotonic
+            fresh = core.log.last_index + 1
+            leading.progress = {
+                v: leading.progress.get(v) or Progress(next=fresh, answered_at=now, steady_since=now) for v in wanted
+            }
+
+    def broadcast(self) -> None:
+        """All that is new, to everyone, as far as the windows allow."""
+        if self.leading:
+            for voter, progress in self.leading.progress.items():
+                self._feed(voter, progress)
+
+    def heartbeat(self) -> None:
+        """Something to everyone, new or not: it repeats what may have been lost."""
+        if self.leading:
+            for voter, progress in self.leading.progress.items():
+                progress.is_waiting = False
+                if not self._feed(voter, progress):
+                    self._send(voter, progress.next, ())
+
+    def _feed(self, voter: Voter, progress: Progress) -> bool:
+        core = self._core
+        if progress.is_probing and progress.is_waiting:
+            return False
+        last = min(core.log.last_index, progress.match + core.pace.window_blocks)
+        sent = False
+        for run in frames(iter(core.log.between(progress.next, last))):
+            self._send(voter, progress.next, run)
+            sent = True
+            if progress.is_probing:
+                progress.is_waiting = True
+                break
+            progress.next = run[-1].index + 1
+        return sent
+
+    def _send(self, voter: Voter, first: int, blocks: tuple[Block, ...]) -> None:
+        core, leading = self._core, self.leading
+        assert leading is not None
+        prev = first - 1
+        term, digest = core.log.term_at(prev), core.log.hash_at(prev)
+        assert term is not None, "a follower is never fed from below the log"
+        assert digest is not None
+        core.send_at_once(voter, Append(leading.term, prev, term, digest, blocks, core.commit, leading.round))
+
+    def _heard(self, progress: Progress, round_: int) -> None:
+        now, pace = self._core.now.monotonic, self._core.pace
+        if now - progress.answered_at > pace.election_seconds:
+            progress.steady_since = now
+        progress.answered_at = now
+        progress.round = max(progress.round, round_)
+
+    def accepted(self, sender: Voter, message: Accepted) -> None:
+        leading = self.leading
+        if leading is None or message.term != leading.term or (progress := leading.progress.get(sender)) is None:
+            return
+        if message.match > self._core.log.last_index:
+            return  # it cannot have stored what was never cut
+        self._heard(progress, message.round)
+        progress.is_waiting = progress.is_waiting and message.match < progress.next - 1
+        if message.match > progress.match or progress.is_probing:
+            progress.match = max(progress.match, message.match)
+            progress.is_probing = False
+            progress.next = max(progress.next, progress.match + 1)
+        self.count()
+        self._feed(sender, progress)
+
+    def rejected(self, sender: Voter, message: Rejected) -> None:
+        leading = self.leading
+        if leading is None or message.term != leading.term or (progress := leading.progress.get(sender)) is None:
+            return
+        self._heard(progress, message.round)
+        if message.prev_index <= progress.match or message.prev_index > progress.next - 1:
+            return  # an answer to something older
+        if progress.is_probing and message.prev_index != progress.next - 1:
+            return
+        progress.next = max(progress.match, min(message.hint, message.prev_index - 1), self._core.log.base.index) + 1
+        progress.is_probing, progress.is_waiting = True, False
+        if not self._feed(sender, progress):
+            self._send(sender, progress.next, ())
+
+    def stored(self, term: int, last_index: int) -> None:
+        """This leader's own blocks up to `last_index` are durable: its acknowledgement counts."""
+        if self.leading and self.leading.term == term:
+            self.leading.own_match = max(self.leading.own_match, last_index)
+            self.count()
+
+    def count(self) -> None:
+        """Commit what may be committed."""
+        core, leading = self._core, self.leading
+        if leading is None:
+            return
+        core.commit_to(may_commit(core.log, leading.matches(core.me), core.commit, leading.start_index))
+
+    # ---- follower
+
+    def appended(self, sender: Voter, message: Append) -> None:
+        """The sender leads this term: the caller has seen to that."""
+        core = self._core
+        blocks = self._beyond_base(message)
+        prev_index = blocks[0].index - 1 if blocks else message.prev_index
+        if not self._joins(message):
+            hint = min(core.log.last_of_term(message.prev_term, message.prev_index), core.log.last_index)
+            core.send(sender, Rejected(core.term, message.prev_index, max(hint, core.commit), message.round))
+            return
+        if not self._is_chain(sender, message) or (blocks and blocks[0].header.prev != core.log.hash_at(prev_index)):
+            return  # nothing that a correct leader sends
+        fresh = tuple(b for b in blocks if core.log.hash_at(b.index) != b.hash)
+        if fresh:
+            # The chain makes all after the first new one new: hashes name what is before them.
+            assert fresh[0].index > core.commit, "what is committed is never replaced"
+            core.store(fresh)
+        match = max(prev_index + len(blocks), min(message.prev_index + len(message.blocks), core.commit))
+        core.commit_to(min(message.commit, match))
+        core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
+
+    def _beyond_base(self, message: Append) -> tuple[Block, ...]:
+        return tuple(block for block in message.blocks if block.index > self._core.log.base.index)
+
+    def _joins(self, message: Append) -> bool:
+        """Whether my log has what the blocks follow on. What is below my snapshot is committed, so it agrees."""
+        log = self._core.log
+        return message.prev_index < log.base.index or log.hash_at(message.prev_index) == message.prev_hash
+
+    def _is_chain(self, sender: Voter, message: Append) -> bool:
+        """Each block follows on the one before, is its leader's, and has what its class requires."""
+        core = self._core
+        before, index, term, time = message.prev_hash, message.prev_index, message.prev_term, 0
+        for block in message.blocks:
+            header = block.header
+            if header.prev != before or header.index != index + 1 or header.epoch != core.epoch:
+                return False
+            if (
+                not term <= header.term <= message.term
+                or block.time < time
+                or (header.term == message.term and header.leader != sender)
+            ):
+                return False
+            if core.log.hash_at(header.index) != block.hash and not self._is_genuine(block, message.term):
+                return False
+            before, index, term, time = block.hash, header.index, header.term, block.time
+        return True
+
+    def _is_genuine(self, block: Block, leader_term: int) -> bool:
+        core = self._core
+        held = core.log.get(block.index)
+        if held is not None and held.term == block.term == leader_term:
+            return False  # a leader never replaces a block of its own term
+        if block.index <= core.commit:
+            return False
+        try:
+            return self._is_allowed(block) and core.keys.verify(
+                block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature
+            )
+        except Malformed:
+            return False
+
+    def _sign_ack(self, match: int, leader_term: int) -> bytes:
+        core = self._core
+        block = core.log.get(match)
+        if block is None or not may_sign_ack(block.term, leader_term, core.term):
+            return b""
+        if self._ack[0] != block.hash:
+            self._ack = (block.hash, core.keys.sign(Purpose.ACK, ack_bytes(core.epoch, block.hash)))
+        return self._ack[1]
+
+    def stop(self) -> None:
+        if self._core.role is not Role.LEADER:
+            self.leading = None

@@ -1,0 +1,105 @@
+"""Words that all parts share: time, voters, positions, what is injected, and the pace of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+from crdt.codec import decode_untrusted, encode
+from crdt.ids import ReplicaId
+
+Voter = ReplicaId
+"""A voter or learner is named by its replica id: one identity for gossip and agreement."""
+
+HASH_BYTES: Final = 16
+
+
+class Now(Protocol):
+    """Both clocks, as `mesh.effects.Now`. Wall time reaches block times only, and through them session and score expiry."""
+
+    @property
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never falling."""
+
+    @property
+    def wall(self) -> int:
+        """Microseconds since 1970."""
+
+
+class Position(NamedTuple):
+    """The end of a log. Compares as Raft does: the later term, then the longer log (paper 5.4.1)."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+
+
+class Role(Enum):
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class Malformed(ValueError):
+    """Bytes or structure that no honest voter sends."""
+
+
+class Purpose(Enum):
+    """What a signature is for: part of what is signed, so that none can be used as another."""
+
+    BLOCK = b"block"
+    ACK = b"ack"
+    MANDATE = b"mandate"
+    PROPOSAL = b"proposal"
+    VERDICT = b"verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Cryptography and encoding, injected."""
+
+    hash: Callable[[bytes], bytes]
+    """16 bytes."""
+    sign: Callable[[Purpose, bytes], bytes]
+    """With this voter's own key."""
+    verify: Callable[[Voter, Purpose, bytes, bytes], bool]
+    """(signer, purpose, signed bytes, signature). False for strangers."""
+    encode: Callable[[object], bytes] = encode
+    """Deterministic CBOR."""
+    decode_untrusted: Callable[[bytes], object] = decode_untrusted
+    """Raises ValueError for anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times in seconds. Agreement never waits for any of them: they decide only when silence becomes suspicion."""
+
+    heartbeat_seconds: float = 0.03
+    """A fifth of the election time-out, so that four in a row must be lost (guess, as etcd's ratio of 10 is for seconds)."""
+    election_seconds: float = 0.15
+    """Silence after which a leader may be replaced; the lower end of the paper's 150-300 ms (section 9.3). Also the time after
+    which a leader without answers falls silent, and for which a voter stands by a leader that it hears."""
+    slot_seconds: float = 0.06
+    """Distance of two ranks' campaigns: PreVote, vote and two fsyncs take 5-20 ms on a LAN with Python voters, and slots must not
+    overlap. Guess, to be measured."""
+    reign_seconds: float = 60.0
+    """A leader stays at least so long before it hands back: at most one change a minute under oscillating scores."""
+    stable_seconds: float = 5.0
+    """Without a gap in its answers, before leadership is handed to a voter. Guess."""
+    window_blocks: int = 256
+    """Blocks on their way to one follower: at 900 bytes 230 kB, more than a LAN's bandwidth times delay."""
+    pending_entries_max: int = 4096
+    """Entries that wait for a block; more are refused at once (backpressure)."""
+    snapshot_blocks: int = 4096
+    """A snapshot is wanted after so many blocks: about 4 MB of log."""
+    verdict_seconds: float = 2.0
+    """A dangerous proposal without a quorum of verdicts is given up. People get longer: the host extends it. Guess."""
+    replace_seconds: float = 600.0
+    """A voter silent for so long is replaced by one that stands by (DESIGN section 7)."""
+
+
+FRAME_BYTES_MAX: Final = 1000
+"""What one frame of the mesh may carry beside its seal."""
+BLOCK_BYTES_MAX: Final = 900
+"""A block with its signature: fits a frame together with the fields of an Append."""

@@ -1,0 +1,316 @@
+"""A small cluster of real voters: disks that finish when told, a network in the test's hands, and Raft's properties watched."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import inf
+from typing import NamedTuple
+
+from consensus_escalation.block import Block, Entry, Kind
+from consensus_escalation.core import Genesis, Restored
+from consensus_escalation.effects import (
+    BlocksStored,
+    Committed,
+    Effect,
+    Input,
+    LeaderChanged,
+    Persist,
+    Persisted,
+    Received,
+    Send,
+    SendAtOnce,
+    Submit,
+    TermAndVote,
+    Tick,
+)
+from consensus_escalation.ledger import Score
+from consensus_escalation.messages import Accepted, Message, Vote
+from consensus_escalation.quorum import Config
+from consensus_escalation.raft import Raft
+from consensus_escalation.types import Keys, Pace, Purpose, Role, Voter
+from mesh.wire.cbor import decode_untrusted, encode
+
+
+class Now(NamedTuple):
+    monotonic: float
+    wall: int
+
+
+def voter(number: int) -> Voter:
+    return Voter(number.to_bytes(8, "big"))
+
+
+def digest(raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=16).digest()
+
+
+def seal(who: Voter, purpose: Purpose, raw: bytes) -> bytes:
+    """Stands for a signature: as long, as deterministic, and cheap."""
+    return blake2b(purpose.value + b"|" + raw, digest_size=64, key=who).digest()
+
+
+def keys_of(who: Voter) -> Keys:
+    return Keys(
+        hash=digest,
+        sign=lambda purpose, raw: seal(who, purpose, raw),
+        verify=lambda signer, purpose, raw, signature: seal(signer, purpose, raw) == signature,
+        encode=encode,
+        decode_untrusted=decode_untrusted,
+    )
+
+
+def score_entry(number: int, score: int, serial: int = 1) -> Entry:
+    return Entry(Kind.SCORE, evidence=encode([voter(number), score, serial]))
+
+
+def read_score(raw: bytes) -> Score | None:
+    who, score, serial = decode_untrusted(raw)
+    return Score(Voter(who), score, serial, expires=1 << 62)
+
+
+class Broken(AssertionError):
+    """One of Raft's properties does not hold."""
+
+
+@dataclass
+class Witness:
+    """Sees every effect of every voter and remembers what must never be contradicted (paper, figure 3)."""
+
+    leaders: dict[int, Voter] = field(default_factory=dict)
+    blocks: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    committed: dict[int, Block] = field(default_factory=dict)
+    votes: dict[tuple[Voter, int], Voter] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def check(self, condition: object, what: str) -> None:
+        if not condition:
+            raise Broken(what)
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def stepped(self, machine: Machine) -> None:
+        raft = machine.raft
+        if raft is not None and raft.role is Role.LEADER and machine.led != raft.term:
+            machine.led = raft.term
+            self.count("elections")
+            self.check(self.leaders.setdefault(raft.term, raft.me) == raft.me, f"two leaders in term {raft.term}")
+            for index, block in self.committed.items():
+                if index > raft.log.base.index:
+                    self.check(raft.log.hash_at(index) == block.hash, f"leader completeness: {index} is missing")
+
+    def stored(self, machine: Machine, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            known = self.blocks.setdefault((block.term, block.index), block.hash)
+            self.check(known == block.hash, f"log matching: two blocks at {block.index} in term {block.term}")
+            if machine.raft is not None and machine.raft.role is Role.LEADER and block.term == machine.raft.term:
+                self.check(machine.disk.end < block.index, f"leader append-only: {block.index} written again")
+
+    def applied(self, machine: Machine, block: Block) -> None:
+        self.count("commits")
+        self.check(block.index == machine.applied + 1, f"applied {block.index} after {machine.applied}")
+        machine.applied = block.index
+        known = self.committed.setdefault(block.index, block)
+        self.check(known.hash == block.hash, f"state machine safety: two blocks committed at {block.index}")
+
+    def sent(self, machine: Machine, to: Voter, message: Message) -> None:
+        match message:
+            case Vote(term, True):
+                self.check(machine.disk.term >= term, "a vote left before it was durable")
+                self.check(self.votes.setdefault((machine.me, term), to) == to, f"two votes in term {term}")
+            case Accepted():
+                self.check(machine.disk.end >= message.match, "an acknowledgement left before its blocks were durable")
+            case _:
+                pass
+
+
+@dataclass
+class Disk:
+    """What survives a crash."""
+
+    term: int = 0
+    vote: Voter | None = None
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return self.blocks[-1].index if self.blocks else 0
+
+    def write(self, persist: Persist) -> None:
+        for record in persist.records:
+            match record:
+                case TermAndVote(term, vote):
+                    self.term, self.vote = term, vote
+                case BlocksStored(blocks):
+                    del self.blocks[blocks[0].index - 1 :]
+                    self.blocks.extend(blocks)
+
+
+class Machine:
+    """One voter's process and its disk."""
+
+    def __init__(self, cluster: Cluster, me: Voter) -> None:
+        self.cluster, self.me = cluster, me
+        self.disk = Disk()
+        self.raft: Raft | None = None
+        self.stream: deque[Effect] = deque()
+        self.applied = 0
+        self.led = 0
+        self.wakes_at = inf
+        self.notices: list[Effect] = []
+        self.start()
+
+    def start(self) -> None:
+        disk = self.disk
+        restored = Restored(self.cluster.genesis, disk.term, disk.vote, tuple(disk.blocks))
+        seed = random.Random(f"{self.cluster.seed} {self.me.hex()} {self.cluster.time}")
+        self.applied, self.led, self.wakes_at = 0, 0, inf
+        self.raft = Raft(
+            self.me, keys_of(self.me), seed, restored, self.cluster.now(self), pace=self.cluster.pace, read_score=read_score
+        )
+
+    def crash(self) -> None:
+        self.raft = None
+        self.stream.clear()
+
+    def step(self, given: Input) -> None:
+        if self.raft is None:
+            return
+        for effect in self.raft.step(given, self.cluster.now(self)):
+            if isinstance(effect, SendAtOnce):
+                self.cluster.transmit(self, effect.to, effect.message)
+            else:
+                self.stream.append(effect)
+        self.cluster.witness.stepped(self)
+        self.drain()
+        self.cluster.stepped(self)
+
+    def drain(self) -> None:
+        """Up to the next write, which ends when the cluster says so."""
+        while self.stream:
+            effect = self.stream[0]
+            if isinstance(effect, Persist):
+                self.cluster.writing(self, effect)
+                return
+            self.stream.popleft()
+            match effect:
+                case Send(to, message):
+                    self.cluster.witness.sent(self, to, message)
+                    self.cluster.transmit(self, to, message)
+                case Committed(block):
+                    self.cluster.witness.applied(self, block)
+                    self.notices.append(effect)
+                case _:
+                    self.notices.append(effect)
+
+    def write_done(self, persist: Persist) -> None:
+        """The disk has finished what it was asked for, unless the process was killed meanwhile."""
+        if self.stream and self.stream[0] is persist:
+            self.stream.popleft()
+            for record in persist.records:
+                if isinstance(record, BlocksStored):
+                    self.cluster.witness.stored(self, record.blocks)
+            self.disk.write(persist)
+            self.step(Persisted(persist.number))
+
+    def take(self, kind: type[Effect]) -> list[Effect]:
+        found = [notice for notice in self.notices if isinstance(notice, kind)]
+        self.notices = [notice for notice in self.notices if not isinstance(notice, kind)]
+        return found
+
+
+class Cluster:
+    """`transmit` and `writing` are what a network and a disk do: here both work at once, in order; see also `Storm`."""
+
+    def __init__(self, size: int, *, seed: int = 0, pace: Pace | None = None, voters: int | None = None) -> None:
+        self.seed, self.time, self.pace = seed, 0.0, pace or Pace()
+        self.rng = random.Random(seed)
+        self.names = [voter(number) for number in range(1, size + 1)]
+        self.genesis = Genesis(1, Config(tuple(self.names[: voters or size])), digest(b"genesis"))
+        self.witness = Witness()
+        self.inbox: deque[tuple[Voter, Voter, Message]] = deque()
+        self.lost: Callable[[Voter, Voter, Message], bool] = lambda _sender, _to, _message: False
+        self.slow_disks: set[Voter] = set()
+        self.machines = {name: Machine(self, name) for name in self.names}
+
+    def __getitem__(self, number: int) -> Machine:
+        return self.machines[voter(number)]
+
+    def now(self, _machine: Machine) -> Now:
+        return Now(self.time, 1_700_000_000_000_000 + int(self.time * 1e6))
+
+    def transmit(self, sender: Machine, to: Voter, message: Message) -> None:
+        self.inbox.append((sender.me, to, message))
+
+    def stepped(self, machine: Machine) -> None:
+        pass
+
+    def writing(self, machine: Machine, persist: Persist) -> None:
+        if machine.me not in self.slow_disks:
+            machine.write_done(persist)
+
+    # ---- verbs
+
+    def deliver(self) -> int:
+        """Everything that is on its way, and what that brings about; returns how many messages."""
+        count = 0
+        while self.inbox:
+            sender, to, message = self.inbox.popleft()
+            if not self.lost(sender, to, message) and to in self.machines:
+                self.machines[to].step(Received(sender, message))
+            count += 1
+            assert count < 100_000, "the voters never come to rest"
+        return count
+
+    def advance(self, seconds: float) -> None:
+        """Virtual time passes; each tick comes when it is due."""
+        end = self.time + seconds
+        while True:
+            self.deliver()
+            running = [m for m in self.machines.values() if m.raft is not None]
+            due = min(running, key=lambda m: m.raft.deadline if m.raft else end)
+            assert due.raft is not None
+            if due.raft.deadline > end:
+                self.time = end
+                return
+            self.time = max(self.time, due.raft.deadline)
+            due.step(Tick())
+
+    def leader(self) -> Machine | None:
+        leading = [m for m in self.machines.values() if m.raft is not None and m.raft.role is Role.LEADER]
+        return max(leading, key=lambda m: m.raft.term if m.raft else 0, default=None)
+
+    def elect(self, seconds: float = 2.0) -> Machine:
+        self.advance(seconds)
+        leader = self.leader()
+        assert leader is not None, "nobody leads"
+        return leader
+
+    def submit(self, machine: Machine, text: str, number: int = 0, since: int = 0) -> None:
+        since = since or 1_700_000_000_000_000
+        machine.step(Submit(Entry(Kind.COMMAND, b"client", since, number or self.rng.getrandbits(32), text.encode())))
+
+    def cut_off(self, *numbers: int) -> None:
+        """These on one side, the others on the other."""
+        side = {voter(number) for number in numbers}
+        self.lost = lambda sender, to, _message: (sender in side) != (to in side)
+
+    def heal(self) -> None:
+        self.lost = lambda _sender, _to, _message: False
+
+    def texts(self, machine: Machine) -> list[str]:
+        """What this voter applied, once each."""
+        found = []
+        for notice in machine.notices:
+            if isinstance(notice, Committed):
+                for entry, fresh in zip(notice.block.entries, notice.fresh, strict=True):
+                    if fresh and entry.kind is Kind.COMMAND:
+                        found.append(entry.body.decode())
+        return found
+
+    def leaders_seen(self) -> list[LeaderChanged]:
+        return [n for m in self.machines.values() for n in m.notices if isinstance(n, LeaderChanged)]
