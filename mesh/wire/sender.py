@@ -88,7 +88,7 @@ class Sender:
         """Peers that something is queued for and that have no session. Their frames wait for `wake`."""
         unopened = [peer for peer in self._dirty.values() if not peer.sessions]
         for peer in unopened:
-            del self._dirty[peer.replica]
+            self.forget(peer)
         return unopened
 
     def flush(self, now: float) -> list[Transmit]:
