@@ -38,14 +38,24 @@ if TYPE_CHECKING:
     from mesh.events import CatchingUp as CatchingUp
     from mesh.events import CaughtUp as CaughtUp
     from mesh.events import Changed as Changed
+    from mesh.events import CharterRaised as CharterRaised
     from mesh.events import Event as Event
     from mesh.events import IdentityInUse as IdentityInUse
+    from mesh.events import InviteReused as InviteReused
     from mesh.events import Lagged as Lagged
     from mesh.events import MemberDown as MemberDown
     from mesh.events import MemberEvent as MemberEvent
     from mesh.events import MemberLeft as MemberLeft
+    from mesh.events import MemberRevoked as MemberRevoked
     from mesh.events import MemberSuspected as MemberSuspected
     from mesh.events import MemberUp as MemberUp
+    from mesh.events import MemberUpdated as MemberUpdated
+    from mesh.events import NotAdmitted as NotAdmitted
+    from mesh.events import SerialReused as SerialReused
+    from mesh.events import ShelfFault as ShelfFault
+    from mesh.events import StatementIgnored as StatementIgnored
+    from mesh.events import StorageFailing as StorageFailing
+    from mesh.events import StorageRecovered as StorageRecovered
     from mesh.events import Synced as Synced
     from mesh.node import Node as Node
     from mesh.start import open_node as open_node
@@ -79,14 +89,24 @@ _NAMES: Final = {
         "CatchingUp",
         "CaughtUp",
         "Changed",
+        "CharterRaised",
         "Event",
         "IdentityInUse",
+        "InviteReused",
         "Lagged",
         "MemberDown",
         "MemberEvent",
         "MemberLeft",
+        "MemberRevoked",
         "MemberSuspected",
         "MemberUp",
+        "MemberUpdated",
+        "NotAdmitted",
+        "SerialReused",
+        "ShelfFault",
+        "StatementIgnored",
+        "StorageFailing",
+        "StorageRecovered",
         "Synced",
     ),
     "mesh.node": ("Node",),

@@ -62,8 +62,6 @@ class Feed:
     """What one watcher has yet to be told. No clock, no trio: the node pushes keys in, the reader pulls changes out."""
 
     def __init__(self, source: Source, prefix: Path, limit: int = LIMIT) -> None:
-        if limit < 1:
-            raise ValueError(f"limit={limit}: a watcher needs room for one change at least")
         self._source = source
         self._prefix = prefix
         self._limit = limit
@@ -144,7 +142,10 @@ E = TypeVar("E", bound=Event)
 class Reader(Generic[E]):
     """An async iterator in a context: the node feeds it while the context is open, and ends it when the node leaves."""
 
-    def __init__(self, readers: set[Self]) -> None:
+    def __init__(self, readers: set[Self], limit: int) -> None:
+        """Raises ValueError."""
+        if not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"limit={limit!r}: a number of changes or events that may wait, 1 at least")
         self._joins, self._leaves = readers.add, readers.discard
         self._arrived = trio.lowlevel.ParkingLot()
         self._opened = self._ended = False
@@ -188,7 +189,7 @@ class Watch(Reader[Change]):
     """What `node.watch(prefix)` gives: iterate over it for Changed, Synced and Lagged."""
 
     def __init__(self, readers: set[Self], source: Source, prefix: Path, limit: int) -> None:
-        super().__init__(readers)
+        super().__init__(readers, limit)
         self._source, self._prefix, self._limit = source, prefix, limit
 
     async def __aenter__(self) -> Self:
@@ -208,7 +209,7 @@ class EventStream(Reader[Event]):
     """What `node.events()` gives. A reader who is `limit` events behind loses the oldest, and is told how many by a Lagged."""
 
     def __init__(self, readers: set[Self], limit: int = LIMIT) -> None:
-        super().__init__(readers)
+        super().__init__(readers, limit)
         self._events: deque[Event] = deque(maxlen=limit)
         self._lost = 0
 

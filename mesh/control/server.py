@@ -38,6 +38,8 @@ log: Final = logging.getLogger("mesh.control")
 
 CLIENTS_MAX: Final = 32
 """Connections at a time (guess: a person's terminals and some scripts)."""
+ROOM_S: Final = 2.0
+"""For somebody to go, when there is no room (guess: a command takes a tenth of a second)."""
 _RECEIVE_BYTES: Final = 1 << 16
 
 
@@ -48,14 +50,14 @@ async def serve(node: Node, data_dir: Path, *, task_status: trio.TaskStatus[None
     """
     path = SocketPath(data_dir)
     listener = _listen(path)
-    room = trio.Semaphore(CLIENTS_MAX)
+    room, queue = trio.Semaphore(CLIENTS_MAX), trio.Semaphore(CLIENTS_MAX)
     try:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                await room.acquire()
+                await queue.acquire()
                 connection, _ = await listener.accept()
-                nursery.start_soon(_serve_one, node, trio.SocketStream(connection), room)
+                nursery.start_soon(_let_in, node, trio.SocketStream(connection), room, queue)
     finally:
         listener.close()
         path.path.unlink(missing_ok=True)
@@ -73,6 +75,21 @@ def _listen(path: SocketPath) -> trio.socket.SocketType:
         listener.close()
         raise ConfigError(f"cannot make the control socket {path.path}: {error.strerror}") from error
     return trio.socket.from_stdlib_socket(listener)
+
+
+async def _let_in(node: Node, stream: trio.SocketStream, room: trio.Semaphore, queue: trio.Semaphore) -> None:
+    """A burst of commands waits for room; behind programs that stay, each is told why."""
+    with trio.move_on_after(ROOM_S) as waiting:
+        await room.acquire()
+    queue.release()
+    if not waiting.cancelled_caught:
+        await _serve_one(node, stream, room)
+        return
+    message = f"{CLIENTS_MAX} programs are connected to this node already: end a `mesh watch` that nobody needs"
+    async with stream:
+        with trio.move_on_after(ROOM_S), suppress(trio.BrokenResourceError):
+            await stream.receive_some(_RECEIVE_BYTES)  # who is still asking would be cut off before it reads the answer
+            await stream.send_all(encode_line({"error": "Busy", "message": message, "exit": FAILED}))
 
 
 async def _serve_one(node: Node, stream: trio.SocketStream, room: trio.Semaphore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
@@ -178,7 +178,10 @@ async def put(node: Node, request: Request) -> Any:
     """Write, and wait for the disk; with `copies`, for other members too."""
     path = parse_path(_text(request, "path"))
     name = request.get("type") or _type_there(node, path, _text(request, "path"))
-    if name not in WRITERS:
+    copies, timeout_s = request.get("copies") or 0, request.get("timeout") or COPIES_TIMEOUT_S
+    if not isinstance(copies, int) or copies < 0 or not isinstance(timeout_s, int | float) or not timeout_s > 0:
+        raise BadRequest(f"copies={copies!r}, timeout={timeout_s!r}: a number of members, and seconds to wait for them")
+    if not isinstance(name, str) or name not in WRITERS:
         raise BadRequest(f"there is no type {name!r} to put to; there are {', '.join(WRITERS)}")
     writer = WRITERS[name]
     if not request.get("remove"):
@@ -190,9 +193,9 @@ async def put(node: Node, request: Request) -> Any:
     else:
         raise BadRequest(f"a {name} has no elements to remove: leave the value away to clear it")
     await node.flush()
-    if copies := request.get("copies"):
-        with trio.move_on_after(float(request.get("timeout") or COPIES_TIMEOUT_S)) as scope:
-            await node.replicated(int(copies))
+    if copies:
+        with trio.move_on_after(timeout_s) as scope:
+            await node.replicated(copies)
         if scope.cancelled_caught:
             raise OutcomeUnknown(f"written here, but {copies} other members have not all confirmed it in time: they may yet")
     return {"path": request["path"], "type": name}
@@ -207,17 +210,15 @@ def _type_there(node: Node, path: Path, text: str) -> str:
 
 def _type_wanted(request: Request) -> str | None:
     """The only type to tell of, checked: a misspelt one would look as if there were nothing."""
-    name = request.get("type")
+    name: object = request.get("type")
     if name == "map":
         raise BadRequest("a map is told as the values in it: leave --type away, or say the type of those values")
-    if name is not None:
-        _code(name)
-    return cast("str | None", name)
+    return None if name is None else type_name(_code(name))
 
 
-def _code(name: str) -> int:
+def _code(name: object) -> int:
     try:
-        return type_code(name)
+        return type_code(str(name))
     except ConfigError as error:
         raise BadRequest(str(error)) from None
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 import mesh
-from mesh.control import verbs
+from mesh.control import server, verbs
 from mesh.control.protocol import LINE_BYTES_MAX, SOCKET_NAME
 from mesh.control.server import CLIENTS_MAX
 from tests.node.agents import PATIENCE_S, Mesh, until
@@ -68,6 +68,15 @@ WRONG = [
     {"do": "put", "path": "a", "value": {"$bytes": 1}},
     {"do": "put", "path": "a", "type": "register", "remove": True, "value": 1},
     {"do": "watch", "prefix": "a//b"},
+    {"do": "get", "path": "a", "type": "nonsense"},
+    {"do": "get", "path": "a", "type": ["set"]},
+    {"do": "watch", "prefix": "a", "type": {}},
+    {"do": "snapshot", "prefix": "a", "type": "map"},
+    {"do": "history", "path": "a", "type": 1},
+    {"do": "put", "path": "a", "value": 1, "type": ["set"]},
+    {"do": "put", "path": "a", "value": 1, "copies": "2"},
+    {"do": "put", "path": "a", "value": 1, "copies": -1},
+    {"do": "put", "path": "a", "value": 1, "copies": 1, "timeout": "soon"},
     {"do": "shelves", "replica": "xyz"},
     {"do": "tell", "statement": "?"},
 ]
@@ -140,6 +149,23 @@ async def test_more_clients_than_there_is_room_for_wait(tmp_path: Path) -> None:
         assert "ok" in await read_line(late)
         for stream in (*streams, late):
             await stream.aclose()
+
+
+async def test_who_waits_for_room_in_vain_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ROOM_S", 0.2)
+    async with open_served(tmp_path):
+        streams = [await connect(tmp_path) for _ in range(CLIENTS_MAX)]
+        for stream in streams:
+            assert "ok" in await ask(stream, {"do": "status"})
+        for _ in range(2):
+            async with await connect(tmp_path) as late:
+                answer = await ask(late, {"do": "status"})
+                assert (answer["error"], answer["exit"]) == ("Busy", 1)
+                assert "mesh watch" in answer["message"]
+        for stream in streams:
+            await stream.aclose()
+        async with await connect(tmp_path) as late:
+            assert "ok" in await ask(late, {"do": "status"})
 
 
 async def test_a_mistake_of_ours_costs_one_answer(

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 import mesh
+import mesh.events
 from mesh.effects import Now
 from mesh.net.udp import UdpSocket
 from mesh.peer import Peer
@@ -347,6 +348,20 @@ async def test_a_reader_that_is_not_opened_says_so() -> None:
         for reader in (a.watch(), a.events()):
             with trio.fail_after(PATIENCE_S), pytest.raises(RuntimeError, match="async with"):
                 await anext(reader)
+
+
+@pytest.mark.parametrize("limit", [0, -1, None, "8", 1.5])
+async def test_a_reader_needs_room(limit: Any) -> None:
+    async with open_nodes("a") as (a,):
+        for read in (a.watch, a.events):
+            with pytest.raises(ValueError, match="limit="):
+                read(limit=limit)
+
+
+def test_every_event_has_a_public_name() -> None:
+    told = {name for name, found in vars(mesh.events).items() if isinstance(found, type) and issubclass(found, mesh.Event)}
+    assert told <= set(dir(mesh))
+    assert all(getattr(mesh, name) is getattr(mesh.events, name) for name in told)
 
 
 async def test_statistics_are_numbers_that_grow() -> None:

@@ -24,7 +24,7 @@ RUN_SECONDS = 50.0
 """About what a whole run takes, for the bar."""
 
 
-@click.command("demo")
+@click.command("demo", short_help="Watch robots share a floor, through loss, a cut and a crash.")
 @click.option("--agents", type=click.IntRange(4, 64), default=16, show_default=True, help="Processes to start.")
 @click.option("--loss", type=click.FloatRange(0, 0.5), default=0.2, show_default=True, help="Share of datagrams that vanish.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the robots' choices and the losses.")
