@@ -17,7 +17,7 @@ ADDRESS = ("192.0.2.1", 7946)
 
 
 def test_who_loses_its_session_while_its_budget_is_spent_wants_no_tick() -> None:
-    """Found by reading: the time when its budget allows more stayed behind, in the past, and the driver turned without a pause."""
+    """Found by reading: the time when its budget allows more stayed behind, in the past: the driver turned without a pause."""
     limits = TransportLimits(rate_bytes_per_s=1000.0, burst_bytes=1200.0)
     sender, peer = Sender(limits, Counters()), Peer(ReplicaId(bytes(8)), bytes(32), ADDRESS, limits)
     session = derive(
