@@ -13,15 +13,13 @@ from hashlib import blake2b
 from typing import Final
 
 from crdt.ids import ShelfId
-from mesh.sync.messages import BucketPage, Floor
+from mesh.sync.messages import BucketPage, Floor, framed
 
 BUCKETS: Final = 64
 """64 hashes of 6 bytes are 384 bytes: they fit beside the rest; at 1,000 authors a bucket holds 16 shelves, one
 datagram.
 """
 BUCKET_HASH_BYTES: Final = 6
-FLOORS_PER_PAGE: Final = 36
-"""At 12 + 5 + 5 bytes and a few loose seqs each a page stays below 1,100 bytes."""
 LOOSE_PER_FLOOR: Final = 8
 """Loose seqs named beside a floor; more are found by asking."""
 LOWEST: Final = bytes(12)
@@ -81,13 +79,12 @@ class FloorTable:
     def pages(self, bucket: int) -> list[BucketPage]:
         """All my floors of a bucket, ascending, in pages that each fit a datagram and together cover every shelf id."""
         self._settle()
-        floors = sorted(self._floors[bucket].values())
-        chunks = [floors[i : i + FLOORS_PER_PAGE] for i in range(0, len(floors), FLOORS_PER_PAGE)] or [[]]
+        chunks = framed(sorted(self._floors[bucket].values())) or [()]
         pages, low = [], LOWEST
         for i, chunk in enumerate(chunks):
             last = i == len(chunks) - 1
             high = HIGHEST if last else chunk[-1].shelf
-            pages.append(BucketPage(bucket, low, high, tuple(chunk)))
+            pages.append(BucketPage(bucket, low, high, chunk))
             low = high
         return pages
 

@@ -6,18 +6,21 @@ what they return is never longer than the frame was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from crdt.ids import SHELF_ID_BYTES, ShelfId
 from mesh.errors import Malformed
 from mesh.wire import cbor
+from mesh.wire.packer import FRAME_BYTES_MAX
 
 SHORT_HASH_BYTES: Final = 4
 """Of a header hash, beside a floor: enough to notice a fork, not to prove one (DESIGN section 2)."""
 HASH_BYTES: Final = 16
 U64: Final = 1 << 64
+FLOORS_BYTES_MAX: Final = FRAME_BYTES_MAX - 40
+"""Floors in one frame; around them at most [u8, 12 bytes, 12 bytes, array]: 1 + 2 + 13 + 13 + 3."""
 
 
 class Floor(NamedTuple):
@@ -80,6 +83,35 @@ def _floors_untrusted(value: object) -> tuple[Floor, ...]:
         hash4 = _bytes_untrusted(fields[2], SHORT_HASH_BYTES if seq else 0)
         floors.append(Floor(_shelf_untrusted(fields[0]), seq, hash4, tuple(_int_untrusted(x) for x in fields[3:])))
     return tuple(floors)
+
+
+def _int_bytes(value: int) -> int:
+    """Of an unsigned integer, or of the head before so many bytes or items, in CBOR."""
+    return 1 if value < 24 else 2 if value < 1 << 8 else 3 if value < 1 << 16 else 5 if value < 1 << 32 else 9
+
+
+def _floor_bytes(floor: Floor) -> int:
+    loose = sum(map(_int_bytes, floor.loose))
+    return _int_bytes(3 + len(floor.loose)) + 1 + SHELF_ID_BYTES + _int_bytes(floor.seq) + 1 + len(floor.hash4) + loose
+
+
+def framed(floors: Iterable[Floor], bytes_max: int = FLOORS_BYTES_MAX) -> list[tuple[Floor, ...]]:
+    """The floors in the same order, in as many parts as they need so that each fits a frame. Counted in bytes: authors choose
+    their seqs, and who is far behind holds many loose ones.
+    """
+    parts: list[tuple[Floor, ...]] = []
+    part: list[Floor] = []
+    room = bytes_max
+    for floor in floors:
+        size = _floor_bytes(floor)
+        if size > room and part:
+            parts.append(tuple(part))
+            part, room = [], bytes_max
+        part.append(floor)
+        room -= size
+    if part:
+        parts.append(tuple(part))
+    return parts
 
 
 class Purpose(IntEnum):

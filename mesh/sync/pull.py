@@ -21,7 +21,7 @@ from mesh.effects import Now
 from mesh.errors import Malformed
 from mesh.port import Port
 from mesh.sync.flow import Request, Token, Window
-from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing
+from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing, framed
 from mesh.wire.delta import body_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
@@ -37,7 +37,6 @@ ATTEMPTS_MAX: Final = 8
 """Sources tried in turn before the shelf is left to the next digest."""
 WANT_ESTIMATE_BYTES: Final = 2400
 LISTING_ESTIMATE_BYTES: Final = 1200
-FLOORS_PER_WANT: Final = 30
 BODIES_PER_REQUEST: Final = 32
 REORDER_SECONDS: Final = 0.002
 """A gap is asked for after this long: deltas of one burst may overtake each other. Guess: a few datagram times."""
@@ -259,8 +258,8 @@ class Puller:
             else:
                 wants.setdefault(source, []).append(self._want(pull.shelf))
         for source, floors in wants.items():
-            for i in range(0, len(floors), FLOORS_PER_WANT):
-                self._port.send(source, Lane.FRESH, Frame.WANT, Want(tuple(floors[i : i + FLOORS_PER_WANT])).encode())
+            for part in framed(floors):
+                self._port.send(source, Lane.FRESH, Frame.WANT, Want(part).encode())
 
     def _needs_statement(self, pull: Pull) -> bool:
         """Every delta up to the target is here, and yet the base does not move: it begins with a takeover of a shelf

@@ -31,7 +31,7 @@ from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
 from mesh.sync.copies import Copies
-from mesh.sync.messages import SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose
+from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, framed
 from mesh.sync.pull import Puller
 from mesh.sync.repeat import Repeats
 from mesh.sync.serve import RecentDeltas, Server
@@ -44,11 +44,12 @@ from mesh.wire.frames import Frame, Lane
 CHANGED_MAX: Final = 12
 """Floors named in a digest: the newest changes, so that a fresh difference needs no descent."""
 CHANGED_SECONDS: Final = 10.0
+CHANGED_BYTES_MAX: Final = FLOORS_BYTES_MAX - BUCKETS * BUCKET_HASH_BYTES - 50
+"""What is left for them beside the buckets, the acknowledgement (30 bytes) and the hash of the statements (9)."""
 PAGES_PER_DIGEST: Final = 24
 """Bucket pages sent for one digest at most. A newcomer to 1,000 authors is told of all in three rounds."""
 WAITING_MAX: Final = 64
 """Deltas kept whose credential is still on its way (DESIGN section 8)."""
-FLOORS_PER_NOTE: Final = 36
 PROGRESS_SECONDS: Final = 0.2
 LOSSY_SECONDS: Final = 30.0
 """After the start and any sign of loss, how long floors are repeated until they are answered, and digests come sooner. Guess."""
@@ -350,13 +351,15 @@ class Sync:
             peer = self._rng.choice(reachable)
             self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
             self.counters.digests += 1
-        self._next_digest = now.monotonic + self._interval * self._rng.uniform(0.75, 1.25) if reachable else inf
+        # Also where nobody is within reach: who is accused and clears itself is no new member, so nothing else would begin anew.
+        self._next_digest = now.monotonic + self._interval * self._rng.uniform(0.75, 1.25) if self._peers else inf
         self._interval = min(self._interval * 2, self._config.digest_max_seconds)
 
     def _digest(self, peer: ReplicaId, *, request: bool, now: Now) -> Digest:
         theirs = self._members.current_shelf(peer)
         acknowledged = self.copies.durable_floor(theirs) if theirs else None
         fresh = [shelf for shelf, at in reversed(self._changed.items()) if at > now.monotonic - CHANGED_SECONDS]
+        changed = [floor for shelf in fresh if (floor := self._floor_of(shelf))]
         return Digest(
             request,
             acknowledged or Floor(theirs or ShelfId(bytes(12)), 0, b""),
@@ -419,8 +422,8 @@ class Sync:
             mine = self._floor_of(floor.shelf)
             if mine and (mine.seq > floor.seq or not set(mine.loose) <= {*floor.loose, *range(floor.seq + 1)}):
                 ahead.append(mine)
-        for i in range(0, len(ahead), FLOORS_PER_NOTE):
-            self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(tuple(ahead[i : i + FLOORS_PER_NOTE])).encode())
+        for part in framed(ahead):
+            self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(part).encode())
 
     # ---- progress
 

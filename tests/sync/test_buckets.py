@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.ids import ShelfId
-from mesh.sync.buckets import FLOORS_PER_PAGE, HIGHEST, LOWEST, FloorTable, bucket_of
+from mesh.sync.buckets import HIGHEST, LOWEST, FloorTable, bucket_of
 from mesh.sync.messages import Floor
 from mesh.wire.packer import FRAME_BYTES_MAX
 
@@ -73,6 +73,5 @@ def test_pages_cover_every_id_once_and_fit(count: int) -> None:
     assert (pages[0].low, pages[-1].high) == (LOWEST, HIGHEST)
     assert all(former.high == page.low for former, page in itertools.pairwise(pages))
     for page in pages:
-        assert len(page.floors) <= FLOORS_PER_PAGE
         assert len(page.encode()) <= FRAME_BYTES_MAX
         assert side.table.within(7, page.low, page.high) == list(page.floors)
