@@ -73,16 +73,26 @@ class Incoming:
 
     per_page: int = 0
     """Entries of every page but the last, known with the first one."""
+    listed: int = 0
+    """Entries of all pages that are here."""
+    complete_to: int = 0
+    """Offset of the first page that is not here. Kept, since looking for it from the start would cost a liar nothing and us
+    the square of the pages.
+    """
 
-    @property
-    def listed(self) -> int:
-        return sum(map(len, self.pages.values()))
-
-    def fits(self, page: ListingPage) -> bool:
-        """Whether the pages so far and this one can belong to one listing."""
+    def take(self, page: ListingPage) -> None:
+        """Raises Malformed when the pages so far and this one cannot belong to one listing."""
         per_page = self.per_page or max(len(page.entries), 1)
         expected = min(per_page, page.total - page.offset)
-        return page.total == self.total <= ENTRIES_MAX and page.offset % per_page == 0 and len(page.entries) == expected
+        if not page.total == self.total <= ENTRIES_MAX or page.offset % per_page or len(page.entries) != expected:
+            raise Malformed("a listing page that does not fit its listing")
+        self.per_page = per_page
+        if page.offset in self.pages or not page.entries:
+            return
+        self.pages[page.offset] = page.entries
+        self.listed += len(page.entries)
+        while self.complete_to in self.pages:
+            self.complete_to += per_page
 
 
 @dataclass(slots=True)
@@ -340,25 +350,30 @@ class Puller:
     # ---- listings and bodies
 
     def listing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
-        """A page of a listing. Taken only from the source that was asked, for a head that its author signed."""
+        """A page of a listing. Taken only from the source that was asked, for a head that its author signed. Raises Malformed;
+        then another source is asked.
+        """
         page = ListingPage.decode_untrusted(payload)
         pull = self._active.get(page.shelf)
         if pull is None or pull.source != peer:
             return
-        self._answered(pull, ("want", page.shelf))
-        self._answered(pull, ("page", page.shelf, page.offset))
+        try:
+            self._take_page(pull, page, now)
+        except Malformed:
+            self._restart(pull, now)
+            raise
+
+    def _take_page(self, pull: Pull, page: ListingPage, now: Now) -> None:
         incoming = pull.incoming
         if incoming is None or (incoming.head.header_bytes, incoming.since) != (page.header, page.since):
             if page.offset:
-                return  # of a listing that is no longer pulled
+                return  # of a listing that is no longer pulled: it answers nothing
             incoming = self._begin(pull, page)
             if incoming is None:
                 self._restart(pull, now)
                 return
-        if not incoming.fits(page):
-            raise Malformed("a listing page that does not fit its listing")
-        incoming.per_page = incoming.per_page or len(page.entries)
-        incoming.pages[page.offset] = page.entries
+        self._answered(pull, ("page", page.shelf, page.offset))
+        incoming.take(page)
         if incoming.entries or incoming.listed < incoming.total:
             self._ask_pages(pull, incoming, now)
         else:
@@ -370,6 +385,7 @@ class Puller:
             return None
         if page.since and page.since > self._replica.floor(page.shelf):
             return None
+        self._answered(pull, ("want", page.shelf))
         for token in list(pull.tokens):
             self._window.forget(token)
         pull.tokens.clear()
@@ -379,9 +395,7 @@ class Puller:
 
     def _ask_pages(self, pull: Pull, incoming: Incoming, now: Now) -> None:
         """Keep the next pages on their way."""
-        source, offset = pull.source, 0
-        while offset in incoming.pages:
-            offset += incoming.per_page
+        source, offset = pull.source, incoming.complete_to
         for wanted in range(offset, min(offset + PAGES_AHEAD * incoming.per_page, incoming.total), incoming.per_page):
             token: Token = ("page", pull.shelf, wanted)
             if source is None or (wanted > offset and not self._window.has_room):

@@ -1,0 +1,72 @@
+"""Pulling from peers that answer badly: nobody's answer stops the process, holds a pull for ever or costs more than itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.errors import Malformed
+from mesh.peer import Peer
+from mesh.sync.messages import Floor, ListingEntry, ListingPage
+from mesh.sync.pull import ENTRIES_MAX, Incoming
+from mesh.testing import Mesh, open_mesh
+from mesh.wire.frames import Frame
+
+
+def behind(mesh: Mesh) -> tuple[Peer, Peer]:
+    """Host 0 asks host 1 for what 1 wrote while they were apart, and nothing has been answered yet."""
+    mesh.node(1).register("key").set("before")
+    mesh.run(1.0)
+    mesh.cut([0], [1])
+    mesh.node(1).register("key").set("after")
+    mesh.run(0.02)
+    asker, source = mesh.peer(0), mesh.peer(1)
+    head = source.replica.head(source.replica.shelf)
+    assert head is not None
+    asker.sync.puller.offer(source.replica_id, Floor(head.header.shelf, head.header.seq, head.hash[:4]), mesh.hosts[0].now())
+    asker.tick(mesh.hosts[0].now())
+    return asker, source
+
+
+def page_of(source: Peer, total: int, offset: int = 0, entries: tuple[ListingEntry, ...] = (), since: int = 0) -> bytes:
+    head = source.replica.head(source.replica.shelf)
+    assert head is not None
+    return ListingPage(source.replica.shelf, since, head.header_bytes, head.signature, total, offset, entries).encode()
+
+
+@pytest.mark.parametrize("total", [1, ENTRIES_MAX + 1])
+def test_a_first_page_without_entries_stops_nobody(total: int) -> None:
+    """Found by reading: it left a listing with pages of no length behind, and the next tick ended the process."""
+    with open_mesh(2, seed=1) as mesh:
+        asker, source = behind(mesh)
+        with pytest.raises(Malformed):
+            asker.sync.handle_untrusted(source.replica_id, Frame.LISTING, page_of(source, total), mesh.hosts[0].now())
+        asker.tick(mesh.hosts[0].now())
+        mesh.heal()
+        assert mesh.run_until(lambda: mesh.node(0).register("key").value == "after", 2.0)
+
+
+def test_a_late_page_of_another_listing_does_not_close_the_question() -> None:
+    """Found by reading: the question counted as answered, and when the real answer was lost nobody asked again."""
+    with open_mesh(2, seed=2) as mesh:
+        asker, source = behind(mesh)
+        late = page_of(source, 40, 20, (ListingEntry(1, source.replica.shelf, 1, bytes(16), 1),))
+        asker.sync.handle_untrusted(source.replica_id, Frame.LISTING, late, mesh.hosts[0].now())
+        before = asker.sync.puller.counters.timeouts
+        mesh.run(0.5)
+        assert asker.sync.puller.counters.timeouts > before
+
+
+def test_pages_in_any_number_cost_the_same_each() -> None:
+    """Found by reading: the first missing page was looked for from the start, so a listing in pages of one entry took the
+    square of its length.
+    """
+    with open_mesh(2, seed=3) as mesh:
+        _, source = behind(mesh)
+        head = source.replica.head(source.replica.shelf)
+        assert head is not None
+        incoming = Incoming(0, head, 5)
+        for offset, complete_to in ((0, 1), (2, 1), (4, 1), (1, 3), (1, 3), (3, 5)):
+            entry = ListingEntry(offset + 1, source.replica.shelf, offset + 1, bytes(16), 1)
+            incoming.take(ListingPage.decode_untrusted(page_of(source, 5, offset, (entry,))))
+            assert incoming.complete_to == complete_to
+        assert incoming.listed == 5
