@@ -107,7 +107,7 @@ class Server:
         loose = [seq for seq in sorted(replica.loose_seqs(floor.shelf)) if seq >= first and seq not in have]
         if head > floor.seq:
             repairs = self._repairs(floor, head, have, budget)
-            if repairs is None:
+            if not repairs:  # not at hand, or all there and yet its base stands still: then deltas cannot help
                 return self._list(peer, self._pin(floor.shelf, floor.seq, 0))
         else:
             repairs = []
@@ -118,7 +118,9 @@ class Server:
         return max(1, len(repairs) + len(loose))
 
     def _repairs(self, floor: Floor, head: int, have: set[int], budget: int) -> list[bytes] | None:
-        """All deltas above the floor as they were sent, None when some are no longer at hand or there are too many."""
+        """All deltas above the floor that the asker lacks, as they were sent; None when some are not at hand or there are too
+        many.
+        """
         if head - floor.seq > budget + len(have):
             return None
         repairs = []
@@ -170,12 +172,20 @@ class Server:
     def want_bodies_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
         want = WantBodies.decode_untrusted(payload)
         pinned = [p for (host, _, head), p in self._pinned.items() if (host, head) == (want.host, want.head)]
-        if not pinned:
-            self._list(peer, self._pin(want.host, 0, 0))  # pushed out meanwhile: a newer listing starts the pull over
+        found = 0
         for ref in want.bodies:
-            body = next((p.bodies[ref] for p in pinned if ref in p.bodies), None)
+            body = next((p.bodies[ref] for p in pinned if ref in p.bodies), None) or self._live_body(*ref)
             if body:
+                found += 1
                 self._send_body(peer, body)
+        if not found and not pinned:  # all died since their listing was pushed out: a newer one starts the pull over
+            self._list(peer, self._pin(want.host, 0, 0))
+
+    def _live_body(self, shelf: ShelfId, seq: int) -> crdt.Body | None:
+        """Out of the replica itself: of a listing that was pushed out most bodies are still here."""
+        if shelf == self._replica.shelf and seq > self._shown_floor(shelf):
+            return None
+        return self._replica.body(shelf, seq)
 
     def _send_body(self, peer: ReplicaId, body: crdt.Body) -> None:
         self._port.send(peer, Lane.BULK, Frame.BODY, BodyNote(body.shelf, body.seq, body.raw).encode())

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.errors import Malformed
 from mesh.peer import Peer
-from mesh.sync.messages import Floor, ListingEntry, ListingPage
+from mesh.sync.messages import Floor, ListingEntry, ListingPage, Want, WantBodies
 from mesh.sync.pull import ENTRIES_MAX, Incoming
 from mesh.testing import Mesh, open_mesh
 from mesh.wire.frames import Frame
@@ -70,3 +70,33 @@ def test_pages_in_any_number_cost_the_same_each() -> None:
             incoming.take(ListingPage.decode_untrusted(page_of(source, 5, offset, (entry,))))
             assert incoming.complete_to == complete_to
         assert incoming.listed == 5
+
+
+def test_bodies_of_a_listing_that_was_pushed_out_are_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by reading: the answer was the listing again, so more pullers than pinned listings pushed out each other's for
+    ever.
+    """
+    with open_mesh(2, seed=4) as mesh:
+        mesh.node(0).register("key").set("value")
+        mesh.run(1.0)
+        server, shelf = mesh.peer(1), mesh.peer(0).replica.shelf
+        sent: list[Frame] = []
+        monkeypatch.setattr(server, "send", lambda peer, lane, kind, payload: sent.append(kind))
+        seq = server.replica.floor(shelf)
+        wanted = WantBodies(shelf, seq, ((shelf, seq),)).encode()
+        server.sync.handle_untrusted(mesh.peer(0).replica_id, Frame.WANT_BODIES, wanted, mesh.hosts[1].now())
+        assert sent == [Frame.BODY]
+
+
+def test_who_holds_all_deltas_and_stands_still_all_the_same_is_sent_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by reading: it was sent nothing. It cannot always tell by itself, since a liar's floor looks like one more gap."""
+    with open_mesh(2, seed=6) as mesh:
+        mesh.node(0).register("key").set("value")
+        mesh.run(1.0)
+        server, shelf = mesh.peer(1), mesh.peer(0).replica.shelf
+        sent: list[Frame] = []
+        monkeypatch.setattr(server, "send", lambda peer, lane, kind, payload: sent.append(kind))
+        loose = tuple(range(1, server.replica.floor(shelf) + 1))
+        want = Want((Floor(shelf, 0, b"", loose),)).encode()
+        server.sync.handle_untrusted(mesh.peer(0).replica_id, Frame.WANT, want, mesh.hosts[1].now())
+        assert sent[0] == Frame.LISTING
