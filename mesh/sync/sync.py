@@ -365,7 +365,7 @@ class Sync:
             acknowledged or Floor(theirs or ShelfId(bytes(12)), 0, b""),
             self.statements.digest(),
             self._table.hashes(),
-            tuple(floor for shelf in fresh if (floor := self._floor_of(shelf))),
+            next(iter(framed(changed, CHANGED_BYTES_MAX)), ()),
         )
 
     def _digest_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:

@@ -100,3 +100,16 @@ def test_who_holds_all_deltas_and_stands_still_all_the_same_is_sent_a_listing(mo
         want = Want((Floor(shelf, 0, b"", loose),)).encode()
         server.sync.handle_untrusted(mesh.peer(0).replica_id, Frame.WANT, want, mesh.hosts[1].now())
         assert sent[0] == Frame.LISTING
+
+
+def test_digests_go_on_after_a_moment_without_anybody_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by reading: the last member was accused when the digest was due, cleared itself, and no digest was sent again."""
+    with open_mesh(2, seed=7) as mesh:
+        mesh.run(10.0)
+        peer = mesh.peer(0)
+        with monkeypatch.context() as accused:
+            accused.setattr(peer.swim, "is_reachable", lambda replica: False)
+            mesh.run(10.0)
+        before = peer.sync.counters.digests
+        mesh.run(20.0)
+        assert peer.sync.counters.digests > before
