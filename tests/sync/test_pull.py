@@ -113,3 +113,17 @@ def test_digests_go_on_after_a_moment_without_anybody_in_reach(monkeypatch: pyte
         before = peer.sync.counters.digests
         mesh.run(20.0)
         assert peer.sync.counters.digests > before
+
+
+def test_a_liar_does_not_keep_a_newcomer_from_being_in_step() -> None:
+    """Found by reading: who claims a shelf to be further than it is kept everybody out of step, and watchers without Synced."""
+    with open_mesh(3, seed=5) as mesh:
+        mesh.node(1).register("key").set("value")
+        mesh.run(1.0)
+        peer, liar, shelf = mesh.peer(0), mesh.peer(2).replica_id, mesh.peer(1).replica.shelf
+        peer.sync.synced = False  # as after a start
+        for _ in range(600):
+            peer.sync.puller.offer(liar, Floor(shelf, 1 << 60, b"lies"), mesh.hosts[0].now())
+            mesh.hosts[0].wake()
+            mesh.run(0.005)
+        assert peer.synced
