@@ -31,8 +31,10 @@ RUN_SECONDS = 50.0
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the agents' directories here.")
 def command(agents: int, loss: float, seed: int, as_json: bool, keep: Path | None) -> None:
-    """Robots on one floor: real processes, lost datagrams, a cut, a kill -9. Exit status 1 unless all replicas end
-    equal.
+    """Show robots that share a floor through loss, a cut and a kill.
+
+    Every agent is a process with its own socket, keys and disk; a relay loses datagrams between them. It ends with what was
+    measured and a verdict. Exit status 1 unless every replica is byte-equal.
     """
     course = Course(agents=agents, loss=loss, seed=seed)
     console = Console(stderr=as_json)
