@@ -142,11 +142,14 @@ class Transport:
         self._start(address, None, now)
 
     def route(self, peer: ReplicaId, public_key: bytes, address: Address) -> None:
-        """How to reach a known member. A session is opened when something is sent; an open one is left as it is."""
+        """How to reach a known member. A session is opened when something is sent; open ones follow a new address."""
         known = self._peers.get(peer)
         if known is None:
             self._add(peer, public_key, address)
         elif known.public_key == public_key:
+            if known.address != address:  # it says itself that it moved
+                for entry in known.sessions:
+                    entry.session.address = address
             known.address = address
         else:
             self.drops["route_other_key"] += 1
@@ -288,6 +291,9 @@ class Transport:
             return None
         self.counters.sealed_received += 1
         if is_newest:
+            for each in peer.sessions:  # whichever of them we send on: both ends may have another one as current
+                if each.boot == entry.boot:
+                    each.session.address = address
             session.address = address
             if entry is not peer.sessions[0]:
                 self._check_clash(peer, entry, now)

@@ -269,6 +269,37 @@ def test_a_moved_peer_is_answered_at_its_new_address() -> None:
     assert a.payloads == [b"welcome"]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_peer_moves_while_both_ends_prefer_another_session(seed: int) -> None:
+    """Both had connected at once. The one that stayed went on to send to the former address, for ever."""
+    world = World(seed, delay=(0.001, 0.01))
+    a, b = world.start(1), world.start(2)
+    a.contact(b)
+    b.contact(a)
+    world.run(1.0)
+    world.stop(a)
+    a.address = ("10.0.0.77", 77)
+    world.sides[a.address] = a
+    for _ in range(3):
+        a.send(b, b"I moved")
+        world.run(0.1)
+    b.send(a, b"welcome")
+    world.run(0.1)
+    assert a.payloads == [b"welcome"]
+
+
+def test_a_signed_address_change_reaches_open_sessions() -> None:
+    world = World()
+    a, b = world.pair()
+    world.stop(a)
+    a.address = ("10.0.0.77", 77)
+    world.sides[a.address] = a
+    b.route(a)
+    b.send(a, b"found you")
+    world.run(0.1)
+    assert a.payloads == [b"found you"]
+
+
 def test_retries_double_and_end() -> None:
     world = World()
     a = world.start(1)
