@@ -48,6 +48,7 @@ class Restored:
     term: int = 0
     vote: Voter | None = None
     blocks: tuple[Block, ...] = ()
+    commit: int = 0
 
 
 class Waiting(NamedTuple):
@@ -104,7 +105,7 @@ class Core:
 
     def persist(self, *records: Record) -> None:
         self._persisted += 1
-        self.effects.append(Persist(self._persisted, records))
+        self.effects.append(Persist(self._persisted, records, self.commit))
         self._waiting.append(Waiting(self._persisted, self.term, self.vote, self.log.last_index))
 
     def durable(self, number: int) -> Waiting | None:
@@ -152,4 +153,6 @@ def make_core(me: Voter, keys: Keys, pace: Pace, rng: random.Random, restored: R
     genesis = restored.genesis
     log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
     log.put(restored.blocks)
-    return Core(me, keys, pace, rng, genesis.epoch, log, Ledger(read_score), now, restored.term, restored.vote)
+    core = Core(me, keys, pace, rng, genesis.epoch, log, Ledger(read_score), now, restored.term, restored.vote)
+    core.commit_to(restored.commit)
+    return core

@@ -48,6 +48,13 @@ class Campaign:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """The operator wants `heir` to lead, or this leader is about to go. Given up after the election time-out."""
+
+    heir: Voter
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The host has applied all blocks up to `index`; `digest` is that of its state (16 bytes)."""
 
@@ -55,7 +62,7 @@ class Applied:
     digest: bytes
 
 
-Input: TypeAlias = Received | Tick | Persisted | Submit | Campaign | Applied
+Input: TypeAlias = Received | Tick | Persisted | Submit | Campaign | Transfer | Applied
 
 # ---- records
 
@@ -84,6 +91,8 @@ Record: TypeAlias = TermAndVote | BlocksStored
 class Persist:
     number: int
     records: tuple[Record, ...]
+    commit: int
+    """Stored with the records; never worth a write of its own. A voter that restarts knows scores and sessions up to there."""
 
 
 @dataclass(frozen=True, slots=True)

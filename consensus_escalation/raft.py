@@ -14,9 +14,10 @@ from typing import assert_never
 from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_of, cut
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
-from consensus_escalation.effects import Applied, Campaign, Effect, Input, Persisted, Received, Refused, Submit, Tick
+from consensus_escalation.effects import Applied, Campaign, Effect, Input, Persisted, Received, Refused, Submit, Tick, Transfer
 from consensus_escalation.election import Election
-from consensus_escalation.ledger import Score, key_of
+from consensus_escalation.handback import Handback
+from consensus_escalation.ledger import Ledger, Score, key_of
 from consensus_escalation.log import Log
 from consensus_escalation.messages import Accepted, Append, AskPreVote, AskVote, HandOver, Message, PreVote, Rejected, Vote
 from consensus_escalation.replication import Replication
@@ -52,6 +53,7 @@ class Raft:
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now)
         self._election = Election(self._core, self._lead)
         self._replication = Replication(self._core, lambda block: self._has_its_configs(block) and is_allowed(block))
+        self._handback = Handback(self._core)
         self._pending: deque[Entry] = deque()
         self._heartbeat_at = inf
         self._lead_alone()
@@ -83,10 +85,14 @@ class Raft:
         return self._core.log
 
     @property
+    def ledger(self) -> Ledger:
+        return self._core.ledger
+
+    @property
     def deadline(self) -> float:
         """Monotonic seconds of the next `Tick` wanted."""
         if self._core.role is Role.LEADER:
-            return min(self._heartbeat_at, self._silent_at())
+            return min(self._heartbeat_at, self._silent_at(), self._handback.deadline)
         return self._election.deadline
 
     # ---- steps
@@ -105,6 +111,9 @@ class Raft:
                 self._submit(entry)
             case Campaign():
                 self._election.campaign(None)
+            case Transfer(heir):
+                if core.role is Role.LEADER and heir != core.me and heir in core.log.config.voters:
+                    self._handback.begin(heir)
             case Applied(index, digest):
                 core.applied = max(core.applied, (index, digest))
             case _:
@@ -134,6 +143,8 @@ class Raft:
                 self._appended(sender, message)
             case Accepted():
                 self._replication.accepted(sender, message)
+                if self._handback.heir == sender:
+                    self._hand_back()
             case Rejected():
                 self._replication.rejected(sender, message)
             case PreVote():
@@ -165,9 +176,18 @@ class Raft:
         if core.now.monotonic >= self._silent_at():
             core.follow(None)
             self._election.campaign_at = core.now.monotonic + core.pace.election_seconds
-        elif core.now.monotonic >= self._heartbeat_at:
+            return
+        if core.now.monotonic >= self._handback.deadline:
+            self._handback.reset()
+        if core.now.monotonic >= self._heartbeat_at:
             self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
             self._replication.heartbeat()
+            self._hand_back()
+
+    def _hand_back(self) -> None:
+        if self._replication.leading is not None:
+            self._handback.consider(self._replication.leading)
+            self._handback.proceed(self._replication.leading)
 
     def _silent_at(self) -> float:
         core, leading = self._core, self._replication.leading
@@ -253,11 +273,12 @@ class Raft:
         core = self._core
         if core.role is not Role.LEADER:
             self._replication.stop()
+            self._handback.reset()
             for entry in self._pending:
                 core.effects.append(Refused(entry, "not the leader", core.leader))
             self._pending.clear()
             return
-        if not self._pending or core.is_writing:
+        if self._handback.heir is not None or not self._pending or core.is_writing:
             return
         while self._pending:
             self._append(self._batch())

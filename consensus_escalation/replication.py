@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 from consensus_escalation.block import Block
 from consensus_escalation.core import Core
-from consensus_escalation.log import Log
 from consensus_escalation.messages import Accepted, Append, Rejected
-from consensus_escalation.quorum import reached_by_quorum
+from consensus_escalation.quorum import Config, reached_by_quorum
 from consensus_escalation.types import FRAME_BYTES_MAX, Malformed, Purpose, Role, Voter
 
 APPEND_BYTES: int = 64
@@ -30,7 +30,18 @@ def may_sign_ack(block_term: int, leader_term: int, my_term: int) -> bool:
     return block_term == leader_term == my_term
 
 
-def may_commit(log: Log, match: Mapping[Voter, float], commit: int, term_start: int) -> int:
+class Configured(Protocol):
+    """What `may_commit` asks of a log."""
+
+    @property
+    def last_index(self) -> int: ...
+
+    def configs_between(self, low: int, high: int) -> Iterator[int]: ...
+
+    def config_before(self, index: int) -> tuple[int, Config]: ...
+
+
+def may_commit(log: Configured, match: Mapping[Voter, float], commit: int, term_start: int) -> int:
     """The highest index that may be committed, given what is durable where.
 
     Only a block of the leader's own term commits by counting, and with it all before (paper 5.4.2): `term_start` is the first of

@@ -135,12 +135,14 @@ class Disk:
     term: int = 0
     vote: Voter | None = None
     blocks: list[Block] = field(default_factory=list)
+    commit: int = 0
 
     @property
     def end(self) -> int:
         return self.blocks[-1].index if self.blocks else 0
 
     def write(self, persist: Persist) -> None:
+        self.commit = persist.commit
         for record in persist.records:
             match record:
                 case TermAndVote(term, vote):
@@ -166,7 +168,7 @@ class Machine:
 
     def start(self) -> None:
         disk = self.disk
-        restored = Restored(self.cluster.genesis, disk.term, disk.vote, tuple(disk.blocks))
+        restored = Restored(self.cluster.genesis, disk.term, disk.vote, tuple(disk.blocks), disk.commit)
         seed = random.Random(f"{self.cluster.seed} {self.me.hex()} {self.cluster.time}")
         self.applied, self.led, self.wakes_at = 0, 0, inf
         self.raft = Raft(
@@ -289,6 +291,11 @@ class Cluster:
         leader = self.leader()
         assert leader is not None, "nobody leads"
         return leader
+
+    def give_scores(self, leader: Machine, scores: dict[int, int], serial: int = 1) -> None:
+        for number, score in sorted(scores.items()):
+            leader.step(Submit(score_entry(number, score, serial)))
+        self.advance(0.1)
 
     def submit(self, machine: Machine, text: str, number: int = 0, since: int = 0) -> None:
         since = since or 1_700_000_000_000_000

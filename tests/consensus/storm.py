@@ -60,6 +60,9 @@ class Storm(Cluster):
             self._happen(kind, what)
         self.time = end
 
+    def advance(self, seconds: float) -> None:
+        self.run(seconds)
+
     def _happen(self, kind: str, what: tuple[object, ...]) -> None:
         match kind, what:
             case "message", (sender, to, message):
