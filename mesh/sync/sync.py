@@ -420,7 +420,7 @@ class Sync:
         ahead = []
         for floor in theirs:
             mine = self._floor_of(floor.shelf)
-            if mine and (mine.seq > floor.seq or not set(mine.loose) <= {*floor.loose, *range(floor.seq + 1)}):
+            if mine and (mine.seq > floor.seq or any(seq > floor.seq and seq not in floor.loose for seq in mine.loose)):
                 ahead.append(mine)
         for part in framed(ahead):
             self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(part).encode())
