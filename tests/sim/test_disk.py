@@ -16,9 +16,9 @@ def test_a_batch_is_durable_after_the_group_delay_and_one_fsync() -> None:
     world = toy_world(1, quiet=True)
     disk = disk_of(world)
     write(world.hosts[0], b"a")
-    world.run(0.05)
+    world.run(0.025)
     write(world.hosts[0], b"b")
-    world.run(0.0505)
+    world.run(0.0255)
     assert disk.durable == 0
     world.run(0.0005)
     assert (disk.durable, disk.transactions) == (2, 1), "one transaction for both"
@@ -38,7 +38,7 @@ def test_a_crash_loses_what_waits() -> None:
     write(world.hosts[0], b"kept")
     world.run(0.2)
     write(world.hosts[0], b"lost")
-    world.run(0.05)
+    world.run(0.025)
     world.hosts[0].crash()
     world.run(1.0)
     assert world.hosts[0].start().facts == {b"kept"}
@@ -52,7 +52,7 @@ def test_a_transaction_under_way_at_the_crash_is_there_entirely_or_not_at_all() 
         disk_of(world).fsync = Fixed(50_000)
         write(world.hosts[0], b"a")
         write(world.hosts[0], b"b")
-        world.run(0.12)
+        world.run(0.06)
         world.hosts[0].crash()
         outcomes.add(frozenset(world.hosts[0].start().facts))
     assert outcomes == {frozenset(), frozenset({b"a", b"b"})}
