@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from functools import cache
 
 from crdt.base import Entry
-from crdt.body import BodyWriter
 from crdt.delta import Delta, Head, Header
 from crdt.ids import ReplicaId, ShelfId
 from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from crdt.ops import NO_RIGHTS, VALUE, Op
+from crdt.packer import BodyWriter
 from mesh.store.rows import Batch, KnownPeer, Restored
 
 SHELVES = [ShelfId(bytes([number]) * 11 + b"\xff") for number in (0, 1, 254, 255)]
