@@ -126,6 +126,13 @@ def apply_(context: click.Context) -> None:
 
 @main.command()
 @click.pass_context
+def costs(context: click.Context) -> None:
+    """What a node does most often, and what strangers can make it do."""
+    _show(context, "single costs", "an outsider's datagram <= 10 us", micro.costs())
+
+
+@main.command()
+@click.pass_context
 def size(context: click.Context) -> None:
     """Bytes of a signed delta."""
     _show(context, "delta size", "<= 240 bytes alone", micro.delta_size())

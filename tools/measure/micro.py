@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import crdt
+from crdt.digest import SetHash
 from crdt.ids import shelf_id
 from crdt.types import type_named
+from mesh.effects import Now
 from mesh.trust import Authority, Directory, Identity
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, delta_from_bytes_untrusted, sign_header, verify_delta
+from mesh.wire.transport import Transport
 
 Figures = dict[str, Any]
 PATH_TWENTY = ("robots", "r7", "battery_v")
@@ -96,6 +99,36 @@ def _sealed(author: Author, rng: random.Random) -> list[bytes]:
         author.register((*PATH_TWENTY[:2], f"value-{number % 500}"), rng.random(), 10_000 + number)
         raws += [delta_bytes(delta) for delta in author.replica.seal()]
     return raws
+
+
+def costs(repeats: int = 20_000) -> Figures:
+    """Microseconds of what a node does most often, and of what strangers can make it do."""
+    rng = random.Random(1)
+    hashes, mesh_id = SetHash(), rng.randbytes(16)
+    identity = Identity.generate(rng.randbytes(32))
+    transport = Transport(
+        identity=identity,
+        mesh_id=mesh_id,
+        boot_id=rng.randbytes(16),
+        credential=b"",
+        admit=lambda _key, _credential, _now: None,
+        rng=rng,
+        entropy=rng.randbytes,
+    )
+    shelf, body_hash, now = shelf_id(identity.replica_id, 1), rng.randbytes(16), Now(1.0, 1)
+    garbage = b"\x01" + rng.randbytes(1000)
+    source = ("127.0.0.1", 9)
+    return {
+        "digest_one_body_us": _microseconds(lambda: hashes.add(1, shelf, 1, body_hash, 1), repeats),
+        "garbage_from_outside_us": _microseconds(lambda: transport.receive_untrusted(garbage, source, now), repeats),
+    }
+
+
+def _microseconds(call: Callable[[], object], repeats: int) -> float:
+    start = time.process_time()
+    for _ in range(repeats):
+        call()
+    return round((time.process_time() - start) / repeats * 1e6, 2)
 
 
 def delta_size() -> Figures:
