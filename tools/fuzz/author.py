@@ -1,0 +1,154 @@
+"""An author who signs whatever he likes: his deltas are well-formed and his digests right, what they say is anything.
+
+A shelf is a function of its author's chain, whoever reads it and in whatever order it comes. So replicas that get the same
+deltas in order, backwards, with gaps, or as one listing must show the same, and no view may stumble over what it is shown.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from crdt.body import Body, body_from_bytes_untrusted
+from crdt.delta import Delta, Head, delta_from_parts_untrusted
+from crdt.digest import digest_16
+from crdt.errors import Malformed
+from crdt.ids import ReplicaId, ShelfId, birth_of, replica_of, shelf_id
+from crdt.replica import Replica
+from crdt.types import value_key
+from mesh.values import history_of, read_value
+from mesh.wire import cbor
+from tools.fuzz.grammar import Grammar
+from tools.fuzz.subject import Broken, Source, Subject, Target, mixed, same
+
+COMPARED_EVERY: Final = 40
+"""Inputs between two comparisons of all replicas."""
+AUTHOR: Final = shelf_id(ReplicaId(b"hostile!"), 1)
+READERS: Final = tuple(shelf_id(ReplicaId(b"reader%02d" % number), 1) for number in range(3))
+
+
+class Chain:
+    """One shelf of the hostile author, its digests computed by a replica that believes everything."""
+
+    def __init__(self, shelf: ShelfId) -> None:
+        self.shelf = shelf
+        self.seq = 0
+        self._hash = bytes(16)
+        self._shadow = Replica(shelf_id(replica_of(shelf), birth_of(shelf) ^ 1))
+        self._shadow_hash = bytes(16)
+
+    def header(self, raw: bytes) -> bytes:
+        """The header of the next delta with this body, of which S(n) has the right digest. Raises Malformed for no body."""
+        body_from_bytes_untrusted(self.shelf, self.seq + 1, raw)
+        blank = self._header(raw, self._shadow_hash, bytes(16))
+        delta = delta_from_parts_untrusted(replica_of(self.shelf), blank, b"", raw)
+        self._shadow.receive(delta)
+        self._shadow_hash = digest_16(blank)
+        header = self._header(raw, self._hash, self._shadow.digest(self.shelf))
+        self._hash = digest_16(header)
+        self.seq += 1
+        return header
+
+    def _header(self, raw: bytes, previous: bytes, digest: bytes) -> bytes:
+        return cbor.encode([1, birth_of(self.shelf), self.seq + 1, previous, digest, 0, digest_16(raw)])
+
+
+class Author(Subject):
+    def __init__(self) -> None:
+        self._rng = random.Random(1)
+        self._chain = Chain(AUTHOR)
+        self._prompt, self._late, self._away = (Replica(shelf) for shelf in READERS)
+        self._waiting: list[Delta] = []
+        self._fed = 0
+
+    def feed(self, data: bytes) -> bool:
+        self._fed += 1
+        try:
+            header = self._chain.header(data)
+        except Malformed:
+            return False
+        delta = delta_from_parts_untrusted(replica_of(AUTHOR), header, b"", data)
+        self._prompt.receive(delta)
+        self._waiting.append(delta)
+        for replica in (self._prompt, self._late):
+            read_everything(replica)
+        if self._rng.random() < 0.3:
+            self._deliver_late()
+        if not self._fed % COMPARED_EVERY:
+            self._compare()
+        return True
+
+    def _deliver_late(self) -> None:
+        """Newest first, or with a gap: what is loose is shown, too."""
+        self._rng.shuffle(self._waiting)
+        kept = []
+        for delta in self._waiting:
+            if self._rng.random() < 0.7:
+                self._late.receive(delta)
+            else:
+                kept.append(delta)
+        self._waiting = kept
+
+    def _compare(self) -> None:
+        for delta in sorted(self._waiting, key=lambda delta: delta.seq):
+            self._late.receive(delta)
+        self._waiting.clear()
+        jump(self._away, self._prompt, AUTHOR)
+        for replica in (self._prompt, self._late, self._away):
+            replica.take_changes()
+            same(
+                [fault for fault in replica.take_faults() if fault.kind in ("digest", "fork")],
+                [],
+                "blames an author who did no wrong",
+            )
+        wanted = self._prompt.state_digest()
+        for name, replica in (("whoever got them late", self._late), ("whoever jumped", self._away)):
+            if replica.floor(AUTHOR) == self._prompt.floor(AUTHOR):
+                same(
+                    replica.state_digest().hex(),
+                    wanted.hex(),
+                    f"the same deltas show something else to {name}, after {self._chain.seq}",
+                )
+
+    def finish(self) -> None:
+        self._compare()
+        for replica in (self._prompt, self._late, self._away):
+            replica.drop(1e9)
+            replica.repack()
+            read_everything(replica)
+
+
+def jump(reader: Replica, source: Replica, shelf: ShelfId) -> None:
+    """Anti-entropy in one call: the listing, the bodies that are missing, the jump."""
+    listing = source.listing(shelf, reader.floor(shelf))
+    if listing is None:
+        return
+    held = {(body.shelf, body.seq): body for body in listing.bodies}
+    bodies: list[Body] = [held[name] for name in reader.missing_bodies(listing.entries)]
+    head: Head = listing.head
+    if not reader.jump(head, listing.since, listing.entries, bodies) and not listing.since:
+        raise Broken(f"a full listing of S({head.header.seq}) does not lead there")
+
+
+def read_everything(replica: Replica) -> None:
+    """What a program on this replica may ask for; hostile cells are its business no more than a sensor's."""
+    for key in replica.take_changes():
+        of_value = value_key(key)
+        read_value(replica, of_value)
+        for path in {key[1], of_value[1]}:
+            history_of(replica, path, bytes.hex)
+
+
+def _source(rng: random.Random) -> Source:
+    def sentence(grammar: Grammar) -> bytes:
+        grammar.wrong = rng.choice(
+            (0.0, 0.0, 0.0, grammar.wrong)
+        )  # what cannot be read never gets past the decoders' own targets
+        return grammar.body(rng.randrange(1, 60))
+
+    return mixed(lambda stuff: stuff.bodies, sentence, noise=0.0)(rng)
+
+
+AUTHORS: Final[tuple[Target, ...]] = (
+    Target("author", "deltas of any content that their author signed, in any order", Author, _source, block=400, weight=6),
+)

@@ -1,0 +1,13 @@
+"""All targets by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.fuzz.author import AUTHORS
+from tools.fuzz.decoders import DECODERS
+from tools.fuzz.evil import EVILS
+from tools.fuzz.siege import SIEGES
+from tools.fuzz.subject import Target
+
+TARGETS: Final[dict[str, Target]] = {target.name: target for target in (*DECODERS, *AUTHORS, *SIEGES, *EVILS)}
