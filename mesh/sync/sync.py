@@ -31,7 +31,7 @@ from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
 from mesh.sync.copies import Copies
-from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, framed
+from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, Want, framed
 from mesh.sync.pull import Puller
 from mesh.sync.repeat import Repeats
 from mesh.sync.serve import RecentDeltas, Server
@@ -50,6 +50,9 @@ PAGES_PER_DIGEST: Final = 24
 """Bucket pages sent for one digest at most. A newcomer to 1,000 authors is told of all in three rounds."""
 WAITING_MAX: Final = 64
 """Deltas kept whose credential is still on its way (DESIGN section 8)."""
+PROOF_SECONDS: Final = 1.0
+PROOFS_MAX: Final = 64
+"""A delta that contradicts ours is asked for so often per shelf, and for so many shelves at once. Guess."""
 PROGRESS_SECONDS: Final = 0.2
 LOSSY_SECONDS: Final = 30.0
 """After the start and any sign of loss, how long floors are repeated until they are answered, and digests come sooner. Guess."""
@@ -120,6 +123,7 @@ class Sync:
         self._next_digest = inf
         self._next_progress = inf
         self._lossy_until = now.monotonic + LOSSY_SECONDS
+        self._proof_asked: dict[ShelfId, float] = {}
         self._held: deque[tuple[crdt.Delta, bool]] = deque()
         self.synced = False
         self.counters = Counters()
@@ -263,7 +267,7 @@ class Sync:
     def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
         delta = delta_from_bytes_untrusted(raw)
         shelf, seq = delta.shelf, delta.seq
-        if self._replica.has(shelf, seq):
+        if self._replica.has(shelf, seq) and not self._contradicts(shelf, seq, delta.head.hash):
             self.counters.deltas_duplicate += 1
             return
         author = replica_of(shelf)
@@ -287,6 +291,30 @@ class Sync:
         if self._replica.reached(shelf) < seq:
             self._lossy_until = now.monotonic + LOSSY_SECONDS
             self.puller.gap(shelf, peer, seq, now)
+
+    def _contradicts(self, shelf: ShelfId, seq: int, header_hash: bytes) -> bool:
+        """Whether this is the hash, or the beginning of one, of another header than the one that is known under this seq: a
+        fork, if it is signed.
+        """
+        if shelf in self._replica.ended:
+            return False
+        base, loose = self._replica.bases.get(shelf), self._replica.loose.get(shelf, {}).get(seq)
+        known = loose.delta.head.hash if loose else base.recent_hash(seq) if base else None
+        return known is not None and not known.startswith(header_hash)
+
+    def _offered(self, peer: ReplicaId, floor: Floor, now: Now) -> bool:
+        """A peer says where a shelf stands; True when it has more of it. Where it has something else, the proof is asked for."""
+        if floor.seq and self._contradicts(floor.shelf, floor.seq, floor.hash4) and self._may_ask_proof(floor.shelf, now):
+            before = Floor(floor.shelf, floor.seq - 1, bytes(SHORT_HASH_BYTES) if floor.seq > 1 else b"")
+            self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
+        return self.puller.offer(peer, floor, now)
+
+    def _may_ask_proof(self, shelf: ShelfId, now: Now) -> bool:
+        self._proof_asked = {each: at for each, at in self._proof_asked.items() if at + PROOF_SECONDS > now.monotonic}
+        if shelf in self._proof_asked or len(self._proof_asked) >= PROOFS_MAX:
+            return False
+        self._proof_asked[shelf] = now.monotonic
+        return True
 
     def _on_statement(self, now: Now) -> None:
         """Trust changed: deltas that waited for a credential get another look."""
@@ -330,9 +358,8 @@ class Sync:
                     if note.purpose is Purpose.SAY_DURABLE:
                         self.copies.told(peer, floor)
                 case _:
-                    self._lossy_until = max(
-                        self._lossy_until, now.monotonic + LOSSY_SECONDS * self.puller.offer(peer, floor, now)
-                    )
+                    if self._offered(peer, floor, now):
+                        self._lossy_until = now.monotonic + LOSSY_SECONDS
                     if note.purpose is Purpose.ASK_DURABLE:
                         self.copies.asked(peer, floor)
                     elif note.purpose is Purpose.ASK_RECEIVED and self._replica.reached(floor.shelf) >= floor.seq:
@@ -379,7 +406,7 @@ class Sync:
             self.statements.offer(peer, now)
         behind = False
         for floor in digest.changed:
-            behind |= self.puller.offer(peer, floor, now)
+            behind |= self._offered(peer, floor, now)
         self._tell_ahead(peer, digest.changed)
         differing = frozenset(self._table.differing(digest.buckets, digest.changed))
         if digest.request:
@@ -409,7 +436,7 @@ class Sync:
         if page.bucket >= BUCKETS:
             raise Malformed(f"there are {BUCKETS} buckets")
         for floor in page.floors:
-            self.puller.offer(peer, floor, now)
+            self._offered(peer, floor, now)
         mine = self._table.within(page.bucket, page.low, page.high)
         listed = {floor.shelf for floor in page.floors}
         absent = tuple(Floor(floor.shelf, 0, b"") for floor in mine if floor.shelf not in listed)

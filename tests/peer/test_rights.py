@@ -77,7 +77,7 @@ def test_an_agent_that_is_not_let_in_is_told_so() -> None:
         mesh.run(1.0)
         mesh.restart(2, "lost")
         told: list[Event] = []
-        mesh.peer(2).notify = told.append  # type: ignore[method-assign]
+        mesh.peer(2).notify = told.append  # type: ignore[method-assign, assignment]
         mesh.run(30.0)
         complaints = [event for event in told if isinstance(event, NotAdmitted)]
         assert len(complaints) == 1
