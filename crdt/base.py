@@ -1,7 +1,8 @@
 """S(n): a shelf exactly as its author had it after delta n, as one replica holds it.
 
-A base is a head (the signed header n) and, for every body with live ops, its place in the chain and a mask of those that live. Own bodies
-stand at their own seq; what came with a takeover stands at the seq of the takeover, and keeps the name of its former shelf.
+A base is a head (the signed header n) and, for every body with live ops, its place in the chain and a mask of those that
+live. Own bodies stand at their own seq; what came with a takeover stands at the seq of the takeover, and keeps the name of
+its former shelf.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A statement: these are all live ops of S(head) above `since`. `entries` ascend strictly; `bodies` are theirs, in the same order."""
+    """A statement: these are all live ops of S(head) above `since`. `entries` ascend strictly; `bodies` are theirs, in the
+    same order."""
 
     shelf: ShelfId
     since: int
@@ -44,7 +46,8 @@ class Listing(NamedTuple):
 
 
 class Held:
-    """A body in a base. `mask` says which of its ops live; `digested` and `journaled` what the digest and the store know of it."""
+    """A body in a base. `mask` says which of its ops live; `digested` and `journaled` what the digest and the store know of
+    it."""
 
     __slots__ = ("body", "digested", "host", "journaled", "mask", "place")
 
@@ -111,11 +114,9 @@ class Base:
 
     def put(self, held: Held) -> None:
         """Hold it, if it is not held already."""
-        if held.body.shelf == self.shelf:
-            new = self.own.setdefault(held.place, held)
-        else:
-            new = self.hosted.setdefault(held.name, held)
-        if new is held:
+        own = held.body.shelf == self.shelf
+        known = self.own.setdefault(held.place, held) if own else self.hosted.setdefault(held.name, held)
+        if known is held:
             self.body_bytes += len(held.body.raw)
 
     def forget(self, held: Held) -> None:

@@ -1,16 +1,16 @@
 """The body of a delta: a batch of ops of one shelf, packed.
 
-    body   = [rights, time, [origin, ...], [op, ...], width]     rights = [credential, charter]; time in microseconds; width is omitted when 1
+    body   = [rights, time, [origin, ...], [op, ...], width]     rights = [credential, charter]; time in microseconds
     op     = [kind, type, [shared, segment, ...], payload, covers, dot step, time step, origin, rights]
     covers = [origin, dot, check, origin, dot, check, ...]
 
-Of an op's options (from covers on) the trailing ones are omitted, and covers when there are none: they are the only array among them.
-`shared` counts the segments that the path has in common with the op before. Origins are numbers: 0 is the body's own shelf, 1 the
-first of the table.
+Of an op's options (from covers on) the trailing ones are omitted, and covers when there are none: they are the only array
+among them. A width of 1 is omitted. `shared` counts the segments that the path has in common with the op before. Origins are
+numbers: 0 is the body's own shelf, 1 the first of the table.
 
-A fresh op omits its dot (own shelf, seq of the body, its own index) and its time (that of the body). One that is issued again gives
-the steps from the last such op, from (seq, 0) and the body's time at first; a dot counts as seq * width + index there. So ops that once
-stood side by side differ by a byte, and a repacked shelf is hardly larger than a fresh one.
+A fresh op omits its dot (own shelf, seq of the body, its own index) and its time (that of the body). One that is issued again
+gives the steps from the last such op, from (seq, 0) and the body's time at first; a dot counts as seq * width + index there.
+So ops that once stood side by side differ by a byte, and a repacked shelf is hardly larger than a fresh one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,15 @@ class Body:
     __slots__ = ("faulty", "judged", "ops", "raw", "rights", "seq", "shelf", "takeover", "takeovers", "void")
 
     def __init__(
-        self, shelf: ShelfId, seq: int, raw: bytes, rights: Rights, ops: tuple[Op, ...], *, faulty: int = 0, takeovers: Sequence[int] = ()
+        self,
+        shelf: ShelfId,
+        seq: int,
+        raw: bytes,
+        rights: Rights,
+        ops: tuple[Op, ...],
+        *,
+        faulty: int = 0,
+        takeovers: Sequence[int] = (),
     ) -> None:
         self.shelf = shelf
         self.seq = seq
@@ -89,7 +97,8 @@ class Body:
 
 
 def body_from_bytes_untrusted(shelf: ShelfId, seq: int, raw: bytes, decode: Decode = codec.decode_untrusted) -> Body:
-    """The body of delta `seq` of `shelf`. Raises Malformed, and what `decode` raises; `decode` must refuse what is not deterministic CBOR."""
+    """The body of delta `seq` of `shelf`. Raises Malformed, and what `decode` raises; `decode` must refuse what is not
+    deterministic CBOR."""
     if len(raw) > BODY_BYTES_LIMIT:
         raise Malformed(f"a body of {len(raw)} bytes: at most {BODY_BYTES_LIMIT} are allowed")
     parts = decode(raw)
@@ -280,13 +289,7 @@ def _is_faulty_untrusted(op: Op) -> bool:
     if op.kind & LARGE and not _is_reference(op.payload):
         raise Malformed("a large payload is [depth, size, hashes, covers]")
     if op.type == CORE_TYPE:
-        if (
-            op.kind != VALUE
-            or len(op.path) != 1
-            or len(op.path[0]) != HASH_BYTES
-            or type(op.payload) is not bytes
-            or op.covers
-        ):
+        if op.kind != VALUE or len(op.path) != 1 or len(op.path[0]) != HASH_BYTES or type(op.payload) is not bytes or op.covers:
             raise Malformed("a chunk is bytes at (their hash,)")
         return digest_16(op.payload) != op.path[0]
     return False

@@ -25,7 +25,8 @@ KIN_MAX: Final = 64
 
 
 class Chores:
-    """The lists. `suspects` are for drop, `absent`, `covering` and `waiting` for retire, `worn` for repack, `orphans` for chunks."""
+    """The lists. `suspects` are for drop, `absent`, `covering` and `waiting` for retire, `worn` for repack, `orphans` for
+    chunks."""
 
     def __init__(self, shelf: ShelfId, chunks: Chunks) -> None:
         self.shelf = shelf
@@ -151,4 +152,3 @@ class Chores:
             del rows[name]
             if not rows:
                 del self.waiting[shelf]
-

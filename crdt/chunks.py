@@ -1,29 +1,44 @@
 """Values and covers that do not fit into one datagram: a list of chunks under content hashes.
 
-A large op's payload is a reference [depth, size, hashes, covers]. Its content is the deterministic CBOR of [payload, covers], `size` bytes, cut
-into leaves; at depth 0 `hashes` names the leaves, at depth 1 nodes of leaf hashes, and so on. Every leaf and node is a chunk cell of its
-own at the core's key (hash,), written before the op that needs it. `covers` counts those inside.
+A large op's payload is a reference [depth, size, hashes, covers]. Its content is the deterministic CBOR of [payload, covers],
+`size` bytes, cut into leaves; at depth 0 `hashes` names the leaves, at depth 1 nodes of leaf hashes, and so on. Every leaf
+and node is a chunk cell of its own at the core's key (hash,), written before the op that needs it. `covers` counts those
+inside.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from crdt import codec
 from crdt.body import Decode, Encode
 from crdt.digest import digest_16
 from crdt.ids import SHELF_ID_BYTES, ShelfId
 from crdt.index import Index
-from crdt.limits import CORE_TYPE, HASH_BYTES, LARGE_BYTES_MAX
-from crdt.ops import LARGE, VALUE, Cover, Key, Op, Value
+from crdt.limits import CHECK_LIMIT, CORE_TYPE, COVERS_MAX, DOT_LIMIT, HASH_BYTES, LARGE_BYTES_MAX
+from crdt.ops import LARGE, VALUE, Cover, Key, Op, Segment, Value
 
-DEPTH_LIMIT: Final = 4
 HASHES_INLINE_MAX: Final = 32
 """Hashes in a reference: 512 bytes, so that op and path still fit into one body."""
+DEPTH_MAX: Final = 4
+"""Levels of nodes: 32 hashes, 52 to a node, make 100 MB at depth 2."""
+CHUNK_BYTES_MIN: Final = 64
+"""Nobody cuts finer, so that nodes are at most a quarter of what they lead to."""
+COVERS_ROOM: Final = 32 * COVERS_MAX + 16
+"""Bytes that the covers add to a content."""
 CACHE_BYTES_MAX: Final = 8 << 20
 """Contents kept put together (guess: a few of the largest)."""
+
+
+class Reference(NamedTuple):
+    """The payload of a large op."""
+
+    depth: int
+    size: int
+    hashes: bytes
+    covers: int
 
 
 class Content(NamedTuple):
@@ -63,99 +78,116 @@ def plan(payload: Value, covers: tuple[Cover, ...], chunk_bytes: int, encode: En
     return Plan(tuple(chunks.items()), (depth, len(content), level, len(covers)))
 
 
+def _reference_of(op: Op) -> Reference:
+    """Of a large op, whose form `body_from_bytes_untrusted` has checked."""
+    return Reference(*cast("tuple[int, int, bytes, int]", op.payload))
+
+
 def _split(hashes: bytes) -> Iterator[bytes]:
     return (hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES))
 
 
 class Chunks:
-    """Finds and puts together the contents of large ops."""
+    """Finds and puts together the contents of large ops. `payload_bytes_max`: larger ones are not read either."""
 
-    def __init__(self, index: Index, decode: Decode = codec.decode_untrusted) -> None:
+    def __init__(self, index: Index, decode: Decode = codec.decode_untrusted, payload_bytes_max: int = LARGE_BYTES_MAX) -> None:
         self._index = index
         self._decode = decode
-        self._cache: OrderedDict[bytes, tuple[Content, int]] = OrderedDict()
+        self._content_bytes_max = payload_bytes_max + COVERS_ROOM
+        self._cache: OrderedDict[Reference, Content | None] = OrderedDict()
+        """None: the chunks are all here, and are not a content. That is for ever, since their names prove them."""
         self._cache_bytes = 0
+        self._awaited: dict[Segment, dict[tuple[ShelfId, int], tuple[Key, Op]]] = {}
+        """By one missing chunk each: the large ops that are not complete, by origin and dot."""
+        self._awaits: dict[tuple[ShelfId, int], Segment] = {}
+
+    def expect(self, key: Key, op: Op) -> None:
+        """Remember to look at `op` again when a chunk comes, unless it is complete."""
+        self.forget(op)
+        missing = self.missing(op)
+        if missing:  # the middle one: whatever the order in which they come, few looks are needed
+            name = self._awaits[op.origin, op.dot] = missing[len(missing) // 2]
+            self._awaited.setdefault(name, {})[op.origin, op.dot] = (key, op)
+
+    def forget(self, op: Op) -> None:
+        """It is not here any more."""
+        name = self._awaits.pop((op.origin, op.dot), None)
+        if name is not None:
+            rows = self._awaited[name]
+            del rows[op.origin, op.dot]
+            if not rows:
+                del self._awaited[name]
+
+    def arrived(self, name: Segment) -> list[Key]:
+        """A chunk is here now. Returns the keys whose cells may show because of it."""
+        awaited = [*self._awaited.get(name, {}).values()]
+        for key, op in awaited:
+            self.expect(key, op)
+        return [key for key, _ in awaited]
+
+    # --- reading
 
     def complete(self, op: Op) -> bool:
         """Whether all that the op needs is here. While it is loose, it counts as not received until then."""
         return not op.kind & LARGE or self.content(op) is not None
 
     def covers(self, op: Op) -> tuple[Cover, ...]:
-        count = op.payload[3] if isinstance(op.payload, tuple) else 0
-        if not count:
-            return op.covers
-        content = self.content(op)
+        """Of a large op: those in it, and those that went into its chunks."""
+        content = self.content(op) if _reference_of(op).covers else None
         return op.covers + content.covers if content else op.covers
 
     def content(self, op: Op) -> Content | None:
-        """None while chunks are missing, or for ever when they are not what the op says."""
-        assert isinstance(op.payload, tuple)
-        depth, size, hashes, count = op.payload
-        assert isinstance(depth, int)
-        assert isinstance(size, int)
-        assert isinstance(hashes, bytes)
-        name = (
-            hashes + size.to_bytes(8, "big") + bytes((depth & 255,))
-            if depth <= DEPTH_LIMIT and size <= 2 * LARGE_BYTES_MAX
-            else b""
-        )
-        if not name:
-            return None
-        cached = self._cache.get(name)
-        if cached:
-            self._cache.move_to_end(name)
-            return cached[0]
-        raw = self._join(depth, size, hashes)
+        """None while chunks are missing, and when they are not what the op says."""
+        reference = _reference_of(op)
+        if reference in self._cache:
+            self._cache.move_to_end(reference)
+            return self._cache[reference]
+        raw = self._join(reference)
         if raw is None:
             return None
         content = self._content_untrusted(raw)
-        if content is not None and len(content.covers) == count:
-            self._remember(name, content, len(raw))
-            return content
-        return None
-
-    def _remember(self, name: bytes, content: Content, size: int) -> None:
-        self._cache[name] = (content, size)
-        self._cache_bytes += size
+        if content is not None and len(content.covers) != reference.covers:
+            content = None
+        self._cache[reference] = content
+        self._cache_bytes += reference.size
         while self._cache_bytes > CACHE_BYTES_MAX:
-            _, (_, dropped) = self._cache.popitem(last=False)
-            self._cache_bytes -= dropped
+            self._cache_bytes -= self._cache.popitem(last=False)[0].size
+        return content
 
     def names(self, op: Op) -> list[bytes]:
         """Every chunk that the op needs, as far as the nodes that name them are here."""
-        if not op.kind & LARGE:
-            return []
-        assert isinstance(op.payload, tuple)
-        depth, _, hashes, _ = op.payload
-        assert isinstance(depth, int)
-        assert isinstance(hashes, bytes)
         found: dict[bytes, None] = {}
-        level = [hashes]
-        for below in range(min(depth, DEPTH_LIMIT), -1, -1):
-            fresh = [name for node in level for name in _split(node) if name not in found]
-            found.update(dict.fromkeys(fresh))
-            level = [node for node in map(self.piece, fresh) if node is not None] if below else []
+        if op.kind & LARGE:
+            reference = _reference_of(op)
+            level = [reference.hashes]
+            for below in range(min(reference.depth, DEPTH_MAX), -1, -1):
+                fresh = [name for node in level for name in _split(node) if name not in found]
+                found.update(dict.fromkeys(fresh))
+                level = [node for node in map(self.piece, fresh) if node is not None] if below else []
         return list(found)
 
     def missing(self, op: Op) -> list[bytes]:
         """Names of chunks that are needed and not here."""
         return [name for name in self.names(op) if self.piece(name) is None]
 
-    def _join(self, depth: int, size: int, hashes: bytes) -> bytes | None:
-        level = hashes
-        for _ in range(depth + 1):
+    def _join(self, reference: Reference) -> bytes | None:
+        """The content's bytes; None while some are missing; b"" where it cannot be: nodes that multiply, another size."""
+        depth, size, level, _ = reference
+        if depth > DEPTH_MAX or not 0 < size <= self._content_bytes_max:
+            return b""
+        for below in range(depth, -1, -1):
+            room = size // (CHUNK_BYTES_MIN // HASH_BYTES) + HASH_BYTES if below else size
             pieces = []
-            held = 0
             for name in _split(level):
                 piece = self.piece(name)
                 if piece is None:
                     return None
                 pieces.append(piece)
-                held += len(piece)
-                if held > 2 * LARGE_BYTES_MAX:
-                    return None  # a node that names itself over and over
+                room -= len(piece)
+                if room < 0 or not piece:
+                    return b""
             level = b"".join(pieces)
-        return level if len(level) == size else None
+        return level if len(level) == size else b""
 
     def piece(self, name: bytes) -> bytes | None:
         """The chunk of this hash, from whichever shelf: its name proves it."""
@@ -174,12 +206,16 @@ class Chunks:
             parts = codec.freeze_untrusted(self._decode(raw))
         except Exception:  # noqa: BLE001  # an injected decoder has errors of its own; whatever they are, this is no content
             return None
-        if not isinstance(parts, tuple) or len(parts) != 2 or not isinstance(parts[1], tuple) or len(parts[1]) % 3:
+        if not isinstance(parts, tuple) or len(parts) != 2 or not isinstance(parts[1], tuple):
+            return None
+        if len(parts[1]) % 3 or len(parts[1]) > 3 * COVERS_MAX:
             return None
         covers = []
         for at in range(0, len(parts[1]), 3):
             origin, dot, check = parts[1][at : at + 3]
-            if type(origin) is not bytes or len(origin) != SHELF_ID_BYTES or type(dot) is not int or type(check) is not int:
+            if type(origin) is not bytes or len(origin) != SHELF_ID_BYTES:
                 return None
+            if type(dot) is not int or not 0 <= dot < DOT_LIMIT or type(check) is not int or not 0 <= check < CHECK_LIMIT:
+                return None  # who covers this op inherits its covers, and must be able to write them
             covers.append(Cover(ShelfId(origin), dot, check))
         return Content(parts[0], tuple(covers))

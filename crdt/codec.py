@@ -1,8 +1,8 @@
 """Deterministic CBOR in the standard library alone (RFC 8949 section 4.2.3: shortest forms, map keys length-first).
 
-The data model is `crdt.ops.Value`: null, booleans, integers of 64 bits and a sign, floats, text, bytes, arrays, maps with text or
-bytes keys. A value has exactly one encoding, byte-identical to `cbor2.dumps(value, canonical=True)`, which `mesh` injects in place of
-this module because it is ten times faster.
+The data model is `crdt.ops.Value`: null, booleans, integers of 64 bits and a sign, floats, text, bytes, arrays, maps with
+text or bytes keys. A value has exactly one encoding, byte-identical to `cbor2.dumps(value, canonical=True)`, which `mesh`
+injects in place of this module because it is ten times faster.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def _plain(value: object) -> Value:
     if isinstance(value, bytes):
         return bytes(value)
     raise UnsupportedValue(
-        f"{type(value).__name__} {value!r:.80} cannot be stored: use None, bool, int, float, str, bytes, lists and maps with str or bytes keys"
+        f"{type(value).__name__} {value!r:.80} cannot be stored: use None, bool, int, float, str, bytes, "
+        "lists, and maps with str or bytes keys"
     )
 
 
@@ -208,7 +209,8 @@ def freeze_untrusted(value: object, depth_max: int = DEPTH_MAX) -> Value:
 
 
 def decode_untrusted(raw: bytes) -> Value:
-    """The value of exactly these bytes, immutable: tuples for arrays, FrozenMap for maps. Raises Malformed for anything else than `encode` gives.
+    """The value of exactly these bytes, immutable: tuples for arrays, FrozenMap for maps. Raises Malformed for anything else
+    than `encode` gives.
 
     A length that came from the wire sizes nothing: items are read one by one and strings are cut out of `raw`.
     """

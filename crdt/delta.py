@@ -18,7 +18,8 @@ NO_HASH: Final = bytes(HASH_BYTES)
 
 
 class Header(NamedTuple):
-    """What an author signs. On the wire [format, birth, seq, prev_hash, shelf_digest, gc_floor, body_hash]; the replica id travels outside (COSE kid)."""
+    """What an author signs. On the wire [format, birth, seq, prev_hash, shelf_digest, gc_floor, body_hash]; the replica id
+    travels outside (COSE kid)."""
 
     shelf: ShelfId
     seq: int

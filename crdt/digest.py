@@ -1,11 +1,11 @@
 """The shelf digest: an incremental set hash that a liar cannot steer.
 
-LtHash16 (Bellare and Micciancio 1997; Lewi et al. 2019, "Securing update propagation with homomorphic hashing"): every element becomes
-1,024 lanes of 16 bits by SHAKE-128, the state is their sum lane by lane, and adding or removing an element costs the same however many
-there are. A sum of plain hashes would fall to a birthday search over sums.
+LtHash16 (Bellare and Micciancio 1997; Lewi et al. 2019, "Securing update propagation with homomorphic hashing"): every
+element becomes 1,024 lanes of 16 bits by SHAKE-128, the state is their sum lane by lane, and adding or removing an element
+costs the same however many there are. A sum of plain hashes would fall to a birthday search over sums.
 
-An element is the live part of one body on one shelf: (place, body shelf, body seq, body hash, mask of live ops), in fixed width. So a full
-delta costs one element, and a list of entries is checked before any body is fetched.
+An element is the live part of one body on one shelf: (place, body shelf, body seq, body hash, mask of live ops), in fixed
+width. So a full delta costs one element, and a list of entries is checked before any body is fetched.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _ELEMENT: Final = Struct(">Q12sQ16s32s")
 MASK_BYTES: Final = 32
 """256 ops: one more than `ids.OPS_PER_DELTA_MAX`."""
 
-# A Python int of 16,384 bits adds in 0.3 us, but its carries would spill from lane to lane. So the even and the odd lanes are kept apart,
-# each in 32 bits: 65,535 additions fit above a lane, and we cut the carries off long before.
+# A Python int of 16,384 bits adds in 0.3 us, but its carries would spill from lane to lane. So the even and the odd lanes are
+# kept apart, each in 32 bits: 65,535 additions fit above a lane, and we cut the carries off long before.
 _LOW: Final = int.from_bytes(b"\xff\xff\0\0" * (LANES // 2), "little")
 _MODULUS: Final = int.from_bytes(b"\0\0\1\0" * (LANES // 2), "little")
 _SUM_MAX: Final = 1 << 15

@@ -1,7 +1,7 @@
 """What was written here and is not signed yet.
 
-A draft shows at once and has its dots from the start, so it is cut into pages as it grows: each becomes the body of one delta, and only
-the last is open.
+A draft shows at once and has its dots from the start, so it is cut into pages as it grows: each becomes the body of one
+delta, and only the last is open.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Draft:
         return self.time
 
     def add(self, make: Callable[[int], Op], *, bulk: bool) -> Op | None:
-        """Append the op that `make` makes of its dot, on a new page if need be. None, and nothing changed, when it fits on none."""
+        """Append the op that `make` makes of its dot, on a new page if need be. None, and nothing changed, when it fits on
+        none."""
         page = self.pages[-1] if self.pages else None
         if page is None or page.writer.rights != self.rights or not self._put(page, make, bulk=bulk):
             page = self._turn()

@@ -18,14 +18,16 @@ from crdt.takeover import NOTHING, Record, runs_of
 from crdt.writer import Writer
 
 WASTE_MAX: Final = 0.06
-"""Repack when dead, lonely and superfluous bytes are this much of the live ones. An op that is issued again costs 4 to 7 bytes more (dot
-and time), so state stays near 1.2 times a fresh replica's (measured: 1.1 for ops of 50 bytes, 1.25 for ops of 20)."""
+"""Repack when dead, lonely and superfluous bytes are this much of the live ones. An op that is issued again costs 4 to 7
+bytes more (dot and time), so state stays near 1.2 times a fresh replica's (measured: 1.1 for ops of 50 bytes, 1.25 for ops of
+20)."""
 WASTE_LEFT: Final = 0.03
 """Repack until that little is left: half of the trigger, so that each round pays."""
 WASTE_SHARE_MIN: Final = 0.1
 """Bodies with less waste than this share are left alone."""
 REPACK_BYTES: Final = 8192
-"""Issued again in one round, or a 32nd of what lives if that is more: with a round every 10 s about 1 kB/s, however the writes come."""
+"""Issued again in one round, or a 32nd of what lives if that is more: with a round every 10 s about 1 kB/s, however the
+writes come."""
 REPACK_SHARE: Final = 1 / 32
 WASTE_SLACK_BYTES: Final = 2048
 """A shelf this small is left alone (guess: 25 single-op deltas)."""
@@ -38,14 +40,16 @@ SHARE_OF_FULL: Final = 1 + (ENTRY_BYTES + BODY_OVERHEAD_BYTES) / 900
 
 
 LOST_SHELVES_MAX: Final = 8
-"""Former shelves that nobody holds and only covers name, declared finished at a time: each costs a record, and a liar may invent them."""
+"""Former shelves that nobody holds and only covers name, declared finished at a time: each costs a record, and a liar may
+invent them."""
 
 
 # --- drop
 
 
 def drop(writer: Writer, now: float, patience: float) -> int:
-    """Take off our shelf what a cell of some base covers or a newer write of its origin replaced, `patience` seconds after that was seen.
+    """Take off our shelf what a cell of some base covers or a newer write of its origin replaced, `patience` seconds after
+    that was seen.
 
     Returns the number of cells.
     """
@@ -100,8 +104,8 @@ def _drop_chunks(writer: Writer) -> int:
 
 
 def retire(writer: Writer, acknowledged: Callable[[int], bool]) -> int:
-    """Raise gc_floor past absent cells that nobody needs and that `acknowledged` (of their place) allows; what is still needed below is
-    issued again.
+    """Raise gc_floor past absent cells that nobody needs and that `acknowledged` (of their place) allows; what is still
+    needed below is issued again.
 
     Returns the number of cells that go.
     """
@@ -195,7 +199,8 @@ def _waste(writer: Writer, held: Held) -> int:
 
 
 def _worth_it(waste: dict[Held, int], excess: float, budget: float) -> list[Held]:
-    """Bodies with much waste until `excess` is made up for or the budget is used, the oldest first: what is young may soon be gone."""
+    """Bodies with much waste until `excess` is made up for or the budget is used, the oldest first: what is young may soon be
+    gone."""
     chosen = []
     for held, wasted in sorted(waste.items(), key=lambda item: item[0].name):
         if excess <= 0 or budget <= 0:
@@ -255,8 +260,8 @@ def _formers(writer: Writer, *, final: bool) -> list[ShelfId]:
 
 
 def _follow(writer: Writer, former: ShelfId) -> None:
-    """The former shelf turns out to be further than what we took over. What it has taken off meanwhile, we take off too: a restored backup
-    would bring it back, when those who had covered it have forgotten it."""
+    """The former shelf turns out to be further than what we took over. What it has taken off meanwhile, we take off too: a
+    restored backup would bring it back, when those who had covered it have forgotten it."""
     base, mine = writer.bases[former], writer.bases.get(writer.shelf)
     if "FOLLOW" not in writer.rules or mine is None:
         return
@@ -282,7 +287,11 @@ def _unfinished(writer: Writer, former: ShelfId, loose: list[int]) -> list[Op]:
     for seq in loose:
         delta, mask = writer.loose[former][seq]
         for index, op in enumerate(delta.ops):
-            if op.kind & KIND_MASK in (DROPPED, TAKEOVER) or delta.content.void >> index & 1 or not (mask is None or mask >> index & 1):
+            if (
+                op.kind & KIND_MASK in (DROPPED, TAKEOVER)
+                or delta.content.void >> index & 1
+                or not (mask is None or mask >> index & 1)
+            ):
                 continue
             if writer.counts(former, op) and writer.chunks.complete(op):  # without its chunks it never was received
                 newest[op.key, op.origin] = op
@@ -292,4 +301,3 @@ def _unfinished(writer: Writer, former: ShelfId, loose: list[int]) -> list[Op]:
         if not any(slot and slot[0].body.ops[slot[1]].dot >= op.dot for slot in held):
             found.append(op)
     return sorted(found, key=lambda op: (op.origin, op.dot))
-

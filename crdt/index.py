@@ -28,7 +28,8 @@ class Over(NamedTuple):
 
 
 class Row:
-    """The last segments of the keys of one type below one path. Writers append, readers sort: a bulk load is not sorted key by key.
+    """The last segments of the keys of one type below one path. Writers append, readers sort: a bulk load is not sorted key
+    by key.
 
     A segment whose key vanished stays until half of the row is stale; readers ask the index.
     """
@@ -79,7 +80,9 @@ class Row:
             segment = segments[at]
             yield segment
             segments = self.segments()
-            following = segments[at - 1] if reverse and at else segments[at + 1] if not reverse and at + 1 < len(segments) else None
+            following = (
+                segments[at - 1] if reverse and at else segments[at + 1] if not reverse and at + 1 < len(segments) else None
+            )
             if version == self.version and following != segment:
                 at += -1 if reverse else 1
                 continue
@@ -98,8 +101,9 @@ def _segment_order(segment: Segment) -> tuple[bool, Segment]:
 class Index:
     """`slots`: what bases hold, one cell per host and origin. `above`: what lies over the bases.
 
-    A fresh op says itself where it is held (its dot is its place and its index), so a key with one such cell, as most are, costs no more
-    than a reference to it. A lone cell that was issued again is a slot, several cells of a key are a dict of slots.
+    A fresh op says itself where it is held (its dot is its place and its index), so a key with one such cell, as most are,
+    costs no more than a reference to it. A lone cell that was issued again is a slot, several cells of a key are a dict of
+    slots.
     """
 
     __slots__ = ("_bases", "_children", "_rows", "_types", "above", "slots")

@@ -1,4 +1,5 @@
-"""Bounds of the format, one place for all. What a peer sends beyond them is Malformed; what a user writes beyond them is refused."""
+"""Bounds of the format, one place for all. What a peer sends beyond them is Malformed; what a user writes beyond them is
+refused."""
 
 from __future__ import annotations
 
@@ -32,6 +33,9 @@ HASH_BYTES: Final = 16
 
 LARGE_BYTES_MAX: Final = 1 << 20
 """Largest encoded payload (DESIGN section 2: 1 MiB by default)."""
+COVERS_MAX: Final = 4096
+"""Covers of one write (guess: four concurrent writes of a key by each of 1,000 members). Above it, a write keeps those of
+what its author holds."""
 LOOSE_MAX: Final = 256
 """Loose deltas per shelf (DESIGN section 2); the furthest are dropped, they come again."""
 SHELVES_MAX: Final = 8

@@ -10,7 +10,8 @@ from crdt.ids import OPS_PER_DELTA_MAX, SHELF_ID_BYTES, ShelfId, dot_index, make
 from crdt.ops import DROPPED, KIND_MASK, TAKEOVER, Op, Path, Rights
 
 REISSUE_BYTES: Final = 96
-"""Room that a fresh op leaves in its body: issued again it names dot 9, time 9, origin 14, rights 20; the body rights 20, time 9."""
+"""Room that a fresh op leaves in its body: issued again it names dot 9, time 9, origin 14, rights 20; the body rights 20,
+time 9."""
 WIDTHS: Final = (1, 8, 32, 64, 256)
 """Widths to choose from: few, since a wider one means to encode the body again."""
 
@@ -18,7 +19,20 @@ WIDTHS: Final = (1, 8, 32, 64, 256)
 class BodyWriter:
     """A body in the making. An op that would make it larger than `limit` is not taken."""
 
-    __slots__ = ("_encode", "_fixed", "_last", "_origins", "_pieces", "_pieces_bytes", "_width", "ops", "rights", "seq", "shelf", "time")
+    __slots__ = (
+        "_encode",
+        "_fixed",
+        "_last",
+        "_origins",
+        "_pieces",
+        "_pieces_bytes",
+        "_width",
+        "ops",
+        "rights",
+        "seq",
+        "shelf",
+        "time",
+    )
 
     def __init__(self, shelf: ShelfId, seq: int, rights: Rights, time: int, encode: Encode = codec.encode) -> None:
         self.shelf = shelf
@@ -71,7 +85,9 @@ class BodyWriter:
         origins, last = dict(self._origins), self._last
         self._append(op, origins)
         piece = self._pieces[-1]
-        if self._size(index + 1, self._pieces_bytes + len(piece), len(origins) - 1) > limit or not self._leaves_room(index, limit):
+        if self._size(index + 1, self._pieces_bytes + len(piece), len(origins) - 1) > limit or not self._leaves_room(
+            index, limit
+        ):
             self.ops.pop()
             self._pieces.pop()
             self._last = last

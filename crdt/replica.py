@@ -5,8 +5,8 @@
     other.receive(delta)
     other.shown((type_code, path))
 
-Its parts, each building on the one before: `state` (what is held, reading), `shelves` (how bases change), `writer` (the own shelf), and
-here what comes in from others.
+Its parts, each building on the one before: `state` (what is held, reading), `shelves` (how bases change), `writer` (the own
+shelf), and here what comes in from others.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Replica(Writer):
         found: set[ShelfId] = {self.shelf}
         growing = True
         while growing:
-            heirs = {former for former in self.records.spoken_by(self.shelf) if former not in found and self._heired(former, found)}
+            heirs = {
+                former for former in self.records.spoken_by(self.shelf) if former not in found and self._heired(former, found)
+            }
             found |= heirs
             growing = bool(heirs)
         return frozenset(found - {self.shelf})
@@ -166,7 +168,9 @@ class Replica(Writer):
         if known == delta.head.hash or (known is None and delta.shelf != self.shelf):
             return
         if delta.shelf == self.shelf:
-            self.faults.append(Fault(self.shelf, "identity", f"somebody else wrote delta {delta.seq} of our shelf", (delta.head,)))
+            self.faults.append(
+                Fault(self.shelf, "identity", f"somebody else wrote delta {delta.seq} of our shelf", (delta.head,))
+            )
         else:
             self._fork(delta.shelf, f"two deltas {delta.seq}", base.head if base else None, delta.head)
 
@@ -191,8 +195,8 @@ class Replica(Writer):
         return self.bases.get(shelf, Base(shelf)).digest()
 
     def listing(self, shelf: ShelfId, floor: int = 0) -> Listing | None:
-        """What a peer at `floor` needs: all live ops above it, or the whole shelf when it is below gc_floor. None when we have no more
-        than it, or when our base is not what its author signed."""
+        """What a peer at `floor` needs: all live ops above it, or the whole shelf when it is below gc_floor. None when we
+        have no more than it, or when our base is not what its author signed."""
         return statements.listing(self, shelf, floor)
 
     def listing_matches(self, head: Head, entries: Sequence[Entry]) -> bool:
@@ -243,8 +247,8 @@ class Replica(Writer):
         return housekeeping.drop(self, now_monotonic, patience)
 
     def retire(self, acknowledged: Callable[[int], bool] = always) -> int:
-        """Draft a higher gc_floor, past removed cells that nobody needs (rule 5). `acknowledged`: whether others have our shelf up to a seq.
-        Returns how many cells go."""
+        """Draft a higher gc_floor, past removed cells that nobody needs (rule 5). `acknowledged`: whether others have our
+        shelf up to a seq. Returns how many cells go."""
         return housekeeping.retire(self, acknowledged)
 
     def repack(self) -> int:
@@ -281,14 +285,16 @@ class Replica(Writer):
         return journal.take_journal(self)
 
     def restore(self, entries: Iterable[JournalEntry]) -> None:
-        """Take up what a store kept, before anything else happens here. `take_over` then makes former shelves part of this one."""
+        """Take up what a store kept, before anything else happens here. `take_over` then makes former shelves part of this
+        one."""
         restored = journal.restore(self, entries)
         for shelf in restored:
             self._shelves_of.setdefault(replica_of(shelf), set()).add(shelf)
         self._from_disk = {shelf for shelf in restored if replica_of(shelf) == replica_of(self.shelf)}
 
     def state_digest(self) -> bytes:
-        """One hash over all that is shown, in order: equal on replicas that show the same. Presence is left to each one's own eyes."""
+        """One hash over all that is shown, in order: equal on replicas that show the same. Presence is left to each one's own
+        eyes."""
         parts = []
         for key in self.keys():
             cells = self.cells(key)

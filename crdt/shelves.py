@@ -10,7 +10,7 @@ from crdt.body import Body
 from crdt.ids import ReplicaId, ShelfId, dot_seq, make_dot, replica_of
 from crdt.index import Over
 from crdt.limits import CORE_TYPE
-from crdt.ops import DROPPED, KIND_MASK, TAKEOVER, VALUE, WHILE_ALIVE, Key, Op
+from crdt.ops import DROPPED, KIND_MASK, LARGE, TAKEOVER, VALUE, WHILE_ALIVE, Key, Op
 from crdt.state import Fault, Loose, State
 from crdt.takeover import NOTHING, Record, former_of, record_of, takeover_key
 
@@ -52,7 +52,8 @@ class Shelves(State):
                 self._note(held, index, op, key)
 
     def put(self, held: Held, index: int) -> None:
-        """Op `index` of `held`, which is in its base, lives there now; it replaces what the host had of this origin at this key."""
+        """Op `index` of `held`, which is in its base, lives there now; it replaces what the host had of this origin at this
+        key."""
         op = held.body.ops[index]
         key = op.key
         held.mask |= 1 << index
@@ -79,6 +80,10 @@ class Shelves(State):
             self.bases[held.host].absent.append((held, index))
         if op.kind & WHILE_ALIVE:
             self.presence.setdefault(op.origin, set()).add(key)
+        if op.kind & LARGE:
+            self.chunks.expect(key, op)
+        elif op.type == CORE_TYPE and kind == VALUE:
+            self.changes.update(dict.fromkeys(self.chunks.arrived(op.path[0])))
         for cover in self.covers_of(op):
             self.chores.suspect(key, cover.origin)
         if held.host == self.shelf:
@@ -97,6 +102,8 @@ class Shelves(State):
                 del self.hosted_bodies[name]
         op = held.body.ops[index]
         self.chores.moved(op.origin)
+        if op.kind & LARGE:
+            self.chunks.forget(op)
         if op.kind == TAKEOVER:
             self.formers_changed[former_of(op)] = None
         if held.host == self.shelf:
@@ -156,7 +163,9 @@ class Shelves(State):
         body.void = void
         if void & changed:
             first = body.ops[(void & -void).bit_length() - 1]
-            self.faults.append(Fault(body.shelf, "void", f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r}"))
+            self.faults.append(
+                Fault(body.shelf, "void", f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r}")
+            )
         return changed
 
     def rejudge(self, replica: ReplicaId) -> None:
@@ -191,6 +200,10 @@ class Shelves(State):
                 self.changes[key] = None
                 if op.kind & WHILE_ALIVE:
                     self.presence.setdefault(op.origin, set()).add(key)
+                if op.kind & LARGE:
+                    self.chunks.expect(key, op)
+                elif op.type == CORE_TYPE:
+                    self.changes.update(dict.fromkeys(self.chunks.arrived(op.path[0])))
 
     def lift(self, loose: Loose) -> None:
         body = loose.delta.content
@@ -199,6 +212,8 @@ class Shelves(State):
             self.index.lift(key, body.shelf, body.seq)
             self.changes[key] = None
             self.chores.moved(op.origin)
+            if op.kind & LARGE:
+                self.chunks.forget(op)
 
     def drop_loose(self, shelf: ShelfId, seq: int) -> None:
         self.unsaved.loose.add((shelf, seq))
@@ -219,7 +234,8 @@ class Shelves(State):
         return record is None or not record.n or self.floor(former_of(body.ops[body.takeover])) == record.n
 
     def _adds(self, host: ShelfId, body: Body) -> Record | None:
-        """The record of the takeover in `body`; None when it adds no cells: it is void, or its host has spoken for all of them."""
+        """The record of the takeover in `body`; None when it adds no cells: it is void, or its host has spoken for all of
+        them."""
         op = body.ops[body.takeover]
         record = record_of(op.payload)
         before = self.records.of(former_of(op), host) or NOTHING

@@ -41,7 +41,8 @@ FAULTS_MAX: Final = 256
 
 
 class Fault(NamedTuple):
-    """Somebody did what the rules forbid. `kind`: "fork", "digest", "void", "crowd" or "stored"; `proof`: the two heads of a fork."""
+    """Somebody did what the rules forbid. `kind`: "fork", "digest", "void", "crowd" or "stored"; `proof`: the two heads of a
+    fork."""
 
     shelf: ShelfId
     kind: str
@@ -104,6 +105,7 @@ class State:
         *,
         encode: Encode,
         decode: Decode,
+        large_bytes_max: int,
         void_ops: VoidOps | None,
         alive: Callable[[ShelfId], bool],
         heir: Callable[[ShelfId, ShelfId], bool],
@@ -115,7 +117,7 @@ class State:
         self.loose: dict[ShelfId, dict[int, Loose]] = {}
         self.index = Index(self.bases)
         self.records = Records()
-        self.chunks = Chunks(self.index, decode)
+        self.chunks = Chunks(self.index, decode, large_bytes_max)
         self.chores = Chores(shelf, self.chunks)
         self.faults: deque[Fault] = deque(maxlen=FAULTS_MAX)
         self.ended: set[ShelfId] = set()
@@ -186,7 +188,8 @@ class State:
         return not speakers or host in speakers
 
     def ranked(self, key: Key, *, over: bool = True) -> Ranked:
-        """The newest write of each origin at `key`, whoever hosts it (the host, where both do). `over`: with loose deltas and the draft."""
+        """The newest write of each origin at `key`, whoever hosts it (the host, where both do). `over`: with loose deltas and
+        the draft."""
         rows = self.index.above.get(key) if over else None
         best: Ranked = {}
         latest: dict[tuple[ShelfId, ShelfId], Over] = {}
@@ -216,7 +219,8 @@ class State:
     # --- views
 
     def cells(self, key: Key) -> list[Op]:
-        """The newest value or removed cell of each origin, sorted by origin. Payloads of large ops are references, see `value`."""
+        """The newest value or removed cell of each origin, sorted by origin. Payloads of large ops are references, see
+        `value`."""
         found = self.index.slots.get(key)
         if isinstance(found, Op) and key not in self.index.above and not self.records.said:
             void = self.bases[found.origin].own[dot_seq(found.dot)].body.void

@@ -1,4 +1,5 @@
-"""Statements: "these are the live ops of S(m) above n" (DESIGN section 1, rule 7). Made of a base, checked against the author's digest, jumped to."""
+"""Statements: "these are the live ops of S(m) above n" (DESIGN section 1, rule 7). Made of a base, checked against the
+author's digest, jumped to."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Who speaks for the writes of a shelf whose author started again (DESIGN section 1, rule 8).
 
-A takeover op on shelf H at key (former shelf,) says: I hold what S(n) of the former held, and its loose deltas `extra`. From then on H alone
-speaks for those writes, unless H is taken over itself after it said so.
+A takeover op on shelf H at key (former shelf,) says: I hold what S(n) of the former held, and its loose deltas `extra`. From
+then on H alone speaks for those writes, unless H is taken over itself after it said so.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def runs_of(seqs: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 def _runs(n: int, runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ascending, apart from each other, above n. n itself does not move: a run does not say that the deltas below it are known."""
+    """Ascending, apart from each other, above n. n itself does not move: a run does not say that the deltas below it are
+    known."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted(runs):
         first = max(first, n + 1)

@@ -14,7 +14,16 @@ from crdt.draft import Draft, Page
 from crdt.errors import PathError, ValueTooLarge
 from crdt.ids import Dot, ShelfId, dot_index, dot_seq
 from crdt.index import Over
-from crdt.limits import BODY_BYTES_MAX, CORE_TYPE, LARGE_BYTES_MAX, PAYLOAD_DEPTH_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX, TYPE_LIMIT
+from crdt.limits import (
+    BODY_BYTES_MAX,
+    CORE_TYPE,
+    COVERS_MAX,
+    LARGE_BYTES_MAX,
+    PAYLOAD_DEPTH_MAX,
+    SEGMENT_BYTES_MAX,
+    SEGMENTS_MAX,
+    TYPE_LIMIT,
+)
 from crdt.ops import DROPPED, LARGE, REMOVED, TAKEOVER, VALUE, WHILE_ALIVE, Cover, Key, Op, Path, Rights, Value
 from crdt.packer import REISSUE_BYTES
 from crdt.shelves import Shelves
@@ -22,8 +31,8 @@ from crdt.state import RULES, VoidOps, always, check_of, same_replica
 from crdt.takeover import Record, takeover_key
 
 CoverPolicy: TypeAlias = Literal["all", "own"]
-""""all": a write covers what other origins have at the key (registers, sets). "own": it only replaces its author's former cell, whose
-covers it keeps (counters)."""
+""""all": a write covers what other origins have at the key (registers, sets). "own": it only replaces its author's former
+cell, whose covers it keeps (counters)."""
 
 CHUNK_ROOM = REISSUE_BYTES + 32
 """Bytes of a body around one chunk: what an op issued again needs, kind, type, path, length of the chunk."""
@@ -53,7 +62,16 @@ class Writer(Shelves):
         void_ops: what its author had no right to write. alive: whether a shelf is the live one of a live member (`while_alive`).
         heir: whether the second shelf may take over the first. now_wall: microseconds, for writes that name no time.
         """
-        super().__init__(shelf, encode=encode, decode=decode, void_ops=void_ops, alive=alive, heir=heir, rules=rules)
+        super().__init__(
+            shelf,
+            encode=encode,
+            decode=decode,
+            large_bytes_max=large_bytes_max,
+            void_ops=void_ops,
+            alive=alive,
+            heir=heir,
+            rules=rules,
+        )
         self._sign = sign
         self._now_wall = now_wall
         self._large_bytes_max = large_bytes_max
@@ -114,18 +132,19 @@ class Writer(Shelves):
         """Rule 1: exactly the cells of others that are here, and what they and our own former cell covered; not what is gone."""
         if key not in self.index:
             return ()
-        covers: set[Cover] = set()
+        held: set[Cover] = set()
+        inherited: set[Cover] = set()
         for origin, (_, _, op) in self.ranked(key).items():
             if op is None:
                 continue
             own = origin == self.shelf
             if not own and policy == "all":
-                covers.add(Cover(origin, op.dot, check_of(op, self._encode)))
+                held.add(Cover(origin, op.dot, check_of(op, self._encode)))
             if "INHERIT" in self.rules and (own or policy == "all"):
-                covers.update(cover for cover in self.covers_of(op) if cover.origin != self.shelf)
+                inherited.update(cover for cover in self.covers_of(op) if cover.origin != self.shelf)
         if "PRUNE" in self.rules:
-            covers = {cover for cover in covers if not self.gone(key, cover)}
-        return tuple(sorted(covers))
+            inherited = {cover for cover in inherited if not self.gone(key, cover)}
+        return tuple(sorted([*sorted(held), *sorted(inherited - held)][:COVERS_MAX]))
 
     def _draft_in_place(self, key: Key, make: Callable[[int], Op]) -> Op | None:
         found = self._draft.place(key, self.shelf)
@@ -152,7 +171,9 @@ class Writer(Shelves):
         """Chunks first, then the op that refers to them. Its covers go into them along with the payload."""
         size = len(self._encode(op.payload))
         if size > self._large_bytes_max:
-            raise ValueTooLarge(f"the value at {op.path!r:.80} has {size} bytes encoded: at most {self._large_bytes_max} are allowed")
+            raise ValueTooLarge(
+                f"the value at {op.path!r:.80} has {size} bytes encoded: at most {self._large_bytes_max} are allowed"
+            )
         cut = plan(op.payload, op.covers, self._draft.limit - CHUNK_ROOM, self._encode)
 
         def make(dot: int) -> Op:
@@ -199,7 +220,8 @@ class Writer(Shelves):
     def draft_takeover(self, former: ShelfId, record: Record) -> None:
         key = takeover_key(former)
         op = self._draft.add(
-            lambda dot: Op(TAKEOVER, *key, record.payload(), (), self.shelf, dot, self._draft.time, self._draft.rights), bulk=False
+            lambda dot: Op(TAKEOVER, *key, record.payload(), (), self.shelf, dot, self._draft.time, self._draft.rights),
+            bulk=False,
         )
         if op is None:
             raise ValueTooLarge("more gaps between loose deltas than one takeover can name")
@@ -281,4 +303,3 @@ def _check_key(type_code: int, path: Path) -> None:
             raise PathError(f"segment {segment!r:.80} has characters that UTF-8 cannot carry") from None
         if not 0 < size <= SEGMENT_BYTES_MAX:
             raise PathError(f"segment {segment!r:.80} has {size} bytes: 1 to {SEGMENT_BYTES_MAX} are allowed")
-
