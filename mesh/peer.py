@@ -232,6 +232,7 @@ class Peer(Port):
             match event:
                 case SessionOpened(peer=peer):
                     self.swim.session_opened(peer, now)
+                    self.sync.copies.started_again(peer)
                     self.sync.greet(peer, now)
                 case Unreachable(address=address, answered=answered):  # membership notices by itself, and calls again
                     if answered and now.monotonic >= self._complain_at:
@@ -246,7 +247,9 @@ class Peer(Port):
         """After each turn: what moved in one part is told to the others."""
         added = self.directory.take_added()
         self._statements += added
-        self.sync.statements.spread(added, (*self.swim.alive(), *self.swim.suspects()))
+        if added:
+            self.sync.statements.spread(added, (*self.swim.alive(), *self.swim.suspects()))
+            self.sync.try_waiting(now)
         for replica in self.directory.take_changed():
             self._rights_changed(replica, now)
         for entry in self.replica.take_journal():

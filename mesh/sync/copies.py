@@ -69,7 +69,9 @@ class Copies:
         self.moved(floor.shelf)
 
     def moved(self, shelf: ShelfId) -> None:
-        """More of it is here, or on the disk: whoever asked may have its answer."""
+        """More of it is here, or on the disk: whoever asked may have its answer. Or it was let go, and needs none."""
+        if self._committed is not None and shelf != self._me and self._floor_of(shelf) is None:
+            self._committed.pop(shelf, None)
         for peer, asked in [(peer, asked) for peer, asked in self._asked_by.items() if asked.shelf == shelf]:
             floor = self.durable_floor(shelf)
             if floor and floor.seq >= asked.seq:
@@ -84,3 +86,7 @@ class Copies:
 
     def forget(self, peer: ReplicaId) -> None:
         self._asked_by.pop(peer, None)
+
+    def started_again(self, peer: ReplicaId) -> None:
+        """A new session: what it had in memory before may be gone with its process, until it says otherwise."""
+        self._acknowledged.pop(peer, None)

@@ -6,18 +6,19 @@ available until newer listings push it out. A pinned listing holds references on
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import crdt
 from crdt.ids import ReplicaId, ShelfId
+from mesh.effects import Now
 from mesh.port import Port
-from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing
-from mesh.sync.pull import BODIES_PUSHED_MAX, Ref
+from mesh.sync.messages import BodyNote, Floor, Want, WantBodies, WantListing
+from mesh.sync.pins import Pinned, Pins
+from mesh.sync.pull import BODIES_PUSHED_MAX
 from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
-from mesh.wire.packer import FRAME_BYTES_MAX
 
 RECENT_MAX: Final = 4096
 """Deltas kept as they were sent, over all shelves: about 1.5 MB. A gap of a few deltas then closes in one round
@@ -29,14 +30,6 @@ ENTRIES_PER_REPAIR: Final = 8
 """Of a listing, that count as one frame of that budget: about what finding and hashing them costs. Measured: a listing of 275
 entries takes 0.4 ms, so one WANT for 40 of them took 45 ms.
 """
-PINNED_MAX: Final = 16
-"""Listings kept for peers that pull them. Guess: concurrent newcomers rarely ask one replica for more shelves at
-once.
-"""
-INTEGER_BYTES_MAX: Final = 9
-"""Of a seq in CBOR."""
-LISTING_HEAD_BYTES_MAX: Final = 200
-"""Shelf, header, signature and counts of a listing page."""
 
 
 class RecentDeltas:
@@ -60,30 +53,6 @@ class RecentDeltas:
         return self._raw.get((shelf, seq))
 
 
-class Pinned:
-    """A listing that somebody is pulling, with its bodies by name."""
-
-    def __init__(self, listing: crdt.Listing) -> None:
-        self.listing = listing
-        self.bodies: dict[Ref, crdt.Body] = {(body.shelf, body.seq): body for body in listing.bodies}
-        self._per_page = entries_per_page(listing)
-        """The same for all pages, so that a receiver knows the offsets to ask for from the first one."""
-
-    def page(self, offset: int) -> ListingPage:
-        listing = self.listing
-        entries = tuple(ListingEntry(*entry) for entry in listing.entries[offset : offset + self._per_page])
-        head = listing.head
-        return ListingPage(listing.shelf, listing.since, head.header_bytes, head.signature, len(listing.entries), offset, entries)
-
-
-def entries_per_page(listing: crdt.Listing) -> int:
-    """As many as fit a frame whichever they are, by the largest fields of this listing."""
-    mask_bytes = max(((entry.mask.bit_length() + 7) // 8 for entry in listing.entries), default=1)
-    hosted = any(entry.shelf != listing.shelf for entry in listing.entries)
-    entry_bytes = 1 + INTEGER_BYTES_MAX + 17 + 2 + mask_bytes + (13 + INTEGER_BYTES_MAX) * hosted
-    return (FRAME_BYTES_MAX - LISTING_HEAD_BYTES_MAX) // entry_bytes
-
-
 class Server:
     """Answers WANT, WANT_LISTING and WANT_BODIES."""
 
@@ -93,16 +62,16 @@ class Server:
         self._replica = replica
         self._port = port
         self._recent = recent
-        self._pinned: OrderedDict[tuple[ShelfId, int, int], Pinned] = OrderedDict()
+        self.pins = Pins(self._listing, shown_floor)
 
-    def want_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
+    def want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         budget = REPAIRS_PER_WANT
         for floor in Want.decode_untrusted(payload).floors:
             if budget <= 0:
                 return
-            budget -= self._answer(peer, floor, budget)
+            budget -= self._answer(peer, floor, budget, now)
 
-    def _answer(self, peer: ReplicaId, floor: Floor, budget: int) -> int:
+    def _answer(self, peer: ReplicaId, floor: Floor, budget: int, now: Now) -> int:
         """What it cost, in frames."""
         replica = self._replica
         head = self._shown_floor(floor.shelf)
@@ -112,7 +81,7 @@ class Server:
         if head > floor.seq:
             repairs = self._repairs(floor, head, have, budget)
             if not repairs:  # not at hand, or all there and yet its base stands still: then deltas cannot help
-                return self._list(peer, self._pin(floor.shelf, floor.seq, 0))
+                return self._list(peer, self.pins.newest(peer, floor.shelf, floor.seq, now.monotonic))
         else:
             repairs = []
         for raw in repairs:
@@ -136,21 +105,9 @@ class Server:
                 return None
         return repairs
 
-    def _pin(self, shelf: ShelfId, since: int, head: int) -> Pinned | None:
-        """The pinned listing at `head`; a new one of the newest head when that is 0 or no longer at hand."""
-        pinned = self._pinned.get((shelf, since, head or self._replica.floor(shelf)))
-        if pinned is None:
-            listing = self._replica.listing(shelf, since)
-            if listing is None or listing.head.header.seq > self._shown_floor(shelf):
-                return None
-            name = (shelf, listing.since, listing.head.header.seq)
-            pinned = self._pinned.get(name) or Pinned(listing)
-            self._pinned[name] = pinned
-        name = (shelf, pinned.listing.since, pinned.listing.head.header.seq)
-        self._pinned.move_to_end(name)
-        if len(self._pinned) > PINNED_MAX:
-            self._pinned.popitem(last=False)
-        return pinned
+    def _listing(self, shelf: ShelfId, since: int) -> crdt.Listing | None:
+        listing = self._replica.listing(shelf, since)
+        return None if listing is None or listing.head.header.seq > self._shown_floor(shelf) else listing
 
     def _list(self, peer: ReplicaId, pinned: Pinned | None) -> int:
         if pinned is None:
@@ -162,20 +119,17 @@ class Server:
             self._send_body(peer, body)
         return 1 + len(pinned.bodies)
 
-    def want_listing_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
+    def want_listing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         want = WantListing.decode_untrusted(payload)
-        if not want.head:
-            self._list(peer, self._pin(want.shelf, want.since, 0))
-            return
-        pinned = self._pin(want.shelf, want.since, want.head)
-        if pinned and pinned.listing.head.header.seq != want.head:
-            self._list(peer, pinned)  # what was asked for is gone: the first page of a newer one starts the pull over
-        elif pinned and want.offset < len(pinned.listing.entries):
+        pinned = self.pins.get(peer, (want.shelf, want.since, want.head))
+        if pinned is None:  # never asked for, or pushed out: the first page of the newest starts the pull over
+            self._list(peer, self.pins.newest(peer, want.shelf, want.since, now.monotonic))
+        elif want.offset < len(pinned.listing.entries):
             self._port.send(peer, Lane.BULK, Frame.LISTING, pinned.page(want.offset).encode())
 
-    def want_bodies_untrusted(self, peer: ReplicaId, payload: bytes) -> None:
+    def want_bodies_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         want = WantBodies.decode_untrusted(payload)
-        pinned = [p for (host, _, head), p in self._pinned.items() if (host, head) == (want.host, want.head)]
+        pinned = self.pins.of(peer, want.host, want.head)
         found = 0
         for ref in want.bodies:
             body = next((p.bodies[ref] for p in pinned if ref in p.bodies), None) or self._live_body(*ref)
@@ -183,7 +137,7 @@ class Server:
                 found += 1
                 self._send_body(peer, body)
         if not found and not pinned:  # all died since their listing was pushed out: a newer one starts the pull over
-            self._list(peer, self._pin(want.host, 0, 0))
+            self._list(peer, self.pins.newest(peer, want.host, 0, now.monotonic))
 
     def _live_body(self, shelf: ShelfId, seq: int) -> crdt.Body | None:
         """Out of the replica itself: of a listing that was pushed out most bodies are still here."""

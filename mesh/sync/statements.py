@@ -7,7 +7,7 @@ other sends what is missing there and asks for what it lacks itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from crdt.ids import ReplicaId
@@ -31,10 +31,9 @@ PAUSE_SECONDS: Final = 0.05
 
 
 class StatementExchange:
-    def __init__(self, directory: Directory, port: Port, on_news: Callable[[Now], None]) -> None:
+    def __init__(self, directory: Directory, port: Port) -> None:
         self._directory = directory
         self._port = port
-        self._on_news = on_news
         self._offered: dict[ReplicaId, float] = {}
         self._heard: set[bytes] = set()
 
@@ -83,8 +82,7 @@ class StatementExchange:
     def statement_untrusted(self, raw: bytes, now: Now) -> None:
         """Raises Malformed or Refused."""
         self._heard.add(raw)
-        if self._directory.add_untrusted(raw, now):
-            self._on_news(now)
+        self._directory.add_untrusted(raw, now)
 
     def _send(self, peer: ReplicaId, statement: bytes) -> None:
         raw = self._directory.raw(statement)

@@ -113,7 +113,7 @@ class Sync:
             round_trip=members.round_trip,
             reachable=members.is_reachable,
         )
-        self.statements = StatementExchange(directory, port, self._on_statement)
+        self.statements = StatementExchange(directory, port)
         self._waiting: deque[tuple[ReplicaId, bytes, bool]] = deque(maxlen=WAITING_MAX)
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
         self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
@@ -140,8 +140,8 @@ class Sync:
             Frame.WANT: self._want_untrusted,
             Frame.LISTING: self.puller.listing_untrusted,
             Frame.BODY: lambda peer, payload, now: self.puller.body_untrusted(payload, now),
-            Frame.WANT_LISTING: lambda peer, payload, now: self._server.want_listing_untrusted(peer, payload),
-            Frame.WANT_BODIES: lambda peer, payload, now: self._server.want_bodies_untrusted(peer, payload),
+            Frame.WANT_LISTING: lambda peer, payload, now: self._server.want_listing_untrusted(peer, payload, now),
+            Frame.WANT_BODIES: lambda peer, payload, now: self._server.want_bodies_untrusted(peer, payload, now),
             Frame.TRUST_IDS: lambda peer, payload, now: self.statements.ids_untrusted(peer, payload),
             Frame.TRUST_WANT: lambda peer, payload, now: self.statements.want_untrusted(peer, payload),
             Frame.TRUST: lambda peer, payload, now: self.statements.statement_untrusted(payload, now),
@@ -183,6 +183,7 @@ class Sync:
             self._differed.pop(peer, None)
             self.copies.forget(peer)
             self._repeats.forget(peer)
+            self._server.pins.forget(peer)
             self.statements.forget(peer)
         for peer in alive:
             if peer not in before:
@@ -316,7 +317,7 @@ class Sync:
         self._proof_asked[shelf] = now.monotonic
         return True
 
-    def _on_statement(self, now: Now) -> None:
+    def try_waiting(self, now: Now) -> None:
         """Trust changed: deltas that waited for a credential get another look."""
         waiting = list(self._waiting)
         self._waiting.clear()
@@ -329,7 +330,7 @@ class Sync:
     def _want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         self._lossy_until = now.monotonic + LOSSY_SECONDS
         self.counters.repairs += 1
-        self._server.want_untrusted(peer, payload)
+        self._server.want_untrusted(peer, payload, now)
 
     # ---- floors
 

@@ -6,6 +6,7 @@ import pytest
 
 import crdt
 from mesh.testing import Link, Mesh, open_mesh
+from mesh.testing.delay import Fixed
 
 
 def digests(mesh: Mesh) -> set[tuple[bytes, ...]]:
@@ -117,7 +118,7 @@ def test_copies_are_counted_when_they_are_on_the_disk() -> None:
 
 def test_a_spent_right_is_on_the_own_disk_before_anybody_hears_of_it() -> None:
     """A crash between spending and committing must not let the next start spend the same right again."""
-    with open_mesh(3, seed=8) as mesh:
+    with open_mesh(3, seed=8, fsync=Fixed(200_000)) as mesh:
         mesh.run(3.0)
         mesh.node(0).bounded_counter("stock").add(5)
         mesh.run(1.0)

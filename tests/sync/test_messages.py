@@ -28,7 +28,7 @@ from mesh.sync.messages import (
     WantListing,
     framed,
 )
-from mesh.sync.serve import Pinned
+from mesh.sync.pins import Pinned
 from mesh.sync.sync import CHANGED_BYTES_MAX
 from mesh.wire.packer import FRAME_BYTES_MAX
 
