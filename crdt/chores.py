@@ -54,9 +54,9 @@ class Chores:
         self.waste: dict[Held, int] = {}
         """Bodies of our shelf: bytes that a repack would save."""
         self.wasted_bytes = 0
-        self.references: dict[bytes, int] = {}
-        """Chunks by the number of large ops of our shelf that need them."""
-        self.orphans: dict[bytes, None] = {}
+        self.references: dict[tuple[ShelfId, bytes], int] = {}
+        """Chunks of our shelf, by origin and name: how many large ops need them."""
+        self.orphans: dict[tuple[ShelfId, bytes], None] = {}
         """Chunks that nothing may need any more."""
         self._chunks = chunks
         self._replica = replica_of(shelf)
@@ -102,11 +102,11 @@ class Chores:
         if op.kind & LARGE:
             needs = self._needs[held, index] = self._chunks.names(op)
             for chunk in needs:
-                self.references[chunk] = self.references.get(chunk, 0) + 1
+                self.references[op.origin, chunk] = self.references.get((op.origin, chunk), 0) + 1
         elif op.type == CORE_TYPE and kind == VALUE:
             name_of_chunk = op.path[0]
-            if isinstance(name_of_chunk, bytes) and name_of_chunk not in self.references:
-                self.orphans[name_of_chunk] = None
+            if isinstance(name_of_chunk, bytes) and (op.origin, name_of_chunk) not in self.references:
+                self.orphans[op.origin, name_of_chunk] = None
 
     def lost(self, held: Held, index: int, op: Op) -> None:
         """Our base has it no more."""
@@ -117,10 +117,10 @@ class Chores:
         self.unchecked.pop(name, None)
         self._stop_waiting(name)
         for chunk in self._needs.pop((held, index), ()):
-            self.references[chunk] -= 1
-            if not self.references[chunk]:
-                del self.references[chunk]
-                self.orphans[chunk] = None
+            self.references[op.origin, chunk] -= 1
+            if not self.references[op.origin, chunk]:
+                del self.references[op.origin, chunk]
+                self.orphans[op.origin, chunk] = None
 
     # --- told by housekeeping
 

@@ -94,7 +94,7 @@ class Chunks:
         self._index = index
         self._decode = decode
         self._content_bytes_max = payload_bytes_max + COVERS_ROOM
-        self._cache: OrderedDict[Reference, Content | None] = OrderedDict()
+        self._cache: OrderedDict[tuple[ShelfId, Reference], Content | None] = OrderedDict()
         """None: the chunks are all here, and are not a content. That is for ever, since their names prove them."""
         self._cache_bytes = 0
         self._awaited: dict[Segment, dict[tuple[ShelfId, int], tuple[Key, Op]]] = {}
@@ -129,7 +129,7 @@ class Chunks:
 
     def complete(self, op: Op) -> bool:
         """Whether all that the op needs is here. While it is loose, it counts as not received until then."""
-        return not op.kind & LARGE or self.content(op) is not None
+        return not op.kind & LARGE or (not self.missing(op) and self.content(op) is not None)
 
     def covers(self, op: Op) -> tuple[Cover, ...]:
         """Of a large op: those in it, and those that went into its chunks."""
@@ -139,19 +139,20 @@ class Chunks:
     def content(self, op: Op) -> Content | None:
         """None while chunks are missing, and when they are not what the op says."""
         reference = _reference_of(op)
-        if reference in self._cache:
-            self._cache.move_to_end(reference)
-            return self._cache[reference]
-        raw = self._join(reference)
+        name = (op.origin, reference)
+        if name in self._cache:
+            self._cache.move_to_end(name)
+            return self._cache[name]
+        raw = self._join(op.origin, reference)
         if raw is None:
             return None
         content = self._content_untrusted(raw)
         if content is not None and len(content.covers) != reference.covers:
             content = None
-        self._cache[reference] = content
+        self._cache[name] = content
         self._cache_bytes += reference.size
         while self._cache_bytes > CACHE_BYTES_MAX:
-            self._cache_bytes -= self._cache.popitem(last=False)[0].size
+            self._cache_bytes -= self._cache.popitem(last=False)[0][1].size
         return content
 
     def names(self, op: Op) -> list[bytes]:
@@ -161,16 +162,17 @@ class Chunks:
             reference = _reference_of(op)
             level = [reference.hashes]
             for below in range(min(reference.depth, DEPTH_MAX), -1, -1):
-                fresh = [name for node in level for name in _split(node) if name not in found]
-                found.update(dict.fromkeys(fresh))
-                level = [node for node in map(self.piece, fresh) if node is not None] if below else []
+                fresh = dict.fromkeys(name for node in level for name in _split(node) if name not in found)
+                found.update(fresh)  # each node once, however often it is named
+                nodes = [self.piece(op.origin, name) for name in fresh] if below else []
+                level = [node for node in nodes if node is not None]
         return list(found)
 
     def missing(self, op: Op) -> list[bytes]:
         """Names of chunks that are needed and not here."""
-        return [name for name in self.names(op) if self.piece(name) is None]
+        return [name for name in self.names(op) if self.piece(op.origin, name) is None]
 
-    def _join(self, reference: Reference) -> bytes | None:
+    def _join(self, origin: ShelfId, reference: Reference) -> bytes | None:
         """The content's bytes; None while some are missing; b"" where it cannot be: nodes that multiply, another size."""
         depth, size, level, _ = reference
         if depth > DEPTH_MAX or not 0 < size <= self._content_bytes_max:
@@ -179,7 +181,7 @@ class Chunks:
             room = size // (CHUNK_BYTES_MIN // HASH_BYTES) + HASH_BYTES if below else size
             pieces = []
             for name in _split(level):
-                piece = self.piece(name)
+                piece = self.piece(origin, name)
                 if piece is None:
                     return None
                 pieces.append(piece)
@@ -189,15 +191,16 @@ class Chunks:
             level = b"".join(pieces)
         return level if len(level) == size else b""
 
-    def piece(self, name: bytes) -> bytes | None:
-        """The chunk of this hash, from whichever shelf: its name proves it."""
+    def piece(self, origin: ShelfId, name: bytes) -> bytes | None:
+        """The chunk of this hash that `origin` wrote. Its name would prove anybody's; but what shows must not depend on what
+        others happen to keep."""
         key = chunk_key(name)
         for held, index in self._index.all_slots(key):
             op = held.body.ops[index]
-            if op.kind == VALUE and not held.body.void >> index & 1:
+            if op.origin == origin and op.kind == VALUE and not held.body.void >> index & 1:
                 return op.payload  # type: ignore[return-value]  # the body was checked: chunks are bytes
         for row in self._index.above.get(key, ()):
-            if row.op.kind == VALUE:
+            if row.op.origin == origin and row.op.kind == VALUE:
                 return row.op.payload  # type: ignore[return-value]
         return None
 

@@ -89,13 +89,15 @@ def _drop_chunks(writer: Writer) -> int:
     if not chores.orphans or writer.has_large_draft():
         return 0
     count = 0
-    for chunk in sorted(chores.orphans):
+    for origin, chunk in sorted(chores.orphans):
         key = chunk_key(chunk)
-        for held, index in writer.index.all_slots(key) if chunk not in chores.references else ():
-            op = held.body.ops[index]
-            if held.host == writer.shelf and op.kind == VALUE and not writer.is_drafted(key, op.origin):
-                writer.draft_dropped(op)
-                count += 1
+        slot = writer.index.slot(key, writer.shelf, origin)
+        if slot is None or (origin, chunk) in chores.references or writer.is_drafted(key, origin):
+            continue
+        op = slot[0].body.ops[slot[1]]
+        if op.kind == VALUE:
+            writer.draft_dropped(op)
+            count += 1
     chores.orphans.clear()
     return count
 

@@ -24,14 +24,11 @@ class Held:
         return write.seq <= self.floors[write.shelf] or wid in self.wids
 
 
-def chunks_at(replica: Replica) -> set[bytes]:
-    names = {
-        op.path[0] for base in replica.bases.values() for one in base.everything() for _, op in one.live() if op.type == CORE_TYPE
-    }
-    names |= {
-        op.path[0] for rows in replica.loose.values() for delta, _ in rows.values() for op in delta.ops if op.type == CORE_TYPE
-    }
-    return {name for name in names if isinstance(name, bytes)}
+def chunks_at(replica: Replica) -> set[tuple[ShelfId, object]]:
+    """(origin, name)."""
+    based = [op for base in replica.bases.values() for one in base.everything() for _, op in one.live()]
+    loose = [op for rows in replica.loose.values() for delta, _ in rows.values() for op in delta.ops]
+    return {(op.origin, op.path[0]) for op in based + loose if op.type == CORE_TYPE}
 
 
 def held_by(world: World) -> Held:
@@ -52,7 +49,12 @@ def held_by(world: World) -> Held:
             for delta, mask in rows.values():
                 for index, op in enumerate(delta.ops):
                     live = mask is None or mask >> index & 1
-                    if live and op.type == REGISTER and op.kind != DROPPED and chunks.issuperset(replica.chunks.names(op)):
+                    if (
+                        live
+                        and op.type == REGISTER
+                        and op.kind != DROPPED
+                        and chunks.issuperset((op.origin, name) for name in replica.chunks.names(op))
+                    ):
                         held.wids.add(world.wid(op))
     for shelf in {shelf for shelf, _ in world.sent}:
         while any(held.floors[shelf] + 1 in agent.replica.loose_seqs(shelf) for agent in world.agents):

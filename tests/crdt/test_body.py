@@ -51,7 +51,7 @@ def packed(drawn: list[Op], limit: int = 1000, seq: int = SEQ) -> Body:
     return writer.finish()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(ops(), st.sampled_from([300, 1000]))
 def test_what_is_packed_is_what_is_read(drawn: list[Op], limit: int) -> None:
     writer = BodyWriter(ME, SEQ, RIGHTS, TIME)
@@ -180,7 +180,7 @@ def test_hostile_bodies_are_malformed(raw: bytes) -> None:
         body_from_bytes_untrusted(ME, SEQ, raw)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(ops(), st.data())
 def test_damaged_bodies_raise_only_malformed(drawn: list[Op], data: st.DataObject) -> None:
     raw = bytearray(packed(drawn).raw)
@@ -198,7 +198,7 @@ ARRAYS = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(ARRAYS, max_size=9), max_size=3), ARRAYS)
 def test_bodies_of_odd_shapes_raise_only_malformed(items: list[Any], part: Any) -> None:
     for raw in (raw_body(*items), raw_body(*items, rights=part), raw_body(*items, origins=part), raw_body(more=(part,))):

@@ -266,5 +266,5 @@ def test_a_chunk_is_named_by_its_content() -> None:
     liar, b = shelf_of("L"), replica("B")
     name = digest_16(b"true")
     give([forge(liar, [Op(VALUE, CORE_TYPE, (name,), b"false", (), liar, make_dot(1, 0), 0, Rights(0, 0))])], b)
-    assert b.chunks.piece(name) is None
+    assert b.chunks.piece(liar, name) is None
     assert b.index.all_slots(chunk_key(name))
