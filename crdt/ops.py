@@ -12,7 +12,6 @@ from typing import Final, NamedTuple, TypeAlias, Union
 from crdt.ids import ShelfId
 
 Value: TypeAlias = Union[  # noqa: UP007  # a recursive alias in quotes knows no `|`
-    None,
     bool,
     int,
     float,
@@ -22,6 +21,7 @@ Value: TypeAlias = Union[  # noqa: UP007  # a recursive alias in quotes knows no
     Mapping[str, "Value"],
     Mapping[bytes, "Value"],
     Mapping["str | bytes", "Value"],
+    None,
 ]
 """What a payload may hold: the deterministic CBOR data model, 64-bit integers, no NaN payloads, text or bytes as map keys."""
 

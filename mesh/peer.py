@@ -205,6 +205,7 @@ class Peer(Port):
             self._expiry_due = now.monotonic + EXPIRY_SECONDS
             for replica in self.directory.expired(now):
                 self.transport.close(replica)
+                self.swim.forget(replica)
         if self._housekeeper.tick(now) or now.monotonic >= self._draft_due:
             self._seal(now)
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.alive():
@@ -290,6 +291,7 @@ class Peer(Port):
         transmits = self.transport.flush(now)
         for replica in self._closing:
             self.transport.close(replica)
+            self.swim.forget(replica)
         self._closing.clear()
         return transmits
 

@@ -60,11 +60,16 @@ class Attempts:
     def with_nonce(self, nonce: bytes) -> Attempt | None:
         return self._by_nonce.get(nonce)
 
-    def start(self, address: Address, peer: ReplicaId | None, now: Now) -> bool:
-        """Ask, unless the address is being asked already. False when too many are."""
+    def start(self, address: Address, peer: ReplicaId | None, now: Now, *, insist: bool = False) -> bool:
+        """Ask, unless the address is being asked already. False when too many are. With `insist`, an attempt that waits for
+        its next try asks once more in between: whoever calls has a reason to hope.
+        """
         attempt = self._by_address.get(address)
         if attempt is not None:
             attempt.peer = attempt.peer or peer
+            if insist and now.monotonic >= attempt.asked_at + self._limits.handshake_retry_s:
+                attempt.asked_at = now.monotonic
+                self._ask(attempt)
             return True
         if len(self._by_address) >= self._limits.attempts_max:
             return False
@@ -123,6 +128,7 @@ class Attempts:
         attempt.wake_at = now.monotonic + wait
         self._timer_count += 1  # two attempts may wake at once; they are never compared
         heappush(self._timers, (attempt.wake_at, self._timer_count, attempt))
+        attempt.asked_at = now.monotonic
         self._ask(attempt)
 
     def _start_over(self, attempt: Attempt) -> None:

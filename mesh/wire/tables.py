@@ -72,7 +72,7 @@ class Entry:
 class Attempt:
     """An address that we are asking who lives there."""
 
-    __slots__ = ("address", "answered", "connect_head", "connects", "entry", "nonce", "peer", "tries", "wake_at")
+    __slots__ = ("address", "answered", "asked_at", "connect_head", "connects", "entry", "nonce", "peer", "tries", "wake_at")
 
     peer: ReplicaId | None
     """Whose frames wait for the answer."""
@@ -85,6 +85,7 @@ class Attempt:
         self.peer = peer
         self.tries = 0
         self.answered = False
+        self.asked_at = 0.0
         self.wake_at = 0.0
         self.entry = None
         self.connect_head = b""

@@ -138,8 +138,9 @@ class Transport:
     # ------------------------------------------------------------------ routes
 
     def contact(self, address: Address, now: Now) -> None:
-        """Ask who lives there, and open a session with it if it is a member."""
-        self._start(address, None, now)
+        """Ask who lives there, and open a session with it if it is a member. Asks at once, also while an earlier attempt
+        waits."""
+        self._start(address, None, now, insist=True)
 
     def route(self, peer: ReplicaId, public_key: bytes, address: Address) -> None:
         """How to reach a known member. A session is opened when something is sent; open ones follow a new address."""
@@ -210,8 +211,8 @@ class Transport:
 
     # ------------------------------------------------------------------ asking
 
-    def _start(self, address: Address, peer: ReplicaId | None, now: Now) -> None:
-        if not self._attempts.start(address, peer, now):
+    def _start(self, address: Address, peer: ReplicaId | None, now: Now, *, insist: bool = False) -> None:
+        if not self._attempts.start(address, peer, now, insist=insist):
             self.drops["attempts_full"] += 1
 
     def _ask(self, attempt: Attempt) -> None:

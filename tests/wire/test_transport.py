@@ -300,6 +300,19 @@ def test_a_signed_address_change_reaches_open_sessions() -> None:
     assert a.payloads == [b"found you"]
 
 
+def test_a_call_is_not_lost_in_the_wait_of_an_earlier_one() -> None:
+    """After six unanswered tries the next came 6 s later; a cut that healed meanwhile stayed unnoticed."""
+    world = World()
+    a = world.start(1)
+    b = Side(world, 2, ("10.0.0.1", 2))
+    a.contact(b)
+    world.run(4.0)
+    world.sides[b.address] = b
+    a.contact(b)
+    world.run(0.2)
+    assert a.opened == [b.id]
+
+
 def test_retries_double_and_end() -> None:
     world = World()
     a = world.start(1)
