@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from consensus_escalation.block import Block, Entry
+from consensus_escalation.certificate import Certificate
 from consensus_escalation.messages import Message
 from consensus_escalation.types import Voter
 
@@ -55,6 +56,28 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """The host wants to read what is true now; answered by ReadReady or ReadFailed, or never (a lost datagram): ask again."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """Enrolled as voters and alive, best first; those who vote already may be among them."""
+
+    voters: tuple[Voter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateTaken:
+    """The host's state exactly after block `index`, as a TakeState asked."""
+
+    index: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The host has applied all blocks up to `index`; `digest` is that of its state (16 bytes)."""
 
@@ -62,7 +85,7 @@ class Applied:
     digest: bytes
 
 
-Input: TypeAlias = Received | Tick | Persisted | Submit | Campaign | Transfer | Applied
+Input: TypeAlias = Received | Tick | Persisted | Submit | Campaign | Transfer | Read | Standby | StateTaken | Applied
 
 # ---- records
 
@@ -82,7 +105,16 @@ class BlocksStored:
     blocks: tuple[Block, ...]
 
 
-Record: TypeAlias = TermAndVote | BlocksStored
+@dataclass(frozen=True, slots=True)
+class SnapshotStored:
+    """Replaces the former snapshot and all blocks up to `index`; with `alone`, those above it too."""
+
+    index: int
+    raw: bytes
+    alone: bool
+
+
+Record: TypeAlias = TermAndVote | BlocksStored | SnapshotStored
 
 # ---- effects
 
@@ -117,6 +149,41 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Certified:
+    """From the leader: the proof that a block, and with it all before, is committed."""
+
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class TakeState:
+    """All up to `index` is applied when this is reached in the stream: answer with StateTaken, so that the log can be cut."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateRestored:
+    """Forget the state and take this one: it stands for all blocks up to `index`."""
+
+    index: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """Once applied up to `index`, what is there was true after the read was asked for."""
+
+    number: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """NotCommitted, definite: this entry was not put into the log here."""
 
@@ -133,4 +200,16 @@ class LeaderChanged:
     leader: Voter | None
 
 
-Effect: TypeAlias = Persist | Send | SendAtOnce | Committed | Refused | LeaderChanged
+Effect: TypeAlias = (
+    Persist
+    | Send
+    | SendAtOnce
+    | Committed
+    | Certified
+    | TakeState
+    | StateRestored
+    | ReadReady
+    | ReadFailed
+    | Refused
+    | LeaderChanged
+)

@@ -13,10 +13,14 @@ from itertools import pairwise
 from typing import Protocol
 
 from consensus_escalation.block import Block
+from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
 from consensus_escalation.core import Core
-from consensus_escalation.messages import Accepted, Append, Rejected
+from consensus_escalation.effects import Certified
+from consensus_escalation.messages import Accepted, Append, Rejected, SnapshotPiece, SnapshotTaken
 from consensus_escalation.quorum import Config, reached_by_quorum
-from consensus_escalation.types import FRAME_BYTES_MAX, Malformed, Purpose, Role, Voter
+from consensus_escalation.snapshot import Incoming, Outgoing
+from consensus_escalation.types import FRAME_BYTES_MAX, Purpose, Role, Voter
+from crdt.errors import Malformed
 
 APPEND_BYTES: int = 64
 """An Append without blocks: five integers and a hash, generously."""
@@ -74,10 +78,6 @@ def frames(blocks: Iterator[Block]) -> Iterator[tuple[Block, ...]]:
         yield tuple(run)
 
 
-def ack_bytes(epoch: int, block_hash: bytes) -> bytes:
-    return epoch.to_bytes(8, "big") + block_hash
-
-
 # ----
 
 
@@ -94,6 +94,8 @@ class Progress:
     steady_since: float = 0.0
     """Since when its answers have had no gap."""
     round: int = 0
+    snapshot: Outgoing | None = None
+    """While what it needs next is no longer in the log."""
 
 
 @dataclass(slots=True)
@@ -104,6 +106,7 @@ class Leading:
     start_index: int
     """Of its own first block, the no-op."""
     since: float
+    acks: Collector
     progress: dict[Voter, Progress] = field(default_factory=dict)
     own_match: int = 0
     round: int = 0
@@ -120,12 +123,13 @@ class Replication:
         self._core, self._is_allowed = core, is_allowed
         self.leading: Leading | None = None
         self._ack = (b"", b"")
+        self._incoming = Incoming()
 
     # ---- leader
 
     def lead(self, start_index: int) -> Leading:
         now = self._core.now.monotonic
-        self.leading = Leading(self._core.term, start_index, now)
+        self.leading = Leading(self._core.term, start_index, now, Collector(self._core.epoch, self._core.keys))
         self.refresh()
         return self.leading
 
@@ -153,11 +157,16 @@ class Replication:
         if self.leading:
             for voter, progress in self.leading.progress.items():
                 progress.is_waiting = False
+                if progress.snapshot is not None:
+                    progress.snapshot.repeat()
                 if not self._feed(voter, progress):
                     self._send(voter, progress.next, ())
 
     def _feed(self, voter: Voter, progress: Progress) -> bool:
         core = self._core
+        if progress.next <= core.log.base.index:
+            return self._feed_snapshot(voter, progress)
+        progress.snapshot = None
         if progress.is_probing and progress.is_waiting:
             return False
         last = min(core.log.last_index, progress.match + core.pace.window_blocks)
@@ -170,6 +179,39 @@ class Replication:
                 break
             progress.next = run[-1].index + 1
         return sent
+
+    def _feed_snapshot(self, voter: Voter, progress: Progress) -> bool:
+        core = self._core
+        assert core.snapshot is not None, "what was cut off stands in a snapshot"
+        if progress.snapshot is None or progress.snapshot.index != core.log.base.index:
+            progress.snapshot = Outgoing(core.snapshot, core.log.base.index, core.keys.hash(core.snapshot))
+        for piece in progress.snapshot.pieces(core.term):
+            core.send_at_once(voter, piece)
+        return True
+
+    def snapshot_taken(self, sender: Voter, message: SnapshotTaken) -> None:
+        leading = self.leading
+        if leading is None or message.term != leading.term or (progress := leading.progress.get(sender)) is None:
+            return
+        self._heard(progress, 0)
+        outgoing = progress.snapshot
+        if outgoing is None or outgoing.index != message.index:
+            return
+        outgoing.answered(message.offset)
+        if outgoing.acked == len(outgoing.raw):
+            progress.snapshot, progress.next = None, max(progress.next, outgoing.index + 1)
+            progress.is_probing, progress.is_waiting = True, False
+        self._feed(sender, progress)
+
+    def snapshot_came(self, sender: Voter, message: SnapshotPiece) -> None:
+        """The sender leads this term: the caller has seen to that."""
+        core = self._core
+        offset = message.total
+        if message.index > core.commit:
+            offset, whole = self._incoming.take(message, core.keys)
+            if whole is not None and not core.install(whole):
+                offset = 0
+        core.send(sender, SnapshotTaken(core.term, message.index, offset))
 
     def _send(self, voter: Voter, first: int, blocks: tuple[Block, ...]) -> None:
         core, leading = self._core, self.leading
@@ -194,6 +236,7 @@ class Replication:
         if message.match > self._core.log.last_index:
             return  # it cannot have stored what was never cut
         self._heard(progress, message.round)
+        leading.acks.add(sender, message.match, message.ack)
         progress.is_waiting = progress.is_waiting and message.match < progress.next - 1
         if message.match > progress.match or progress.is_probing:
             progress.match = max(progress.match, message.match)
@@ -211,7 +254,7 @@ class Replication:
             return  # an answer to something older
         if progress.is_probing and message.prev_index != progress.next - 1:
             return
-        progress.next = max(progress.match, min(message.hint, message.prev_index - 1), self._core.log.base.index) + 1
+        progress.next = max(progress.match, min(message.hint, message.prev_index - 1)) + 1
         progress.is_probing, progress.is_waiting = True, False
         if not self._feed(sender, progress):
             self._send(sender, progress.next, ())
@@ -220,6 +263,7 @@ class Replication:
         """This leader's own blocks up to `last_index` are durable: its acknowledgement counts."""
         if self.leading and self.leading.term == term:
             self.leading.own_match = max(self.leading.own_match, last_index)
+            self.leading.acks.add(self._core.me, last_index, self._sign_ack(last_index, term))
             self.count()
 
     def count(self) -> None:
@@ -227,7 +271,14 @@ class Replication:
         core, leading = self._core, self.leading
         if leading is None:
             return
-        core.commit_to(may_commit(core.log, leading.matches(core.me), core.commit, leading.start_index))
+        before = core.commit
+        core.commit_to(may_commit(core.log, leading.matches(core.me), before, leading.start_index))
+        if core.commit > before:
+            # Of older changes the leader may have died before it told the proof, so each new one proves them again.
+            known = before if before >= leading.start_index else max(core.log.base.index, core.commit - HEADERS_MAX)
+            leading.acks.committed([*core.log.configs_between(known, core.commit - 1), core.commit])
+        changing = set(core.log.configs_between(0, core.commit))
+        core.effects.extend(Certified(certificate) for certificate in leading.acks.take(core.log, changing.__contains__))
 
     # ---- follower
 

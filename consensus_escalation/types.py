@@ -41,10 +41,6 @@ class Role(Enum):
     LEADER = "leader"
 
 
-class Malformed(ValueError):
-    """Bytes or structure that no honest voter sends."""
-
-
 class Purpose(Enum):
     """What a signature is for: part of what is signed, so that none can be used as another."""
 
@@ -68,7 +64,7 @@ class Keys:
     encode: Callable[[object], bytes] = encode
     """Deterministic CBOR."""
     decode_untrusted: Callable[[bytes], object] = decode_untrusted
-    """Raises ValueError for anything else."""
+    """Raises `crdt.errors.Malformed` for anything else, as all `_untrusted` functions here do."""
 
 
 @dataclass(frozen=True, slots=True)
