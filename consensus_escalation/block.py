@@ -13,7 +13,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from consensus_escalation.quorum import Config, config_from_value_untrusted, config_to_value
-from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Malformed, Purpose, Voter
+from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Purpose, Voter
+from crdt.errors import Malformed
 
 
 class Kind(IntEnum):
@@ -115,7 +116,7 @@ def header_from_bytes_untrusted(raw: bytes, keys: Keys) -> Header:
     """Raises Malformed."""
     try:
         value = keys.decode_untrusted(raw)
-    except ValueError as error:
+    except Malformed as error:
         raise Malformed("header is no CBOR") from error
     if not _numbers_and_bytes(value, "iiihhiiihv"):
         raise Malformed("header has another shape")
@@ -134,7 +135,7 @@ def block_from_bytes_untrusted(header_bytes: bytes, signature: bytes, body: byte
         raise Malformed("body is not the header's")
     try:
         value = keys.decode_untrusted(body)
-    except ValueError as error:
+    except Malformed as error:
         raise Malformed("body is no CBOR") from error
     if (
         not isinstance(value, list | tuple)
@@ -163,6 +164,6 @@ def config_of(block: Block, keys: Keys) -> Config | None:
         raise Malformed("a configuration has a block of its own")
     try:
         value = keys.decode_untrusted(block.entries[0].body)
-    except ValueError as error:
+    except Malformed as error:
         raise Malformed("configuration is no CBOR") from error
     return config_from_value_untrusted(value)

@@ -22,13 +22,18 @@ from consensus_escalation.effects import (
     Record,
     Send,
     SendAtOnce,
+    SnapshotStored,
+    StateRestored,
+    TakeState,
     TermAndVote,
 )
 from consensus_escalation.ledger import Ledger, ReadScore
 from consensus_escalation.log import Log
 from consensus_escalation.messages import Message
 from consensus_escalation.quorum import Config
+from consensus_escalation.snapshot import Snapshot, empty_log, snapshot_from_bytes_untrusted
 from consensus_escalation.types import Keys, Now, Pace, Position, Role, Voter
+from crdt.errors import Malformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Restored:
     vote: Voter | None = None
     blocks: tuple[Block, ...] = ()
     commit: int = 0
+    snapshot: bytes | None = None
 
 
 class Waiting(NamedTuple):
@@ -78,6 +84,10 @@ class Core:
     applied: tuple[int, bytes] = (0, bytes(16))
     heard_at: float = -inf
     """When a valid leader was last heard, monotonic seconds."""
+    snapshot: bytes | None = None
+    """The newest one, which stands for what is below the log."""
+    taking: tuple[int, list[object]] | None = None
+    """(index, ledger there) of the state that the host was asked for."""
     effects: list[Effect] = field(default_factory=list)
     _persisted: int = 0
     _waiting: deque[Waiting] = field(default_factory=deque)
@@ -147,12 +157,63 @@ class Core:
         for block in self.log.between(self.commit + 1, index):
             self.commit = block.index
             self.effects.append(Committed(block, self.ledger.apply(block)))
+        if self.taking is None and self.commit - self.log.base.index >= self.pace.snapshot_blocks:
+            self.taking = (self.commit, self.ledger.to_value())
+            self.effects.append(TakeState(self.commit))
+
+    # ---- snapshots
+
+    def take_snapshot(self, index: int, state: bytes) -> None:
+        """The host's part has come: cut the log."""
+        if self.taking is None or self.taking[0] != index:
+            return
+        ledger, self.taking = self.taking[1], None
+        if index <= self.log.base.index:
+            return
+        term, digest = self.log.term_at(index), self.log.hash_at(index)
+        assert term is not None, "what is committed stays"
+        assert digest is not None
+        snapshot = Snapshot(Position(term, index), digest, *self.log.config_before(index + 1), ledger, state)
+        self._keep(snapshot.to_bytes(self.keys), index, alone=False)
+
+    def _keep(self, raw: bytes, index: int, *, alone: bool) -> None:
+        if not alone:
+            self.log.compact(index)
+        self.snapshot = raw
+        self.persist(SnapshotStored(index, raw, alone))
+
+    def install(self, raw: bytes) -> bool:
+        """A snapshot from the leader: it replaces what is here, unless the log goes on from it. False when it is no snapshot."""
+        try:
+            snapshot, ledger = snapshot_from_bytes_untrusted(raw, self.keys, self.ledger.read_score)
+        except Malformed:
+            return False
+        if snapshot.last.index <= self.commit:
+            return True
+        goes_on = self.log.hash_at(snapshot.last.index) == snapshot.hash
+        if not goes_on:
+            self.log = empty_log(snapshot, self.keys)
+        self._keep(raw, snapshot.last.index, alone=not goes_on)
+        self._adopt(snapshot, ledger)
+        return True
+
+    def _adopt(self, snapshot: Snapshot, ledger: Ledger) -> None:
+        self.ledger, self.commit, self.taking = ledger, snapshot.last.index, None
+        self.effects.append(StateRestored(snapshot.last.index, snapshot.state))
+
+    def restore(self, restored: Restored) -> None:
+        """From the disk, before the first step. Raises Malformed when the disk holds something else."""
+        if restored.snapshot is not None:
+            snapshot, ledger = snapshot_from_bytes_untrusted(restored.snapshot, self.keys, self.ledger.read_score)
+            self.log, self.snapshot = empty_log(snapshot, self.keys), restored.snapshot
+            self._adopt(snapshot, ledger)
+        self.log.put(restored.blocks)
+        self.commit_to(restored.commit)
 
 
 def make_core(me: Voter, keys: Keys, pace: Pace, rng: random.Random, restored: Restored, read_score: ReadScore, now: Now) -> Core:
     genesis = restored.genesis
     log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
-    log.put(restored.blocks)
     core = Core(me, keys, pace, rng, genesis.epoch, log, Ledger(read_score), now, restored.term, restored.vote)
-    core.commit_to(restored.commit)
+    core.restore(restored)
     return core

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from consensus_escalation.block import Block, Entry, Kind
 from consensus_escalation.sessions import Admission, Key, Sessions
 from consensus_escalation.types import Voter
+from crdt.errors import Malformed
 
 SCORE_MAX: Final = 15
 
@@ -93,3 +94,27 @@ class Ledger:
             return False
         self.scores[score.voter] = score
         return True
+
+    # ---- in snapshots
+
+    def to_value(self) -> list[object]:
+        return [
+            self.time,
+            self.policy_index,
+            [list(score) for _, score in sorted(self.scores.items())],
+            sorted([voter, index] for voter, index in self.demoted.items()),
+            [[*key, index] for key, index in self.sessions.rows()],
+        ]
+
+    @classmethod
+    def from_value_untrusted(cls, value: object, read_score: ReadScore) -> Ledger:
+        """Raises Malformed."""
+        ledger = cls(read_score)
+        try:
+            ledger.time, ledger.policy_index, scores, demoted, sessions = value  # type: ignore[misc]
+            ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]
+            ledger.demoted = {Voter(voter): index for voter, index in demoted}  # type: ignore[has-type]
+            ledger.sessions = Sessions([(Key(*row[:3]), row[3]) for row in sessions])  # type: ignore[has-type]
+        except (TypeError, ValueError, IndexError) as error:
+            raise Malformed("ledger has another shape") from error
+        return ledger

@@ -90,4 +90,55 @@ class HandOver:
     mandate: Mandate
 
 
-Message: TypeAlias = AskPreVote | PreVote | AskVote | Vote | Append | Accepted | Rejected | HandOver
+@dataclass(frozen=True, slots=True)
+class AskRead:
+    """Up to where must I have applied, to read what is true now?"""
+
+    term: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAt:
+    """None: not from me."""
+
+    term: int
+    number: int
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPiece:
+    term: int
+    index: int
+    digest: bytes
+    """Of the whole, as announced with every piece."""
+    offset: int
+    total: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """So much of the snapshot at `index` is here; all of it, or a log past it: `offset` = total."""
+
+    term: int
+    index: int
+    offset: int
+    round: int = 0
+
+
+Message: TypeAlias = (
+    AskPreVote
+    | PreVote
+    | AskVote
+    | Vote
+    | Append
+    | Accepted
+    | Rejected
+    | HandOver
+    | AskRead
+    | ReadAt
+    | SnapshotPiece
+    | SnapshotTaken
+)

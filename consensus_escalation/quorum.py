@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
-from consensus_escalation.types import Malformed, Voter
+from consensus_escalation.types import Voter
+from crdt.errors import Malformed
 
 CONFIG_SIZE_MAX = 16
 """Voters, outgoing voters or learners in one configuration. Five vote (DESIGN section 7); a block has to hold all of them."""

@@ -11,15 +11,45 @@ from collections.abc import Callable
 from math import inf
 from typing import assert_never
 
-from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_of, cut
+from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_entry, config_of, cut
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
-from consensus_escalation.effects import Applied, Campaign, Effect, Input, Persisted, Received, Refused, Submit, Tick, Transfer
+from consensus_escalation.effects import (
+    Applied,
+    Campaign,
+    Effect,
+    Input,
+    Persisted,
+    Read,
+    Received,
+    Refused,
+    Standby,
+    StateTaken,
+    Submit,
+    Tick,
+    Transfer,
+)
 from consensus_escalation.election import Election
 from consensus_escalation.handback import Handback
 from consensus_escalation.ledger import Ledger, Score, key_of
 from consensus_escalation.log import Log
-from consensus_escalation.messages import Accepted, Append, AskPreVote, AskVote, HandOver, Message, PreVote, Rejected, Vote
+from consensus_escalation.membership import next_config
+from consensus_escalation.messages import (
+    Accepted,
+    Append,
+    AskPreVote,
+    AskRead,
+    AskVote,
+    HandOver,
+    Message,
+    PreVote,
+    ReadAt,
+    Rejected,
+    SnapshotPiece,
+    SnapshotTaken,
+    Vote,
+)
+from consensus_escalation.reads import Reads
 from consensus_escalation.replication import Replication
 from consensus_escalation.sessions import Admission
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
@@ -54,6 +84,8 @@ class Raft:
         self._election = Election(self._core, self._lead)
         self._replication = Replication(self._core, lambda block: self._has_its_configs(block) and is_allowed(block))
         self._handback = Handback(self._core)
+        self._reads = Reads(self._core, self._replication)
+        self._standby: tuple[Voter, ...] = ()
         self._pending: deque[Entry] = deque()
         self._heartbeat_at = inf
         self._lead_alone()
@@ -114,11 +146,19 @@ class Raft:
             case Transfer(heir):
                 if core.role is Role.LEADER and heir != core.me and heir in core.log.config.voters:
                     self._handback.begin(heir)
+            case Read(number):
+                self._reads.read(number)
+            case Standby(voters):
+                self._standby = voters
+                self._reconfigure()
+            case StateTaken(index, state):
+                core.take_snapshot(index, state)
             case Applied(index, digest):
                 core.applied = max(core.applied, (index, digest))
             case _:
                 assert_never(given)
         self._flush()
+        self._reads.flush()
         effects, core.effects = core.effects, []
         return effects
 
@@ -153,20 +193,31 @@ class Raft:
                 self._election.voted(sender, message)
             case HandOver():
                 self._election.handed_over(sender, message)
+            case AskRead():
+                self._reads.asked(sender, message.number)
+            case ReadAt():
+                self._reads.answered(message)
+            case SnapshotPiece():
+                self._appended(sender, message)
+            case SnapshotTaken():
+                self._replication.snapshot_taken(sender, message)
             case _:
                 assert_never(message)
 
-    def _appended(self, sender: Voter, message: Append) -> None:
+    def _appended(self, sender: Voter, message: Append | SnapshotPiece) -> None:
         core = self._core
         if message.term < core.term:
-            core.send(sender, Rejected(core.term, message.prev_index, core.commit, message.round))
+            core.send(sender, Rejected(core.term, 0, core.commit, 0))
             return
         if core.role is Role.LEADER or core.leader not in (None, sender):
             return  # two leaders in one term: impossible among the honest, so one of them lies
         core.heard_at = core.now.monotonic
         core.follow(sender)
         self._election.heard_leader()
-        self._replication.appended(sender, message)
+        if isinstance(message, Append):
+            self._replication.appended(sender, message)
+        else:
+            self._replication.snapshot_came(sender, message)
 
     def _tick(self) -> None:
         core = self._core
@@ -183,6 +234,25 @@ class Raft:
             self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
             self._replication.heartbeat()
             self._hand_back()
+            self._reconfigure()
+
+    def _reconfigure(self) -> None:
+        """The next step towards the wanted voters, once the last one is committed."""
+        core, leading = self._core, self._replication.leading
+        if core.role is not Role.LEADER or leading is None or self._handback.heir is not None:
+            return
+        if core.commit < max(leading.start_index, core.log.config_index):
+            return
+        if core.me not in core.log.config.voters and not core.log.config.is_joint:
+            core.follow(None)  # its last act was the configuration without it (paper section 6)
+            return
+        silent = core.now.monotonic - core.pace.replace_seconds
+        dead = {voter for voter, progress in leading.progress.items() if progress.answered_at < silent}
+        caught_up = {voter for voter, progress in leading.progress.items() if progress.match >= core.commit}
+        config = next_config(core.log.config, self._standby, dead, caught_up)
+        if config is not None:
+            self._append((config_entry(config, core.keys),))
+            self._replication.broadcast()
 
     def _hand_back(self) -> None:
         if self._replication.leading is not None:

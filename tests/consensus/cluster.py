@@ -10,20 +10,27 @@ from hashlib import blake2b
 from math import inf
 from typing import NamedTuple
 
-from consensus_escalation.block import Block, Entry, Kind
+from consensus_escalation.block import Block, Entry, Kind, config_of, header_from_bytes_untrusted
+from consensus_escalation.certificate import Certificate, Trail
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import (
     BlocksStored,
+    Certified,
     Committed,
     Effect,
     Input,
     LeaderChanged,
     Persist,
     Persisted,
+    ReadReady,
     Received,
     Send,
     SendAtOnce,
+    SnapshotStored,
+    StateRestored,
+    StateTaken,
     Submit,
+    TakeState,
     TermAndVote,
     Tick,
 )
@@ -84,6 +91,9 @@ class Witness:
     blocks: dict[tuple[int, int], bytes] = field(default_factory=dict)
     committed: dict[int, Block] = field(default_factory=dict)
     votes: dict[tuple[Voter, int], Voter] = field(default_factory=dict)
+    certificates: list[Certificate] = field(default_factory=list)
+    """Whose voters are not proven yet."""
+    reads: dict[int, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def check(self, condition: object, what: str) -> None:
@@ -117,6 +127,36 @@ class Witness:
         known = self.committed.setdefault(block.index, block)
         self.check(known.hash == block.hash, f"state machine safety: two blocks committed at {block.index}")
 
+    def asks(self, number: int) -> None:
+        self.reads[number] = max(self.committed, default=0)
+
+    def read(self, number: int, index: int) -> None:
+        """A read sees all that was committed anywhere before it was asked for."""
+        self.count("reads")
+        self.check(index >= self.reads.get(number, 0), f"a stale read at {index}")
+
+    def certified(self, cluster: Cluster, certificate: Certificate) -> None:
+        self.count("certificates")
+        header = header_from_bytes_untrusted(certificate.headers[0], cluster.keys)
+        block = self.committed.get(header.index)
+        self.check(
+            block is not None and digest(certificate.headers[0]) == block.hash, f"{header.index} is certified, not committed"
+        )
+        self.certificates.append(certificate)
+        self.prove(cluster)
+
+    def prove(self, cluster: Cluster) -> None:
+        """A stranger who knows the genesis goes through all certificates; one may have to wait for that of the voters before."""
+        waiting, self.certificates = self.certificates, []
+        for certificate in waiting:
+            header = header_from_bytes_untrusted(certificate.headers[0], cluster.keys)
+            if not cluster.trail.knows(header.config_index):
+                self.certificates.append(certificate)
+            elif config_of(block := self.committed[header.index], cluster.keys):
+                cluster.trail.extend_untrusted(block, certificate)
+            else:
+                cluster.trail.verify_untrusted(certificate)
+
     def sent(self, machine: Machine, to: Voter, message: Message) -> None:
         match message:
             case Vote(term, True):
@@ -136,10 +176,11 @@ class Disk:
     vote: Voter | None = None
     blocks: list[Block] = field(default_factory=list)
     commit: int = 0
+    snapshot: tuple[int, bytes] | None = None
 
     @property
     def end(self) -> int:
-        return self.blocks[-1].index if self.blocks else 0
+        return self.blocks[-1].index if self.blocks else self.snapshot[0] if self.snapshot else 0
 
     def write(self, persist: Persist) -> None:
         self.commit = persist.commit
@@ -148,8 +189,10 @@ class Disk:
                 case TermAndVote(term, vote):
                     self.term, self.vote = term, vote
                 case BlocksStored(blocks):
-                    del self.blocks[blocks[0].index - 1 :]
-                    self.blocks.extend(blocks)
+                    self.blocks = [block for block in self.blocks if block.index < blocks[0].index] + list(blocks)
+                case SnapshotStored(index, raw, alone):
+                    self.snapshot = (index, raw)
+                    self.blocks = [] if alone else [block for block in self.blocks if block.index > index]
 
 
 class Machine:
@@ -163,14 +206,23 @@ class Machine:
         self.applied = 0
         self.led = 0
         self.wakes_at = inf
+        self.restored: list[str] = []
         self.notices: list[Effect] = []
         self.start()
 
     def start(self) -> None:
         disk = self.disk
-        restored = Restored(self.cluster.genesis, disk.term, disk.vote, tuple(disk.blocks), disk.commit)
+        restored = Restored(
+            self.cluster.genesis,
+            disk.term,
+            disk.vote,
+            tuple(disk.blocks),
+            disk.commit,
+            disk.snapshot[1] if disk.snapshot else None,
+        )
         seed = random.Random(f"{self.cluster.seed} {self.me.hex()} {self.cluster.time}")
-        self.applied, self.led, self.wakes_at = 0, 0, inf
+        self.applied, self.led, self.wakes_at, self.restored = 0, 0, inf, []
+        self.notices = [notice for notice in self.notices if not isinstance(notice, Committed)]
         self.raft = Raft(
             self.me, keys_of(self.me), seed, restored, self.cluster.now(self), pace=self.cluster.pace, read_score=read_score
         )
@@ -206,6 +258,19 @@ class Machine:
                 case Committed(block):
                     self.cluster.witness.applied(self, block)
                     self.notices.append(effect)
+                case TakeState(index):
+                    self.step(StateTaken(index, encode([self.applied, self.cluster.texts(self)])))
+                    return
+                case StateRestored(index, state):
+                    self.applied = index
+                    self.restored = decode_untrusted(state)[1]
+                    self.notices = [notice for notice in self.notices if not isinstance(notice, Committed)]
+                case ReadReady(number, index):
+                    self.cluster.witness.read(number, index)
+                    self.notices.append(effect)
+                case Certified(certificate):
+                    self.cluster.witness.certified(self.cluster, certificate)
+                    self.notices.append(effect)
                 case _:
                     self.notices.append(effect)
 
@@ -233,6 +298,8 @@ class Cluster:
         self.rng = random.Random(seed)
         self.names = [voter(number) for number in range(1, size + 1)]
         self.genesis = Genesis(1, Config(tuple(self.names[: voters or size])), digest(b"genesis"))
+        self.keys = keys_of(voter(0))
+        self.trail = Trail(self.genesis.config, self.genesis.epoch, self.keys)
         self.witness = Witness()
         self.inbox: deque[tuple[Voter, Voter, Message]] = deque()
         self.lost: Callable[[Voter, Voter, Message], bool] = lambda _sender, _to, _message: False
@@ -311,7 +378,7 @@ class Cluster:
 
     def texts(self, machine: Machine) -> list[str]:
         """What this voter applied, once each."""
-        found = []
+        found = list(machine.restored)
         for notice in machine.notices:
             if isinstance(notice, Committed):
                 for entry, fresh in zip(notice.block.entries, notice.fresh, strict=True):

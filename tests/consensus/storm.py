@@ -11,9 +11,9 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
-from consensus_escalation.effects import Persist, Received, Tick
+from consensus_escalation.effects import Persist, Read, Received, Standby, Tick
 from consensus_escalation.messages import Message
-from consensus_escalation.types import Voter
+from consensus_escalation.types import Pace, Voter
 from tests.consensus.cluster import Cluster, Machine
 
 DELAY_SECONDS = 0.002
@@ -23,12 +23,12 @@ FSYNC_SECONDS = 0.001
 class Storm(Cluster):
     """A cluster in virtual time: messages and writes take random times, and faults happen until `calm`."""
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, *, pace: Pace | None = None, voters: int | None = None) -> None:
         self._events: list[tuple[float, int, str, tuple[object, ...]]] = []
         self._order = count()
         self.is_calm = False
         self.loss, self.crash_at_write = 0.0, 0.0
-        super().__init__(size, seed=seed)
+        super().__init__(size, seed=seed, pace=pace, voters=voters)
         self.loss = self.rng.choice([0, 0.02, 0.1, 0.3])
         self.crash_at_write = self.rng.choice([0, 0.002, 0.02])
         self.happened: Counter[str] = Counter()
@@ -112,7 +112,11 @@ class Storm(Cluster):
                 self.heal()
 
     def work(self) -> None:
+        reader, number = self.rng.choice(list(self.machines.values())), self.rng.getrandbits(60)
+        self.witness.asks(number)
+        reader.step(Read(number))
         for machine in self.machines.values():
+            machine.step(Standby(tuple(self.names)))
             if machine.raft is not None and machine.raft.leader == machine.me:
                 for _ in range(self.rng.choice([1, 1, 5, 60])):
                     self.submit(machine, f"x{self.rng.getrandbits(32)}")
@@ -131,11 +135,15 @@ class Storm(Cluster):
         self.submit(leader, "the end")
         self.run(0.5)
         for machine in self.machines.values():
+            self.witness.prove(self)
+            assert not self.witness.certificates, "a certificate that nobody can verify"
             assert self.texts(machine)[-1:] == ["the end"], "a voter lags behind in calm"
 
 
 def one(seed: int, rounds: int = 40) -> Storm:
-    storm = Storm(3 if seed % 2 else 5, seed)
+    """Sizes, early snapshots and growth from one voter take turns."""
+    pace = Pace(snapshot_blocks=30 if seed % 3 == 0 else 4096)
+    storm = Storm(3 if seed % 2 else 5, seed, pace=pace, voters=1 if seed % 4 == 0 else None)
     try:
         storm.live(rounds)
     except BaseException:

@@ -1,0 +1,110 @@
+"""Voters come and go, one committed step after the other, and never two majorities at once."""
+
+from __future__ import annotations
+
+from consensus_escalation.effects import Standby
+from consensus_escalation.membership import next_config, wanted_voters
+from consensus_escalation.quorum import Config
+from consensus_escalation.types import Pace, Role, Voter
+from tests.consensus.cluster import Cluster, Machine, voter
+
+A, B, C, D, E, F = (voter(number) for number in range(1, 7))
+
+
+def test_one_goes_to_three_and_five_and_never_rests_between() -> None:
+    assert wanted_voters(Config((A,)), [B], ()) == (A,), "two voters tolerate nothing"
+    assert wanted_voters(Config((A,)), [B, C], ()) == (A, B, C)
+    assert wanted_voters(Config((A,)), [B, C, D], ()) == (A, B, C)
+    assert wanted_voters(Config((A, B, C)), [D], ()) == (A, B, C)
+    assert wanted_voters(Config((A, B, C)), [D, E, F], ()) == (A, B, C, D, E)
+
+
+def test_the_dead_stay_voters_until_somebody_can_replace_them() -> None:
+    assert wanted_voters(Config((A, B, C)), [], (C,)) == (A, B, C)
+    assert wanted_voters(Config((A, B, C)), [D], (C,)) == (A, B, D)
+    assert wanted_voters(Config((A, B, C)), [C, D], (C,)) == (A, B, D)
+
+
+def test_newcomers_learn_first_then_both_sets_agree() -> None:
+    config = Config((A,))
+    steps = []
+    while (following := next_config(config, [B, C], (), {B, C})) is not None:
+        steps.append(following)
+        config = following
+    assert steps == [Config((A,), (), (B, C)), Config((A, B, C), (A,)), Config((A, B, C))]
+    assert next_config(Config((A,), (), (B, C)), [B, C], (), {B}) is None, "C lags behind"
+    assert next_config(Config((A,), (), (B, C)), [], (), set()) == Config((A,)), "learners that left are let go"
+
+
+def grown(size: int, pace: Pace | None = None) -> tuple[Cluster, Machine]:
+    cluster = Cluster(size, voters=1, pace=pace)
+    leader = cluster.elect(0.1)
+    cluster.submit(leader, "alone")
+    leader.step(Standby(tuple(cluster.names)))
+    cluster.advance(1.0)
+    return cluster, leader
+
+
+def voters(machine: Machine) -> tuple[Voter, ...]:
+    assert machine.raft is not None
+    assert not machine.raft.log.config.is_joint
+    return machine.raft.log.config.voters
+
+
+def test_the_first_voter_starts_alone_and_five_take_over() -> None:
+    cluster, leader = grown(5)
+    assert all(voters(machine) == tuple(cluster.names) for machine in cluster.machines.values())
+    leader.crash()
+    following = cluster.elect(1.0)
+    cluster.submit(following, "without the first")
+    cluster.advance(0.1)
+    assert cluster.texts(following) == ["alone", "without the first"]
+
+
+def test_each_change_is_certified_by_those_before() -> None:
+    cluster, leader = grown(5)
+    cluster.submit(leader, "after the change")
+    cluster.advance(0.1)
+    assert cluster.trail.newest[1] == Config(tuple(cluster.names)), "a stranger who knows the genesis knows the voters"
+
+
+def test_a_voter_that_stays_dead_is_replaced() -> None:
+    cluster = Cluster(4, voters=3, pace=Pace(replace_seconds=5.0))
+    leader = cluster.elect()
+    dead = next(machine for number in (1, 2, 3) if (machine := cluster[number]) is not leader)
+    dead.crash()
+    leader.step(Standby((voter(4),)))
+    cluster.advance(4.0)
+    assert voter(4) not in voters(leader)
+    cluster.advance(3.0)
+    assert voter(4) in voters(leader)
+    assert dead.me not in voters(leader)
+
+
+def test_a_removed_voter_that_returns_disturbs_nobody() -> None:
+    """Dissertation 4.2.3: it does not know that it was removed, and campaigns."""
+    cluster = Cluster(4, voters=3, pace=Pace(replace_seconds=1.0))
+    leader = cluster.elect()
+    removed = next(machine for number in (1, 2, 3) if (machine := cluster[number]) is not leader)
+    removed.crash()
+    leader.step(Standby((voter(4),)))
+    cluster.advance(3.0)
+    removed.start()
+    assert leader.raft is not None
+    term = leader.raft.term
+    cluster.advance(3.0)
+    assert (leader.raft.role, leader.raft.term) == (Role.LEADER, term)
+
+
+def test_a_learner_that_is_down_holds_nothing_up() -> None:
+    cluster = Cluster(3, voters=1)
+    leader = cluster.elect(0.1)
+    cluster[3].crash()
+    leader.step(Standby(tuple(cluster.names)))
+    cluster.submit(leader, "goes on")
+    cluster.advance(1.0)
+    assert voters(leader) == (voter(1),)
+    assert cluster.texts(leader) == ["goes on"]
+    cluster[3].start()
+    cluster.advance(1.0)
+    assert voters(leader) == tuple(cluster.names)

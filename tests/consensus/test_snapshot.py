@@ -1,0 +1,127 @@
+"""Snapshots stand for the beginning of the log, for the disk and for followers that are far behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from consensus_escalation.block import Entry, Kind
+from consensus_escalation.effects import Refused, Submit
+from consensus_escalation.messages import SnapshotPiece
+from consensus_escalation.sessions import REMEMBERED_MICROSECONDS, Admission, Key, Sessions
+from consensus_escalation.snapshot import PIECE_BYTES, Incoming, Outgoing, snapshot_from_bytes_untrusted
+from consensus_escalation.types import Pace
+from crdt.errors import Malformed
+from tests.consensus.cluster import Cluster, digest, keys_of, read_score, voter
+
+SMALL = Pace(snapshot_blocks=20)
+
+
+def written(count: int) -> Cluster:
+    cluster = Cluster(3, pace=SMALL)
+    leader = cluster.elect()
+    cluster.give_scores(leader, {1: 3, 2: 2, 3: 1})
+    for number in range(count):
+        cluster.submit(leader, f"entry {number}")
+        cluster.deliver()
+    cluster.advance(0.1)
+    return cluster
+
+
+def test_the_log_stays_short_and_a_restart_has_everything() -> None:
+    cluster = written(100)
+    texts = [f"entry {number}" for number in range(100)]
+    for machine in cluster.machines.values():
+        assert machine.raft is not None
+        assert machine.raft.log.last_index - machine.raft.log.base.index < 25
+        machine.crash()
+    for machine in cluster.machines.values():
+        machine.start()
+    leader = cluster.elect()
+    assert leader.raft is not None
+    assert leader.raft.ledger.score(voter(1)) == 3, "the ledger travels in snapshots"
+    assert all(cluster.texts(machine) == texts for machine in cluster.machines.values())
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.2])
+def test_a_follower_that_was_away_catches_up_from_a_snapshot(loss: float) -> None:
+    cluster = Cluster(3, pace=SMALL)
+    leader = cluster.elect()
+    away = next(machine for machine in cluster.machines.values() if machine is not leader)
+    away.crash()
+    for number in range(100):
+        cluster.submit(leader, f"{number} {'x' * 500}")
+        cluster.deliver()
+    cluster.lost = lambda sender, to, _message: away.me in (sender, to) and cluster.rng.random() < loss
+    away.start()
+    cluster.advance(5.0)
+    assert cluster.texts(away) == cluster.texts(leader)
+    assert len(cluster.texts(away)) == 100
+
+
+def test_an_entry_counts_once_across_a_snapshot() -> None:
+    cluster = written(10)
+    leader = cluster.elect(0.0)
+    cluster.submit(leader, "once", number=77)
+    for number in range(50):
+        cluster.submit(leader, f"more {number}")
+        cluster.deliver()
+    cluster.submit(leader, "once", number=77)
+    assert [n.reason for n in leader.take(Refused) if isinstance(n, Refused)] == ["repeated"]
+    leader.crash()
+    leader = cluster.elect(1.0)
+    cluster.submit(leader, "once", number=77)
+    cluster.advance(0.1)
+    assert cluster.texts(leader).count("once") == 1
+
+
+def test_two_copies_on_their_way_at_once_count_once() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.slow_disks.add(leader.me)
+    cluster.submit(leader, "twin", number=5)
+    cluster.submit(leader, "twin", number=5)
+    cluster.slow_disks.clear()
+    leader.drain()
+    cluster.advance(0.1)
+    assert cluster.texts(leader) == ["twin"]
+
+
+def test_a_key_is_refused_once_it_is_forgotten() -> None:
+    sessions, key = Sessions(), Key(1000, b"client", 1)
+    assert sessions.judge(key, 1000) is Admission.FRESH
+    assert sessions.judge(key, 999) is Admission.FROM_THE_FUTURE
+    sessions.remember(key, 4)
+    assert sessions.judge(key, 2000) is Admission.REPEATED
+    sessions.forget_before(1000 + REMEMBERED_MICROSECONDS)
+    assert sessions.where(key) == 4
+    sessions.forget_before(1001 + REMEMBERED_MICROSECONDS)
+    assert sessions.where(key) is None
+    assert sessions.judge(key, 1001 + REMEMBERED_MICROSECONDS) is Admission.TOO_OLD
+
+
+def test_an_entry_that_fits_no_block_is_refused_and_never_cut() -> None:
+    cluster = Cluster(1)
+    leader = cluster.elect()
+    leader.step(Submit(Entry(Kind.COMMAND, b"client", 1_700_000_000_000_000, 1, bytes(1000))))
+    assert [n.reason for n in leader.take(Refused) if isinstance(n, Refused)] == ["too large"]
+
+
+def test_pieces_in_any_order_make_the_whole_or_nothing() -> None:
+    raw = bytes(range(256)) * 20
+    outgoing, incoming, keys = Outgoing(raw, 9, digest(raw)), Incoming(), keys_of(voter(1))
+    pieces = outgoing.pieces(1)
+    assert incoming.take(pieces[1], keys) == (0, None)
+    assert incoming.take(pieces[0], keys) == (PIECE_BYTES, None)
+    assert incoming.take(pieces[0], keys) == (PIECE_BYTES, None)
+    for piece in pieces[1:-1]:
+        incoming.take(piece, keys)
+    assert incoming.take(pieces[-1], keys) == (len(raw), raw)
+    forged = [SnapshotPiece(1, 9, digest(b"other"), piece.offset, piece.total, piece.data) for piece in pieces]
+    assert [incoming.take(piece, keys)[1] for piece in forged] == [None] * len(pieces)
+    assert incoming.take(SnapshotPiece(1, 9, digest(raw), 0, 1 << 40, b"x"), keys) == (0, None), "sizes no allocation"
+
+
+def test_bytes_that_are_no_snapshot_are_malformed() -> None:
+    for raw in (b"", b"\x80", b"\xff", digest(b"x")):
+        with pytest.raises(Malformed):
+            snapshot_from_bytes_untrusted(raw, keys_of(voter(1)), read_score)
