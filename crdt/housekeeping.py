@@ -12,6 +12,7 @@ from crdt.base import Base, Held
 from crdt.chores import OP_COVER_BYTES, Name
 from crdt.chunks import chunk_key
 from crdt.ids import ShelfId, dot_seq, replica_of
+from crdt.index import key_order
 from crdt.limits import CORE_TYPE
 from crdt.ops import DROPPED, KIND_MASK, REMOVED, TAKEOVER, VALUE, Op
 from crdt.takeover import NOTHING, Record, runs_of
@@ -119,7 +120,10 @@ def retire(writer: Writer, acknowledged: Callable[[int], bool]) -> int:
     raised = max(base.gc_floor, writer.drafted_gc_floor())
     if not any(name in chores.absent and chores.absent[name] > raised for name in chores.free):
         return 0
-    places = sorted((place, name) for name, place in chores.absent.items() if place > raised)
+    places = sorted(
+        ((place, name) for name, place in chores.absent.items() if place > raised),
+        key=lambda item: (item[0], key_order(item[1][0]), item[1][1]),
+    )
     gc_floor, freed = _best_floor(places, chores.free, acknowledged)
     if not freed:
         return 0
