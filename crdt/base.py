@@ -49,13 +49,15 @@ class Held:
     """A body in a base. `mask` says which of its ops live; `digested` and `journaled` what the digest and the store know of
     it."""
 
-    __slots__ = ("body", "digested", "host", "journaled", "mask", "place")
+    __slots__ = ("body", "digested", "host", "journaled", "mask", "place", "void")
 
-    def __init__(self, host: ShelfId, place: int, body: Body, mask: int = 0) -> None:
+    def __init__(self, host: ShelfId, place: int, body: Body, mask: int, void: int) -> None:
         self.host = host
         self.place = place
         self.body = body
         self.mask = mask
+        self.void = void
+        """Which of its ops count as dropped: faulty, or outside their author's rights. They stay in mask and digest."""
         self.digested = 0
         self.journaled = 0
 

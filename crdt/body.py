@@ -54,9 +54,9 @@ Decode = Callable[[bytes], Any]
 
 
 class Body:
-    """Ops of one delta without its header. Shared by every base that holds some of them. Nothing but `void` ever changes."""
+    """Ops of one delta without its header. Immutable, and shared by every base that holds some of them."""
 
-    __slots__ = ("faulty", "judged", "ops", "raw", "rights", "seq", "shelf", "takeover", "takeovers", "void")
+    __slots__ = ("faulty", "ops", "raw", "rights", "seq", "shelf", "takeover", "takeovers")
 
     def __init__(
         self,
@@ -76,9 +76,6 @@ class Body:
         self.ops = ops
         self.faulty = faulty
         """Mask of the ops that cannot be right, whoever wrote them."""
-        self.void = faulty
-        """Mask of the ops that count as dropped: faulty, or outside their author's rights (see `Shelves.judge`)."""
-        self.judged = False
         self.takeovers = takeovers
         """Indices of the takeover ops."""
         self.takeover = next((index for index in takeovers if is_fresh(shelf, seq, index, ops[index])), -1)

@@ -197,7 +197,7 @@ class Chunks:
         key = chunk_key(name)
         for held, index in self._index.all_slots(key):
             op = held.body.ops[index]
-            if op.origin == origin and op.kind == VALUE and not held.body.void >> index & 1:
+            if op.origin == origin and op.kind == VALUE and not held.void >> index & 1:
                 return op.payload  # type: ignore[return-value]  # the body was checked: chunks are bytes
         for row in self._index.above.get(key, ()):
             if row.op.origin == origin and row.op.kind == VALUE:

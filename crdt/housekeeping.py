@@ -291,13 +291,9 @@ def _unfinished(writer: Writer, former: ShelfId, loose: list[int]) -> list[Op]:
     """The ops of the former's loose deltas that nothing newer replaces, to be issued again here."""
     newest: dict[Name, Op] = {}
     for seq in loose:
-        delta, mask = writer.loose[former][seq]
+        delta, mask, void = writer.loose[former][seq]
         for index, op in enumerate(delta.ops):
-            if (
-                op.kind & KIND_MASK in (DROPPED, TAKEOVER)
-                or delta.content.void >> index & 1
-                or not (mask is None or mask >> index & 1)
-            ):
+            if op.kind & KIND_MASK in (DROPPED, TAKEOVER) or void >> index & 1 or not (mask is None or mask >> index & 1):
                 continue
             if writer.counts(former, op) and writer.chunks.complete(op):  # without its chunks it never was received
                 newest[op.key, op.origin] = op

@@ -94,7 +94,7 @@ class _Rows:
                     self.loose.pop((shelf, seq), None)
                 case LooseSet(shelf, seq, delta, mask):
                     assert delta is not None
-                    self.loose[shelf, seq] = Loose(delta, mask)
+                    self.loose[shelf, seq] = Loose(delta, mask, 0)
                 case ShelfGone(shelf):
                     self.heads.pop(shelf, None)
                     self.live.pop(shelf, None)
@@ -129,6 +129,7 @@ def restore(state: Shelves, entries: Iterable[JournalEntry]) -> set[ShelfId]:
     state.unsaved.held.clear()
     for (shelf, seq), loose in sorted(rows.loose.items()):
         if seq > state.floor(shelf):
+            loose = loose._replace(void=state.judge(loose.delta.content))
             state.loose.setdefault(shelf, {})[seq] = loose
             state.lay(loose)
             restored.add(shelf)
@@ -153,8 +154,7 @@ def _restore_base(state: Shelves, shelf: ShelfId, rows: _Rows) -> str:
         return "rows that cannot be those of one shelf"
     base = state.bases[shelf] = Base(shelf)
     for entry, body in zip(entries, bodies, strict=True):
-        held = Held(shelf, entry.place, body)
-        state.judge(body)
+        held = Held(shelf, entry.place, body, 0, state.judge(body))
         state.hold(base, held)
         for index in range(len(body.ops)):
             if entry.mask >> index & 1:

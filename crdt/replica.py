@@ -86,7 +86,9 @@ class Replica(Writer):
         if base is None and shelf not in self.loose and not self._has_room(shelf):
             return False
         if seq == floor + 1 and shelf not in self.loose and self._follows(base, delta):
-            self._extend_by(base, delta)
+            void = self.judge(delta.content)
+            self.report_void(delta.content, void)
+            self._extend_by(base, delta, void)
         elif shelf in self.ended or not self._keep_loose(delta, mask):
             return False
         else:
@@ -105,11 +107,11 @@ class Replica(Writer):
             return False
         return self.can_follow(delta.shelf, delta.content)
 
-    def _extend_by(self, base: Base | None, delta: Delta) -> None:
+    def _extend_by(self, base: Base | None, delta: Delta, void: int) -> None:
         header = delta.head.header
         if base is None:
             base = self.bases[header.shelf] = Base(header.shelf)
-        self.apply(base, header.seq, header.gc_floor, delta.content)
+        self.apply(base, header.gc_floor, delta.content, void)
         base.advance(delta.head)
         self.unsaved.heads.add(header.shelf)
         self.chores.moved(header.shelf)
@@ -122,7 +124,7 @@ class Replica(Writer):
             loose = self.loose[shelf].get(seq)
             if loose is None or not self._follows(base, loose.delta):
                 return
-            self._extend_by(base, loose.delta)
+            self._extend_by(base, loose.delta, loose.void)
             self.drop_loose(shelf, seq)
 
     def _keep_loose(self, delta: Delta, mask: int | None) -> bool:
@@ -142,7 +144,10 @@ class Replica(Writer):
             if seq > furthest:
                 return False
             self.drop_loose(shelf, furthest)
-        loose = Loose(delta, mask)
+        void = had.void if had else self.judge(delta.content)
+        if not had:
+            self.report_void(delta.content, void)
+        loose = Loose(delta, mask, void)
         self.loose.setdefault(shelf, {})[seq] = loose
         self.unsaved.loose.add((shelf, seq))
         self.lay(loose)

@@ -20,13 +20,12 @@ class Shelves(State):
 
     # --- a delta becomes part of a base
 
-    def apply(self, base: Base, seq: int, gc_floor: int, body: Body) -> None:
+    def apply(self, base: Base, gc_floor: int, body: Body, void: int) -> None:
         """Delta n+1 makes S(n+1) of S(n). The caller has checked the chain and `can_follow`, and sets the head."""
-        self.judge(body)
         if body.takeover >= 0:
             self._absorb(base, body)
         if body.ops:
-            self._apply_ops(base, Held(base.shelf, seq, body, (1 << len(body.ops)) - 1))
+            self._apply_ops(base, Held(base.shelf, body.seq, body, (1 << len(body.ops)) - 1, void))
         self._sweep(base, gc_floor)
 
     def _apply_ops(self, base: Base, held: Held) -> None:
@@ -51,25 +50,26 @@ class Shelves(State):
             if kind or covers or not type_code:
                 self._note(held, index, op, key)
 
-    def put(self, held: Held, index: int) -> None:
-        """Op `index` of `held`, which is in its base, lives there now; it replaces what the host had of this origin at this
-        key."""
+    def put(self, held: Held, index: int) -> bool:
+        """Op `index` of `held`, which is in its base, lives there now. True when it replaced what the host had of this origin at
+        this key."""
         op = held.body.ops[index]
         key = op.key
         held.mask |= 1 << index
         self.bases[held.host].dirty.add(held)
         self.unsaved.held.add(held)
-        self.changes[key] = None
-        self._put_beside(held, index, op, key)
+        replaced = self._put_beside(held, index, op, key)
         if op.kind or op.covers or op.type == CORE_TYPE:
             self._note(held, index, op, key)
+        return replaced
 
-    def _put_beside(self, held: Held, index: int, op: Op, key: Key) -> None:
+    def _put_beside(self, held: Held, index: int, op: Op, key: Key) -> bool:
         former = self.index.put(key, held, index, op)
         if former:
             self.kill(*former)
         if isinstance(self.index.slots[key], dict):
             self.chores.suspect(key, op.origin)
+        return former is not None
 
     def _note(self, held: Held, index: int, op: Op, key: Key) -> None:
         """An op that is more than a plain value."""
@@ -135,55 +135,55 @@ class Shelves(State):
                 self.remove(held, index)
 
     def forget_base(self, shelf: ShelfId) -> None:
+        """Let the whole shelf go. Watchers hear of what nobody else has."""
         base = self.bases[shelf]
         for held in base.everything():
-            for index, _ in [*held.live()]:
-                self.remove(held, index)
+            for index, op in [*held.live()]:
+                self.index.remove(op.key, shelf, op.origin)
+                self.kill(held, index)
+                heirs = [other.body.ops[at] for other, at in self.index.all_slots(op.key)]
+                if not any(heir.dot == op.dot and heir.origin == op.origin for heir in heirs):
+                    self.changes[op.key] = None
         del self.bases[shelf]
         self.unsaved.gone.add(shelf)
 
     # --- void ops
 
-    def judge(self, body: Body) -> None:
-        """Find what its author had no right to write, when the body is first seen."""
-        if body.judged:
-            return
-        body.judged = True
-        for index in body.takeovers:
-            if not self._heir(former_of(body.ops[index]), body.shelf):
-                body.faulty |= 1 << index
-        self._judge_again(body)
-
-    def _judge_again(self, body: Body) -> int:
-        """Returns the mask of the ops whose standing changed."""
+    def judge(self, body: Body) -> int:
+        """Mask of the ops that do not count, as far as we know today: rights may change, see `rejudge`."""
         void = body.faulty
+        for index in body.takeovers:
+            void |= (not self._heir(former_of(body.ops[index]), body.shelf)) << index
         if self._void_ops is not None:
             void |= self._void_ops(body.shelf, body.seq, body.rights, body.ops)
-        changed = void ^ body.void
-        body.void = void
-        if void & changed:
+        return void
+
+    def report_void(self, body: Body, void: int) -> None:
+        if void:
             first = body.ops[(void & -void).bit_length() - 1]
-            self.faults.append(
-                Fault(body.shelf, "void", f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r}")
-            )
-        return changed
+            detail = f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r:.80}"
+            self.faults.append(Fault(body.shelf, "void", detail))
 
     def rejudge(self, replica: ReplicaId) -> None:
         """The rights of this replica changed: look again at all that it wrote."""
-        bodies = {held.body for shelf, base in self.bases.items() if replica_of(shelf) == replica for held in base.own.values()}
-        bodies.update(held.body for (shelf, _), held in self.hosted_bodies.items() if replica_of(shelf) == replica)
-        for body in bodies:
-            changed = self._judge_again(body)
-            for index, op in enumerate(body.ops) if changed else ():
+        written = [held for shelf, base in self.bases.items() if replica_of(shelf) == replica for held in base.own.values()]
+        for base in self.bases.values():
+            written += [held for held in base.hosted.values() if replica_of(held.body.shelf) == replica]
+        for held in written:
+            void = self.judge(held.body)
+            changed, held.void = (held.void ^ void) & held.mask, void
+            for index, op in enumerate(held.body.ops) if changed else ():
                 if changed >> index & 1:
                     self.changes[op.key] = None
                     if op.kind == TAKEOVER:
                         self.formers_changed[former_of(op)] = None
         for shelf, rows in self.loose.items():
-            for loose in rows.values() if replica_of(shelf) == replica else ():
-                if self._judge_again(loose.delta.content):
+            for seq, loose in rows.items() if replica_of(shelf) == replica else ():
+                void = self.judge(loose.delta.content)
+                if void != loose.void:
                     self.lift(loose)
-                    self.lay(loose)
+                    rows[seq] = loose._replace(void=void)
+                    self.lay(rows[seq])
         self.settle_takeovers()
 
     # --- loose deltas
@@ -191,9 +191,8 @@ class Shelves(State):
     def lay(self, loose: Loose) -> None:
         """Loose ops show at once. A drop acts only when it is in the base, a takeover too."""
         body = loose.delta.content
-        self.judge(body)
         for index, op in enumerate(body.ops):
-            visible = op.kind & KIND_MASK not in (DROPPED, TAKEOVER) and not body.void >> index & 1
+            visible = op.kind & KIND_MASK not in (DROPPED, TAKEOVER) and not loose.void >> index & 1
             if visible and (loose.mask is None or loose.mask >> index & 1):
                 key = op.key
                 self.index.lay(key, Over(body.shelf, body.seq, op))
@@ -229,7 +228,6 @@ class Shelves(State):
         """Whether we have at hand what the takeover in `body`, if any, adds: the former shelf exactly as it was."""
         if body.takeover < 0:
             return True
-        self.judge(body)
         record = self._adds(host, body)
         return record is None or not record.n or self.floor(former_of(body.ops[body.takeover])) == record.n
 
@@ -239,7 +237,7 @@ class Shelves(State):
         op = body.ops[body.takeover]
         record = record_of(op.payload)
         before = self.records.of(former_of(op), host) or NOTHING
-        return None if body.faulty >> body.takeover & 1 or record.n <= before.n else record
+        return record if record.n > before.n and self._heir(former_of(op), host) else None
 
     def _absorb(self, base: Base, body: Body) -> None:
         """A takeover adds what the former shelf holds at n, but for what this shelf already speaks for."""
@@ -254,12 +252,13 @@ class Shelves(State):
             name = (held.body.shelf, held.body.seq)
             for index, op in held.live():
                 if self._is_news(host, op):
-                    taken.setdefault(name, Held(host, body.seq, held.body)).mask |= 1 << index
+                    taken.setdefault(name, Held(host, body.seq, held.body, 0, held.void)).mask |= 1 << index
         for name in sorted(taken):
             held = taken[name]
             self.hold(base, held)
             for index, op in [*held.live()]:
-                self.put(held, index)
+                if self.put(held, index) or former.shelf in self.records:
+                    self.changes[op.key] = None  # else it shows already, on the former shelf
                 if host == self.shelf:
                     self.chores.hosted(op.key, op.origin)
 
@@ -284,7 +283,7 @@ class Shelves(State):
         said: dict[ShelfId, tuple[int, Record]] = {}
         for held, index in self.index.all_slots(takeover_key(former)):
             op = held.body.ops[index]
-            if op.kind == TAKEOVER and not held.body.void >> index & 1:
+            if op.kind == TAKEOVER and not held.void >> index & 1:
                 place, record = said.get(held.host, (0, NOTHING))
                 said[held.host] = (max(place, held.place), record.join(record_of(op.payload)))
         self.records.renew(former, said)

@@ -55,6 +55,8 @@ class Loose(NamedTuple):
 
     delta: Delta
     mask: int | None
+    void: int
+    """The ops that count as dropped (see `Held`)."""
 
 
 def always(*_: object) -> bool:
@@ -122,6 +124,8 @@ class State:
         self.faults: deque[Fault] = deque(maxlen=FAULTS_MAX)
         self.ended: set[ShelfId] = set()
         """Shelves of which nothing more is taken: forked, or cut."""
+        self.unsound: dict[ShelfId, int] = {}
+        """Floors of bases that were found not to be what their authors signed, and reported."""
         self.hosted_bodies: dict[tuple[ShelfId, int], Held] = {}
         """Bodies that some other shelf holds, by their own name."""
         self.presence: dict[ShelfId, set[Key]] = {}
@@ -201,7 +205,7 @@ class State:
             op = held.body.ops[index]
             newer = latest.get((held.host, op.origin))
             if newer is None or newer.seq < held.place:
-                dead = op.kind == DROPPED or held.body.void >> index & 1
+                dead = op.kind == DROPPED or held.void >> index & 1
                 self._rank(best, held.host, op, dead=bool(dead))
                 latest.pop((held.host, op.origin), None)
         for row in latest.values():
@@ -222,8 +226,8 @@ class State:
         """The newest value or removed cell of each origin, sorted by origin. Payloads of large ops are references, see
         `value`."""
         found = self.index.slots.get(key)
-        if isinstance(found, Op) and key not in self.index.above and not self.records.said:
-            void = self.bases[found.origin].own[dot_seq(found.dot)].body.void
+        if isinstance(found, Op) and key not in self.index.above and found.origin not in self.records:
+            void = self.bases[found.origin].own[dot_seq(found.dot)].void
             return [found] if found.kind != DROPPED and not void >> dot_index(found.dot) & 1 else []
         ranked = self.ranked(key)
         return [op for _, (_, _, op) in sorted(ranked.items()) if op is not None]

@@ -32,7 +32,9 @@ def is_sound(state: State, base: Base) -> bool:
     assert base.head is not None
     if "VERIFY" not in state.rules or base.digest() == base.head.header.shelf_digest:
         return True
-    state.faults.append(Fault(base.shelf, "digest", f"S({base.floor}) is not what its author signed", (base.head,)))
+    if state.unsound.get(base.shelf) != base.floor:
+        state.unsound[base.shelf] = base.floor
+        state.faults.append(Fault(base.shelf, "digest", f"S({base.floor}) is not what its author signed", (base.head,)))
     return False
 
 
@@ -149,11 +151,12 @@ class Jump:
             for index in _bits(mask):
                 state.remove(held, index)
         for name, (body, mask) in sorted(self.added.items()):
-            state.judge(body)
-            held = base.get(*name) or Held(base.shelf, name[0], body)
+            held = base.get(*name) or Held(base.shelf, name[0], body, 0, state.judge(body))
+            state.report_void(body, held.void & mask)
             state.hold(base, held)
             for index in _bits(mask):
                 state.put(held, index)
+                state.changes[body.ops[index].key] = None
         base.order()
         base.advance(head)
 

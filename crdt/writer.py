@@ -259,7 +259,7 @@ class Writer(Shelves):
         body = page.writer.finish()
         base = self.bases.setdefault(self.shelf, Base(self.shelf))
         gc_floor = max(base.gc_floor, page.gc_floor)
-        self.apply(base, body.seq, gc_floor, body)
+        self.apply(base, gc_floor, body, self.judge(body))
         for op in body.ops:
             self.index.lift(op.key, self.shelf, body.seq)
         previous = base.head.hash if base.head else NO_HASH

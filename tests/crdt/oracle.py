@@ -27,7 +27,7 @@ class Held:
 def chunks_at(replica: Replica) -> set[tuple[ShelfId, object]]:
     """(origin, name)."""
     based = [op for base in replica.bases.values() for one in base.everything() for _, op in one.live()]
-    loose = [op for rows in replica.loose.values() for delta, _ in rows.values() for op in delta.ops]
+    loose = [op for rows in replica.loose.values() for delta, *_ in rows.values() for op in delta.ops]
     return {(op.origin, op.path[0]) for op in based + loose if op.type == CORE_TYPE}
 
 
@@ -46,7 +46,7 @@ def held_by(world: World) -> Held:
                     elif (op.origin, op.dot) in world.wids:
                         held.wids.add(world.wid(op))
         for rows in replica.loose.values():
-            for delta, mask in rows.values():
+            for delta, mask, _ in rows.values():
                 for index, op in enumerate(delta.ops):
                     live = mask is None or mask >> index & 1
                     if (

@@ -219,7 +219,7 @@ def test_content_that_cannot_be_right_is_void_not_malformed() -> None:
     chunk = [VALUE, 0, [0, b"h" * 16], b"not what the name says"]
     right = [VALUE, 0, [0, digest_16(b"chunk")], b"chunk"]
     body = body_from_bytes_untrusted(ME, SEQ, raw_body([0, 1, [0, "q"], 1], newer, chunk, right))
-    assert body.void == 0b0110
+    assert body.faulty == 0b0110
 
 
 def test_headers() -> None:

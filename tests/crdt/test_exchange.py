@@ -217,6 +217,7 @@ def test_a_base_whose_author_signed_something_else_is_not_served() -> None:
     )
     give([forged], b)
     assert b.listing(liar.shelf) is None
+    assert b.listing(liar.shelf) is None
     assert [fault.kind for fault in b.take_faults()] == ["digest"]
 
 

@@ -110,6 +110,7 @@ class Agent:
         self.saved = min(self.saved, len(self.log))
         self.seen: dict[Key, set[int]] = defaultdict(set)
         self.hidden: dict[Key, set[int]] = defaultdict(set)
+        self.told: dict[Key, list[Op]] = {key: self.replica.cells(key) for key in self.world.keys}
 
     def save(self) -> None:
         """Everything is on the disk; `saved` is the backup that the next restart may go back to."""
@@ -330,7 +331,7 @@ class World:
             self.count["wipe"] += 1
 
     def watch(self) -> None:
-        """Count flicker, and hold every base to its author's digest."""
+        """Count flicker, hold every base to its author's digest, and see that watchers are told."""
         for agent in self.agents:
             replica = agent.replica
             if "VERIFY" in self.rules and "FLOORGC" in self.rules:
@@ -338,8 +339,12 @@ class World:
                     head = base.head
                     if head and base.digest() != head.header.shelf_digest:
                         raise Wrong(f"base of {shelf.hex()} at {base.floor} is not what its author signed")
+            changes = set(replica.take_changes())
             for key in self.keys:
-                cells = [self.wid(op) for op in replica.cells(key)]
+                before, agent.told[key] = agent.told[key], replica.cells(key)
+                if agent.told[key] != before and key not in changes:
+                    raise Wrong(f"watchers of replica {agent.number} do not hear of {key[1][0]!r}")
+                cells = [self.wid(op) for op in agent.told[key]]
                 seen, hidden = agent.seen[key], agent.hidden[key]
                 seen.update(*({wid, *self.writes[wid].known} for wid in cells))
                 dead = {known for wid in seen for known in self.writes[wid].known}
