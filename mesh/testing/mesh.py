@@ -77,7 +77,7 @@ class Mesh:
         self.memberships: list[Membership] = []
         self._cuts: dict[str, list[Cut]] = {}
         self._nodes: list[VirtualNode] = []
-        self.on_durable: Callable[[Host[Peer]], None] | None = None
+        self.on_durable: Callable[[Host[Peer], Sequence[Batch]], None] | None = None
         """Told when more of a host's batches are on its disk; for oracles."""
         self.on_disk_lost: Callable[[int], None] | None = None
         """Told when a disk is lost or set back."""
@@ -128,7 +128,7 @@ class Mesh:
                 host.core.committed(batch)
             host.wake_soon()
         if self.on_durable is not None:
-            self.on_durable(host)
+            self.on_durable(host, batches)
 
     def _told(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         if events:

@@ -12,16 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from crdt.ids import ReplicaId, ShelfId
+from crdt.delta import header_from_bytes_untrusted
+from crdt.ids import ReplicaId, ShelfId, replica_of
 from crdt.ops import Key
+from crdt.replica import HeadSet
 from mesh.events import Event, MemberDown, MemberLeft, MemberUp, MemberUpdated, ShelfFault
 from mesh.peer import Peer
+from mesh.store.rows import Batch
 from mesh.testing import SECOND, Host, Mesh, SimulationError, Written
-from mesh.testing.tables import Tables
 from tools.sim.oracle import Oracle
 
 DATAGRAM_BYTES_MAX: Final = 1_200
 """DESIGN section 2: sealed, without IP and UDP headers."""
+DETECTION_EVERY: Final = 4
+"""Of a host's turns, how many look for ghosts."""
+COPIES_EVERY: Final = 8
+"""Of a host's turns, how many are looked at for copies."""
+DETECTION_SECONDS: Final = 20.0
+"""A crash is known to everybody within this, by the `lan` preset's slowest way: twice the longest suspicion, after a round of
+probes by a stretched schedule (computed)."""
 FORMING_SECONDS: Final = 3
 """A mesh that forms for the first time has nothing to catch up with."""
 PATIENCE_SECONDS: Final = 28
@@ -273,10 +282,12 @@ class Membership:
         self._known: dict[tuple[int, ReplicaId], Life] = {}
         self.deaths: list[tuple[int, int, ReplicaId]] = []
         """(world time, observer, member) of each burial."""
+        self._turns: dict[int, int] = {}
+        self._awake_since: dict[int, int] = {}
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        if not events:
-            return
+        if not host.runs % DETECTION_EVERY:
+            self._look_for_ghosts(host)
         for event in events:
             match event:
                 case MemberUp(replica=replica, incarnation=incarnation) | MemberUpdated(replica=replica, incarnation=incarnation):
@@ -302,6 +313,24 @@ class Membership:
             )
         self._known[host.number, replica] = life
 
+    def _look_for_ghosts(self, host: Host[Peer]) -> None:
+        """Whoever is gone for long is not alive to anybody who has been running for as long."""
+        mesh, time = self._ground.mesh, self._ground.mesh.world.time
+        last = self._turns.get(host.number, 0)
+        self._turns[host.number] = time
+        if time - last > SECOND or host.core is None or mesh.preset.name != "lan":
+            self._awake_since[host.number] = time
+            return
+        long_ago = time - DETECTION_SECONDS * SECOND
+        if self._awake_since.get(host.number, time) > long_ago:
+            return
+        for other in mesh.hosts:
+            if other.running or other.stopped_at is None or other.stopped_at > long_ago:
+                continue
+            self._ground.counts["detection"] += 1
+            if mesh.memberships[other.number].replica_id in host.core.swim.alive():
+                self._ground.fail(self.name, host, f"node-{other.number} is down for {DETECTION_SECONDS:g} s and alive to it")
+
     def restarted(self, number: int) -> None:
         """A new process of this host remembers nothing of what the former one was told."""
         for table in (self._buried, self._known):
@@ -322,6 +351,37 @@ class Membership:
                 missing = sorted(map(mesh.name_of, wanted - believed))
                 ghosts = sorted(map(mesh.name_of, believed - wanted))
                 self._ground.fail(self.name, number, f"after the calm takes {missing} for dead and {ghosts} for alive")
+
+
+class Copies:
+    """Nobody counts a copy that is not there: whoever says that it holds a shelf has it on its disk."""
+
+    name = "copies"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._stored: dict[tuple[int, ShelfId], int] = {}
+        """The most that a host's disks ever had of a shelf."""
+
+    def stored(self, number: int, shelf: ShelfId, seq: int) -> None:
+        self._stored[number, shelf] = max(seq, self._stored.get((number, shelf), 0))
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        mesh = self._ground.mesh
+        if not mesh.setup.durable or host.core is None or host.runs % COPIES_EVERY:
+            return
+        shelf = host.core.replica.shelf
+        seq = host.core.replica.floor(shelf)
+        if not seq:
+            return
+        self._ground.counts[self.name] += 1
+        said = host.core.sync.copies.count(seq)
+        there = sum(number != host.number and self._stored.get((number, shelf), 0) >= seq for number in range(len(mesh.hosts)))
+        if said > there:
+            self._ground.fail(self.name, host, f"counts {said} copies of its delta {seq}, {there} are on disks")
+
+    def settled(self) -> None:
+        pass
 
 
 class Equality:
@@ -350,6 +410,7 @@ class Inspector:
         self.oracle = Oracle()
         self.ground = Ground(mesh, self.oracle, Counter())
         self.membership = Membership(self.ground)
+        self.copies = Copies(self.ground)
         self.touch = Touch(mesh)
         available: list[Checker] = [
             Views(self.ground, self.touch),
@@ -357,6 +418,7 @@ class Inspector:
             Faults(self.ground),
             Datagrams(self.ground),
             self.membership,
+            self.copies,
             Equality(self.ground),
         ]
         self.checkers = [checker for checker in available if not names or checker.name in names]
@@ -386,13 +448,16 @@ class Inspector:
                     "durability", host, f"{write.name}, {self.ground.key(key)}, was on its disk and is gone after a restart"
                 )
 
-    def _durable(self, host: Host[Peer]) -> None:
-        if host.core is None or host.disk is None:
-            return
-        shelf, image = host.core.replica.shelf, host.disk.image
-        assert isinstance(image, Tables)
+    def _durable(self, host: Host[Peer], batches: Sequence[Batch]) -> None:
         self.counts["commits"] += 1
-        self.oracle.confirmed(host.number, shelf, image.floor(shelf))
+        for batch in batches:
+            for entry in batch.journal:
+                if isinstance(entry, HeadSet):
+                    replica = replica_of(entry.shelf)
+                    seq = header_from_bytes_untrusted(replica, entry.header_bytes).seq
+                    self.copies.stored(host.number, entry.shelf, seq)
+                    if host.core is not None and entry.shelf == host.core.replica.shelf:
+                        self.oracle.confirmed(host.number, entry.shelf, seq)
 
     def _wrote(self, written: Written) -> None:
         mesh = self.ground.mesh
