@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import CliRunner
 
+from crdt.replica import Replica
 from mesh.control import json_values
 from mesh.errors import Malformed
 from mesh.peer import Peer
@@ -25,7 +26,7 @@ from tools.fuzz.targets import TARGETS
 
 SEED = 20
 """Fixed: a test that fails by chance is of no use. `python -m tools.fuzz` draws fresh ones."""
-BRIEF = {"garbler": 12, "insider": 600, "signer": 300, "strangers": 800, "author": 300}
+BRIEF = {"garbler": 12, "insider": 600, "signer": 300, "strangers": 800, "author": 300, "lister": 120}
 """Inputs in the default run, where an input costs more than 0.1 ms; 400 else."""
 
 
@@ -138,6 +139,12 @@ def test_an_agent_that_gives_up_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
             honest(self, datagram, address, now)  # type: ignore[arg-type]  # only passed on
 
     assert "any more" in finds(monkeypatch, Peer, "handle_untrusted", sulking, "insider", 300)
+
+
+@pytest.mark.parametrize("target", ["author", "lister"])
+def test_replicas_that_differ_are_found(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    monkeypatch.setattr(Replica, "state_digest", lambda self: self.shelf)
+    assert "is not" in run(TARGETS[target], 300, SEED, findings_max=1, shrink_seconds=0.0).findings[0].error
 
 
 class Greedy(Subject):
