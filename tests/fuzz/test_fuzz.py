@@ -226,6 +226,7 @@ def test_ctrl_c_ends_a_run_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Decoder, "feed", feed)
     result = CliRunner().invoke(main, ["--inputs", "1000", "--seed", "3", "--target", "cose", "--target", "frames"])
     assert result.exit_code == 130
+    assert "all                  301" in result.output
     assert "interrupted" in result.output
     assert "--seed 3" in result.output
 

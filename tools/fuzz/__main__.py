@@ -74,7 +74,8 @@ def _run_all(chosen: list[Target], counts: dict[str, int], seed: int, *, quiet: 
 
         try:
             for target in chosen:
-                tallies[target.name] = run(target, counts[target.name], seed, tell)
+                tally = tallies[target.name] = Tally()
+                run(target, counts[target.name], seed, tell, tally=tally)
         except KeyboardInterrupt:
             return tallies, True
     return tallies, False

@@ -65,9 +65,10 @@ def run(
     *,
     findings_max: int = FINDINGS_MAX,
     shrink_seconds: float = SHRINK_SECONDS,
+    tally: Tally | None = None,
 ) -> Tally:
-    """Fresh starts of a block each. Raises nothing for what is found."""
-    tally, seen = Tally(), set[str]()
+    """Fresh starts of a block each. Raises nothing for what is found. `tally`: to count into, for who may be interrupted."""
+    tally, seen = Tally() if tally is None else tally, set[str]()
     block = 0
     while tally.inputs < inputs and len(tally.findings) < findings_max:
         with bounded_memory():
