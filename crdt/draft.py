@@ -21,7 +21,7 @@ SAME_TIME_US: Final = 10_000
 class Page:
     """One body to come."""
 
-    __slots__ = ("bulk", "gc_floor", "places", "writer")
+    __slots__ = ("bulk", "gc_floor", "writer")
 
     def __init__(self, writer: BodyWriter) -> None:
         self.writer = writer
@@ -29,8 +29,6 @@ class Page:
         """No user's write in it."""
         self.gc_floor = 0
         """What its delta raises the shelf's to."""
-        self.places: dict[tuple[Key, ShelfId], int] = {}
-        """Index of the op by key and origin."""
 
 
 class Draft:
@@ -46,11 +44,14 @@ class Draft:
         self.pages: list[Page] = []
         self._encode = encode
         self._next_seq = 1
+        self._closed_bytes = 0
+        self._places: dict[tuple[Key, ShelfId], tuple[Page, int]] = {}
+        """Where something is said of a cell, the last time."""
 
     @property
     def size(self) -> int:
         """Bytes of all bodies as they stand."""
-        return sum([page.writer.size for page in self.pages])
+        return self._closed_bytes + self.pages[-1].writer.size if self.pages else 0
 
     def next_dot(self) -> int:
         """What the next op has at least."""
@@ -61,13 +62,12 @@ class Draft:
 
     def mentions(self, key: Key, origin: ShelfId) -> bool:
         """Whether something is said of this cell."""
-        return any((key, origin) in page.places for page in self.pages)
+        return (key, origin) in self._places
 
     def place(self, key: Key, origin: ShelfId) -> tuple[Page, int] | None:
         """Where the open page says something of this cell: only there it can be replaced."""
-        page = self.pages[-1] if self.pages else None
-        at = page.places.get((key, origin)) if page else None
-        return (page, at) if page is not None and at is not None else None
+        found = self._places.get((key, origin))
+        return found if found and found[0] is self.pages[-1] else None
 
     def time_of_write(self, now_wall: int) -> int:
         """For a fresh write: that of its body, when it is near, else later than all before."""
@@ -86,8 +86,7 @@ class Draft:
         if page is None or page.writer.rights != self.rights or not self._put(page, make, bulk=bulk):
             page = self._turn()
             if not self._put(page, make, bulk=bulk):
-                self.pages.pop()
-                self._next_seq -= 1
+                self._turn_back()
                 return None
         return page.writer.ops[-1]
 
@@ -99,16 +98,25 @@ class Draft:
         op = make(page.writer.next_dot())
         if not page.writer.add(op, self.limit):
             return False
-        page.places[op.key, op.origin] = len(page.writer.ops) - 1
+        self._places[op.key, op.origin] = (page, len(page.writer.ops) - 1)
         page.bulk = page.bulk and bulk
         return True
 
     def _turn(self) -> Page:
         """Close the open page and begin the next."""
+        if self.pages:
+            self._closed_bytes += self.pages[-1].writer.size
         page = Page(BodyWriter(self.shelf, self._next_seq, self.rights, self.time, self._encode))
         self._next_seq += 1
         self.pages.append(page)
         return page
+
+    def _turn_back(self) -> None:
+        """The open page was begun for nothing."""
+        self.pages.pop()
+        self._next_seq -= 1
+        if self.pages:
+            self._closed_bytes -= self.pages[-1].writer.size
 
     def raise_gc_floor(self, gc_floor: int) -> None:
         """With the open page, which comes after all that was drafted before."""
@@ -116,8 +124,9 @@ class Draft:
         page.gc_floor = max(page.gc_floor, gc_floor)
 
     def take(self) -> list[Page]:
+        if self.pages and not self.pages[-1].writer.ops and not self.pages[-1].gc_floor:
+            self._turn_back()  # it was begun for a write that was refused
         pages, self.pages = self.pages, []
-        if pages and not pages[-1].writer.ops and not pages[-1].gc_floor:
-            pages.pop()  # it was begun for a write that was refused
-            self._next_seq -= 1
+        self._places.clear()
+        self._closed_bytes = 0
         return pages

@@ -289,13 +289,17 @@ class Replica(Writer):
         """What a store has to be told since the last call."""
         return journal.take_journal(self)
 
-    def restore(self, entries: Iterable[JournalEntry]) -> None:
-        """Take up what a store kept, before anything else happens here. `take_over` then makes former shelves part of this
-        one."""
+    def restore(self, entries: Iterable[JournalEntry], ran: ShelfId | None = None) -> None:
+        """Take up what a store kept, before anything else happens here. `take_over` then makes former shelves part of this one.
+
+        ran: the shelf of the last start on this disk, so that one which that start had pulled from peers is not mistaken for
+        its own (see `inherited`). None: every former shelf in the store is taken for one that ran here.
+        """
         restored = journal.restore(self, entries)
         for shelf in restored:
             self._shelves_of.setdefault(replica_of(shelf), set()).add(shelf)
-        self._from_disk = {shelf for shelf in restored if replica_of(shelf) == replica_of(self.shelf)}
+        kin = {shelf for shelf in restored if replica_of(shelf) == replica_of(self.shelf)}
+        self._from_disk = kin if ran is None else kin & {ran}
 
     def state_digest(self) -> bytes:
         """One hash over all that is shown, in order: equal on replicas that show the same. Presence is left to each one's own

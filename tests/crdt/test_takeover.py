@@ -277,6 +277,20 @@ def test_inherited_are_shelves_from_the_own_disk_and_their_heirs() -> None:
     assert fifth.inherited == {wiped.shelf}
 
 
+def test_what_a_start_on_an_empty_disk_pulled_is_not_inherited_by_the_next() -> None:
+    b, first = replica("B"), replica("A", 1)
+    first.write(*KEY, 1)
+    meet(first, b)
+    wiped = replica("A", 2)
+    wiped.write(*OTHER, 2)
+    meet(wiped, b)
+    disk = wiped.take_journal()
+    third = replica("A", 3)
+    third.restore(disk, ran=wiped.shelf)
+    assert third.take_over() == 2
+    assert third.inherited == {wiped.shelf}
+
+
 # --- finished
 
 
