@@ -143,8 +143,8 @@ class Collector:
         found: list[Certificate] = []
         left: list[int] = []
         for index in reversed(self._wanted):
-            if found and not is_needed(index):
-                continue
+            if index <= log.base.index or (found and not is_needed(index)):
+                continue  # cut off meanwhile, or proven by what follows
             certificate = self._certify(index, log)
             if certificate is None:
                 left.insert(0, index)

@@ -27,12 +27,14 @@ from consensus_escalation.effects import (
     TakeState,
     TermAndVote,
 )
+from consensus_escalation.impeachment import Guilt
 from consensus_escalation.ledger import Ledger, ReadScore
 from consensus_escalation.log import Log
 from consensus_escalation.messages import Message
 from consensus_escalation.quorum import Config
 from consensus_escalation.snapshot import Snapshot, empty_log, snapshot_from_bytes_untrusted
 from consensus_escalation.types import Keys, Now, Pace, Position, Role, Voter
+from consensus_escalation.verdict import Verdict
 from crdt.errors import Malformed
 
 
@@ -55,6 +57,7 @@ class Restored:
     blocks: tuple[Block, ...] = ()
     commit: int = 0
     snapshot: bytes | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Waiting(NamedTuple):
@@ -88,6 +91,8 @@ class Core:
     """The newest one, which stands for what is below the log."""
     taking: tuple[int, list[object]] | None = None
     """(index, ledger there) of the state that the host was asked for."""
+    guilt: Guilt | None = None
+    """The newest leader that is proven guilty: dead for its term, and last by rank until a DEMOTE is committed."""
     effects: list[Effect] = field(default_factory=list)
     _persisted: int = 0
     _waiting: deque[Waiting] = field(default_factory=deque)
@@ -104,6 +109,9 @@ class Core:
     @property
     def is_voter(self) -> bool:
         return self.me in self.log.config.electorate
+
+    def is_guilty(self, leader: Voter | None, term: int) -> bool:
+        return self.guilt is not None and (self.guilt.leader, self.guilt.term) == (leader, term)
 
     def is_leader_near(self) -> bool:
         """Whether a leader was heard so lately that no other should be helped (dissertation 4.2.3)."""

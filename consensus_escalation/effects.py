@@ -14,8 +14,10 @@ from typing import TypeAlias
 
 from consensus_escalation.block import Block, Entry
 from consensus_escalation.certificate import Certificate
+from consensus_escalation.impeachment import Guilt
 from consensus_escalation.messages import Message
 from consensus_escalation.types import Voter
+from consensus_escalation.verdict import Proposal, Verdict
 
 # ---- inputs
 
@@ -78,6 +80,21 @@ class StateTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The host's judges on a proposal: `rule` says which rule refuses it, empty endorses."""
+
+    proposal: bytes
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """A proof against a leader, wherever it comes from."""
+
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The host has applied all blocks up to `index`; `digest` is that of its state (16 bytes)."""
 
@@ -85,7 +102,9 @@ class Applied:
     digest: bytes
 
 
-Input: TypeAlias = Received | Tick | Persisted | Submit | Campaign | Transfer | Read | Standby | StateTaken | Applied
+Input: TypeAlias = (
+    Received | Tick | Persisted | Submit | Campaign | Transfer | Read | Standby | StateTaken | Judged | Accuse | Applied
+)
 
 # ---- records
 
@@ -114,7 +133,14 @@ class SnapshotStored:
     alone: bool
 
 
-Record: TypeAlias = TermAndVote | BlocksStored | SnapshotStored
+@dataclass(frozen=True, slots=True)
+class VerdictStored:
+    """Kept while its term lasts."""
+
+    verdict: Verdict
+
+
+Record: TypeAlias = TermAndVote | BlocksStored | SnapshotStored | VerdictStored
 
 # ---- effects
 
@@ -171,6 +197,21 @@ class StateRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class Judge:
+    """Judge this against the policy at its `policy_index`; answered by Judged. May come again until it is."""
+
+    digest: bytes
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class Impeached:
+    """This voter holds a proof against a leader: evidence for the operator too."""
+
+    guilt: Guilt
+
+
+@dataclass(frozen=True, slots=True)
 class ReadReady:
     """Once applied up to `index`, what is there was true after the read was asked for."""
 
@@ -208,6 +249,8 @@ Effect: TypeAlias = (
     | Certified
     | TakeState
     | StateRestored
+    | Judge
+    | Impeached
     | ReadReady
     | ReadFailed
     | Refused

@@ -79,9 +79,11 @@ class Election:
         """My place among those who may campaign now; the leader whose silence it is about comes last."""
         core = self._core
         ranking = core.ledger.ranking(core.log.config.electorate)
-        if self._departed in ranking:
-            ranking.remove(self._departed)
-            ranking.append(self._departed)
+        guilty = core.guilt.leader if core.guilt is not None else None
+        for last in (self._departed, guilty):
+            if last in ranking:
+                ranking.remove(last)
+                ranking.append(last)
         return ranking.index(core.me) if core.me in ranking else len(ranking)
 
     def _slot(self) -> float:
@@ -119,8 +121,17 @@ class Election:
         self.campaign_at = core.now.monotonic + (len(electorate) + core.rng.random() * JITTER_SLOTS) * core.pace.slot_seconds
         self._candidacy = Candidacy(core.term + 1, mandate, granted={core.me})
         for voter in core.others(electorate):
-            core.send(voter, AskPreVote(core.term + 1, core.log.last, mandate))
+            core.send(voter, AskPreVote(core.term + 1, core.log.last, mandate, self._proof()))
         self._count()
+
+    def _proof(self) -> bytes:
+        return self._core.guilt.proof if self._core.guilt is not None else b""
+
+    def leader_is_guilty(self) -> None:
+        """Its reign is over for me: campaign in my slot, not after its silence."""
+        self._candidacy = None
+        self._core.follow(None)
+        self.campaign_at = self._core.now.monotonic + self._slot()
 
     def _count(self) -> None:
         candidacy, core = self._candidacy, self._core
@@ -135,7 +146,7 @@ class Election:
         core.set_leader(None)
         core.set_term(candidacy.term, core.me)
         for voter in core.others(core.log.config.electorate):
-            core.send(voter, AskVote(core.term, core.log.last, candidacy.mandate))
+            core.send(voter, AskVote(core.term, core.log.last, candidacy.mandate, self._proof()))
 
     def voted_for_myself(self, term: int) -> None:
         """My own vote of `term` is durable, so it counts."""

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from consensus_escalation.block import Block
 from consensus_escalation.types import Position, Voter
+from consensus_escalation.verdict import Proposal, Verdict
 
 
 class Mandate(NamedTuple):
@@ -24,6 +25,8 @@ class AskPreVote:
     term: int
     last: Position
     mandate: Mandate | None = None
+    proof: bytes = b""
+    """Against the leader of the term before: `impeachment`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class AskVote:
     term: int
     last: Position
     mandate: Mandate | None = None
+    proof: bytes = b""
+    """Against the leader of the term before: `impeachment`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,20 @@ class SnapshotTaken:
     round: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Propose:
+    term: int
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class CastVerdict:
+    term: int
+    verdict: Verdict
+    proposal: Proposal | None
+    """With refusals, so that who has not seen it can prove what it proves."""
+
+
 Message: TypeAlias = (
     AskPreVote
     | PreVote
@@ -141,4 +160,6 @@ Message: TypeAlias = (
     | ReadAt
     | SnapshotPiece
     | SnapshotTaken
+    | Propose
+    | CastVerdict
 )

@@ -11,14 +11,18 @@ from collections.abc import Callable
 from math import inf
 from typing import assert_never
 
-from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_entry, config_of, cut
+from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_entry, cut
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
+from consensus_escalation.docket import Docket
 from consensus_escalation.effects import (
+    Accuse,
     Applied,
     Campaign,
     Effect,
+    Impeached,
     Input,
+    Judged,
     Persisted,
     Read,
     Received,
@@ -31,6 +35,7 @@ from consensus_escalation.effects import (
 )
 from consensus_escalation.election import Election
 from consensus_escalation.handback import Handback
+from consensus_escalation.impeachment import Guilt, demote_entry, read_proof_untrusted, unendorsed_proof
 from consensus_escalation.ledger import Ledger, Score, key_of
 from consensus_escalation.log import Log
 from consensus_escalation.membership import next_config
@@ -40,19 +45,23 @@ from consensus_escalation.messages import (
     AskPreVote,
     AskRead,
     AskVote,
+    CastVerdict,
     HandOver,
     Message,
     PreVote,
+    Propose,
     ReadAt,
     Rejected,
     SnapshotPiece,
     SnapshotTaken,
     Vote,
 )
+from consensus_escalation.quorum import Config
 from consensus_escalation.reads import Reads
 from consensus_escalation.replication import Replication
 from consensus_escalation.sessions import Admission
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
+from consensus_escalation.verdict import is_endorsed_untrusted
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
@@ -62,8 +71,8 @@ def no_scores(_raw: bytes) -> Score | None:
     return None
 
 
-def well_formed(_block: Block) -> bool:
-    return True
+def nothing_dangerous(_entry: Entry) -> bool:
+    return False
 
 
 class Raft:
@@ -77,12 +86,15 @@ class Raft:
         *,
         pace: Pace | None = None,
         read_score: Callable[[bytes], Score | None] = no_scores,
-        is_allowed: Callable[[Block], bool] = well_formed,
+        is_dangerous: Callable[[Entry], bool] = nothing_dangerous,
     ) -> None:
-        """`read_score`: see `ledger.ReadScore`. `is_allowed`: what a block must have before it is stored."""
+        """`read_score`: see `ledger.ReadScore`. `is_dangerous`: the class of an entry, by rule:
+        a pure function, the same on every voter."""
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now)
         self._election = Election(self._core, self._lead)
-        self._replication = Replication(self._core, lambda block: self._has_its_configs(block) and is_allowed(block))
+        self._replication = Replication(self._core, self._has_evidence)
+        self._is_dangerous = is_dangerous
+        self._docket = Docket(self._core, {verdict.proposal: verdict for verdict in restored.verdicts})
         self._handback = Handback(self._core)
         self._reads = Reads(self._core, self._replication)
         self._standby: tuple[Voter, ...] = ()
@@ -153,6 +165,10 @@ class Raft:
                 self._reconfigure()
             case StateTaken(index, state):
                 core.take_snapshot(index, state)
+            case Judged():
+                self._docket.judged(given)
+            case Accuse(proof):
+                self._accuse(proof)
             case Applied(index, digest):
                 core.applied = max(core.applied, (index, digest))
             case _:
@@ -166,9 +182,11 @@ class Raft:
         core = self._core
         match message:
             case AskPreVote():
+                self._accuse(message.proof)
                 self._election.asked_prevote(sender, message)
                 return
             case AskVote():
+                self._accuse(message.proof)
                 self._election.asked_vote(sender, message)
                 return
             case PreVote(granted=True):
@@ -199,6 +217,10 @@ class Raft:
                 self._reads.answered(message)
             case SnapshotPiece():
                 self._appended(sender, message)
+            case Propose():
+                self._docket.proposed(sender, message.proposal)
+            case CastVerdict():
+                self._docket.heard(message)
             case SnapshotTaken():
                 self._replication.snapshot_taken(sender, message)
             case _:
@@ -208,6 +230,8 @@ class Raft:
         core = self._core
         if message.term < core.term:
             core.send(sender, Rejected(core.term, 0, core.commit, 0))
+            return
+        if core.is_guilty(sender, message.term):
             return
         if core.role is Role.LEADER or core.leader not in (None, sender):
             return  # two leaders in one term: impossible among the honest, so one of them lies
@@ -235,6 +259,7 @@ class Raft:
             self._replication.heartbeat()
             self._hand_back()
             self._reconfigure()
+            self._docket.repeat()
 
     def _reconfigure(self) -> None:
         """The next step towards the wanted voters, once the last one is committed."""
@@ -272,6 +297,8 @@ class Raft:
             if reached.vote == self._core.me:
                 self._election.voted_for_myself(reached.term)
             self._replication.stored(reached.term, reached.last_index)
+            if not self._core.is_writing:
+                self._docket.own_durable()
 
     # ---- leading
 
@@ -286,6 +313,7 @@ class Raft:
         core.set_leader(core.me)
         self._replication.lead(core.log.last_index + 1)
         self._append((Entry(Kind.NOOP),))
+        self._demote()
         self._replication.heartbeat()
         self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
 
@@ -314,6 +342,8 @@ class Raft:
         reason = self._reason_against(entry)
         if reason:
             core.effects.append(Refused(entry, reason, core.leader))
+        elif self._is_dangerous(entry):
+            self._docket.propose(entry)
         else:
             self._pending.append(entry)
 
@@ -341,6 +371,8 @@ class Raft:
     def _flush(self) -> None:
         """Cut what waits, unless the disk is busy: then it waits for the disk, and batches grow by themselves."""
         core = self._core
+        self._look_for_guilt()
+        self._pending.extend(self._docket.take())
         if core.role is not Role.LEADER:
             self._replication.stop()
             self._handback.reset()
@@ -366,6 +398,48 @@ class Raft:
             entries.append(self._pending.popleft())
         return tuple(entries)
 
-    def _has_its_configs(self, block: Block) -> bool:
-        config_of(block, self._core.keys)
+    # ---- evidence
+
+    def _has_evidence(self, block: Block, config: Config) -> bool:
+        """Structure, not judgement: dangerous entries have their endorsements, demotions their proof."""
+        core = self._core
+        for entry in block.entries:
+            if self._is_dangerous(entry) and not is_endorsed_untrusted(entry, block.header, config, core.keys):
+                self._replication.proofs.append(unendorsed_proof(block, core.keys))
+                return False
+            if entry.kind is Kind.DEMOTE:
+                guilt = self._read_proof(entry.evidence)
+                if guilt is None or guilt.leader != entry.body:
+                    return False
         return True
+
+    def _config_at(self, index: int) -> Config | None:
+        found, config = self._core.log.config_before(index + 1)
+        return config if found == index else None
+
+    def _read_proof(self, raw: bytes) -> Guilt | None:
+        return read_proof_untrusted(raw, self._core.epoch, self._config_at, self._is_dangerous, self._core.keys)
+
+    def _accuse(self, raw: bytes) -> None:
+        """Whoever holds a proof treats that leader as dead for that term."""
+        core = self._core
+        if not raw or (core.guilt is not None and core.guilt.proof == raw):
+            return
+        guilt = self._read_proof(raw)
+        if guilt is None or (core.guilt is not None and core.guilt.term >= guilt.term):
+            return
+        core.guilt = guilt
+        core.effects.append(Impeached(guilt))
+        if guilt.term == core.term:
+            self._election.leader_is_guilty()
+
+    def _look_for_guilt(self) -> None:
+        for raw in [*self._replication.proofs, *self._docket.proofs()]:
+            self._accuse(raw)
+        self._replication.proofs.clear()
+
+    def _demote(self) -> None:
+        """A new leader logs what it can prove."""
+        guilt = self._core.guilt
+        if guilt is not None and guilt.fits_log and guilt.leader != self.me and guilt.leader not in self._core.ledger.demoted:
+            self._append((demote_entry(guilt),))

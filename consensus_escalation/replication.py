@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
-from consensus_escalation.block import Block
+from consensus_escalation.block import Block, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
 from consensus_escalation.core import Core
 from consensus_escalation.effects import Certified
+from consensus_escalation.impeachment import equivocation_proof
 from consensus_escalation.messages import Accepted, Append, Rejected, SnapshotPiece, SnapshotTaken
 from consensus_escalation.quorum import Config, reached_by_quorum
 from consensus_escalation.snapshot import Incoming, Outgoing
@@ -118,12 +119,14 @@ class Leading:
 
 
 class Replication:
-    def __init__(self, core: Core, is_allowed: Callable[[Block], bool]) -> None:
+    def __init__(self, core: Core, is_allowed: Callable[[Block, Config], bool]) -> None:
         """`is_allowed`: structure beyond the chain, such as the endorsements that an entry's class requires."""
         self._core, self._is_allowed = core, is_allowed
         self.leading: Leading | None = None
         self._ack = (b"", b"")
         self._incoming = Incoming()
+        self.proofs: list[bytes] = []
+        """Against leaders, found in what they sent; the caller takes them away."""
 
     # ---- leader
 
@@ -313,6 +316,7 @@ class Replication:
     def _is_chain(self, sender: Voter, message: Append) -> bool:
         """Each block follows on the one before, is its leader's, and has what its class requires."""
         core = self._core
+        config_index, config = core.log.config_before(message.prev_index + 1)
         before, index, term, time = message.prev_hash, message.prev_index, message.prev_term, 0
         for block in message.blocks:
             header = block.header
@@ -324,20 +328,27 @@ class Replication:
                 or (header.term == message.term and header.leader != sender)
             ):
                 return False
-            if core.log.hash_at(header.index) != block.hash and not self._is_genuine(block, message.term):
+            is_new = core.log.hash_at(header.index) != block.hash
+            if is_new and index >= core.log.base.index and header.config_index != config_index:
+                return False
+            if is_new and not self._is_genuine(block, message.term, config):
                 return False
             before, index, term, time = block.hash, header.index, header.term, block.time
+            changed = config_of(block, core.keys)
+            if changed is not None:
+                config_index, config = index, changed
         return True
 
-    def _is_genuine(self, block: Block, leader_term: int) -> bool:
+    def _is_genuine(self, block: Block, leader_term: int, config: Config) -> bool:
         core = self._core
         held = core.log.get(block.index)
         if held is not None and held.term == block.term == leader_term:
+            self.proofs.append(equivocation_proof(held, block, core.keys))
             return False  # a leader never replaces a block of its own term
         if block.index <= core.commit:
             return False
         try:
-            return self._is_allowed(block) and core.keys.verify(
+            return self._is_allowed(block, config) and core.keys.verify(
                 block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature
             )
         except Malformed:

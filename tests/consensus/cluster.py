@@ -19,6 +19,8 @@ from consensus_escalation.effects import (
     Committed,
     Effect,
     Input,
+    Judge,
+    Judged,
     LeaderChanged,
     Persist,
     Persisted,
@@ -33,12 +35,14 @@ from consensus_escalation.effects import (
     TakeState,
     TermAndVote,
     Tick,
+    VerdictStored,
 )
 from consensus_escalation.ledger import Score
 from consensus_escalation.messages import Accepted, Message, Vote
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import Raft
 from consensus_escalation.types import Keys, Pace, Purpose, Role, Voter
+from consensus_escalation.verdict import Proposal, Verdict
 from mesh.wire.cbor import decode_untrusted, encode
 
 
@@ -77,6 +81,10 @@ def score_entry(number: int, score: int, serial: int = 1) -> Entry:
 def read_score(raw: bytes) -> Score | None:
     who, score, serial = decode_untrusted(raw)
     return Score(Voter(who), score, serial, expires=1 << 62)
+
+
+def is_dangerous(entry: Entry) -> bool:
+    return entry.body.startswith(b"danger")
 
 
 class Broken(AssertionError):
@@ -177,6 +185,7 @@ class Disk:
     blocks: list[Block] = field(default_factory=list)
     commit: int = 0
     snapshot: tuple[int, bytes] | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
 
     @property
     def end(self) -> int:
@@ -190,6 +199,8 @@ class Disk:
                     self.term, self.vote = term, vote
                 case BlocksStored(blocks):
                     self.blocks = [block for block in self.blocks if block.index < blocks[0].index] + list(blocks)
+                case VerdictStored(verdict):
+                    self.verdicts.append(verdict)
                 case SnapshotStored(index, raw, alone):
                     self.snapshot = (index, raw)
                     self.blocks = [] if alone else [block for block in self.blocks if block.index > index]
@@ -224,7 +235,14 @@ class Machine:
         self.applied, self.led, self.wakes_at, self.restored = 0, 0, inf, []
         self.notices = [notice for notice in self.notices if not isinstance(notice, Committed)]
         self.raft = Raft(
-            self.me, keys_of(self.me), seed, restored, self.cluster.now(self), pace=self.cluster.pace, read_score=read_score
+            self.me,
+            keys_of(self.me),
+            seed,
+            restored,
+            self.cluster.now(self),
+            pace=self.cluster.pace,
+            read_score=read_score,
+            is_dangerous=is_dangerous,
         )
 
     def crash(self) -> None:
@@ -258,6 +276,9 @@ class Machine:
                 case Committed(block):
                     self.cluster.witness.applied(self, block)
                     self.notices.append(effect)
+                case Judge(proposal_hash, proposal):
+                    self.step(Judged(proposal_hash, self.cluster.judge(self, proposal)))
+                    return
                 case TakeState(index):
                     self.step(StateTaken(index, encode([self.applied, self.cluster.texts(self)])))
                     return
@@ -303,6 +324,7 @@ class Cluster:
         self.witness = Witness()
         self.inbox: deque[tuple[Voter, Voter, Message]] = deque()
         self.lost: Callable[[Voter, Voter, Message], bool] = lambda _sender, _to, _message: False
+        self.judge: Callable[[Machine, Proposal], str] = lambda _machine, _proposal: ""
         self.slow_disks: set[Voter] = set()
         self.machines = {name: Machine(self, name) for name in self.names}
 

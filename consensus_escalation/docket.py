@@ -1,0 +1,166 @@
+"""The open proposals of this voter: those it has judged, and those that it put forward as leader.
+
+Evidence is free to forget; this voter's own verdicts are on the disk before they leave (`effects.VerdictStored`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+from consensus_escalation.block import Entry
+from consensus_escalation.core import Core
+from consensus_escalation.effects import Judge, Judged, Refused, VerdictStored
+from consensus_escalation.impeachment import refused_proof
+from consensus_escalation.messages import CastVerdict, Propose
+from consensus_escalation.quorum import has_quorum
+from consensus_escalation.types import Purpose, Voter
+from consensus_escalation.verdict import Proposal, Verdict, endorsers, is_genuine, is_hopeless, may_cast, with_endorsements
+
+OPEN_MAX: Final = 256
+"""Proposals remembered at once; the oldest evidence goes first. Verdicts of this term never do: they are small."""
+
+
+@dataclass(slots=True)
+class Case:
+    proposal: Proposal
+    verdicts: dict[Voter, Verdict] = field(default_factory=dict)
+    give_up_at: float = inf
+    """Monotonic; only for proposals that this leader put forward."""
+
+
+class Docket:
+    def __init__(self, core: Core, cast: dict[bytes, Verdict]) -> None:
+        """`cast`: this voter's own verdicts, from the disk."""
+        self._core, self._cast = core, cast
+        self._cases: OrderedDict[bytes, Case] = OrderedDict()
+        self._attempts = 0
+
+    # ---- leader
+
+    def propose(self, entry: Entry) -> None:
+        core = self._core
+        self._attempts += 1
+        proposal = Proposal(
+            core.epoch,
+            core.term,
+            self._attempts,
+            core.me,
+            entry,
+            core.commit,
+            core.ledger.policy_index,
+            core.log.config_index,
+        )
+        proposal = proposal._replace(signature=core.keys.sign(Purpose.PROPOSAL, proposal.signed_bytes(core.keys)))
+        case = self._open(proposal)
+        case.give_up_at = core.now.monotonic + core.pace.verdict_seconds
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Ask those who have not answered: with every heartbeat, for datagrams are lost and voters may have deferred."""
+        core = self._core
+        for case in list(self._cases.values()):
+            if case.give_up_at < inf:
+                for voter in core.log.config.electorate:
+                    if voter == core.me:
+                        self.proposed(core.me, case.proposal)
+                    elif voter not in case.verdicts:
+                        core.send_at_once(voter, Propose(core.term, case.proposal))
+
+    def take(self) -> list[Entry]:
+        """Entries that may be appended now; what cannot be any more is refused, definitely."""
+        core, found = self._core, []
+        for digest, case in list(self._cases.items()):
+            if case.give_up_at == inf:
+                continue
+            config, proposal = core.log.config, case.proposal
+            conditions = (core.term, core.ledger.policy_index, core.log.config_index, core.me)
+            if conditions != (proposal.term, proposal.policy_index, proposal.config_index, core.leader):
+                self._refuse(digest, case, "term, policy or voters changed")
+            elif has_quorum(config, endorsers(case.verdicts)):
+                case.give_up_at = inf
+                found.append(with_endorsements(proposal, case.verdicts, core.keys))
+            elif is_hopeless(config, case.verdicts):
+                self._refuse(digest, case, "; ".join(sorted({v.rule for v in case.verdicts.values() if v.is_refusal})))
+            elif core.now.monotonic >= case.give_up_at:
+                self._refuse(digest, case, "no quorum of verdicts")
+        return found
+
+    def _refuse(self, digest: bytes, case: Case, reason: str) -> None:
+        case.give_up_at = inf
+        self._core.effects.append(Refused(case.proposal.entry, reason, self._core.leader))
+
+    # ---- judging
+
+    def _open(self, proposal: Proposal) -> Case:
+        digest = self._core.keys.hash(proposal.signed_bytes(self._core.keys))
+        if digest not in self._cases:
+            self._cases[digest] = Case(proposal)
+            if len(self._cases) > OPEN_MAX:
+                closed = (key for key, case in self._cases.items() if case.give_up_at == inf)
+                self._cases.pop(next(closed, digest))
+        return self._cases.get(digest) or Case(proposal)
+
+    def proposed(self, sender: Voter, proposal: Proposal) -> None:
+        """The leader asks. Deferred, that is not answered, while I have not applied what it builds on."""
+        core = self._core
+        signed = proposal.signed_bytes(core.keys)
+        if sender != core.leader or proposal.leader != sender or proposal.term != core.term or proposal.epoch != core.epoch:
+            return
+        if core.me not in core.log.config.electorate or core.commit < proposal.base_index:
+            return
+        digest = core.keys.hash(signed)
+        if digest in self._cast:
+            self._tell(self._cast[digest], sender)
+        elif sender == core.me or core.keys.verify(sender, Purpose.PROPOSAL, signed, proposal.signature):
+            self._open(proposal)
+            core.effects.append(Judge(digest, proposal))
+
+    def judged(self, given: Judged) -> None:
+        """The host's judges have decided."""
+        core, case = self._core, self._cases.get(given.proposal)
+        if case is None or not may_cast(case.proposal.term, core.term, self._cast.get(given.proposal)):
+            return
+        verdict = Verdict(given.proposal, core.term, core.me, given.rule)
+        verdict = verdict._replace(signature=core.keys.sign(Purpose.VERDICT, verdict.signed_bytes(core.keys)))
+        self._cast = {key: old for key, old in self._cast.items() if old.term == core.term}
+        self._cast[given.proposal] = verdict
+        core.persist(VerdictStored(verdict))
+        if verdict.is_refusal:
+            for voter in core.others(core.log.config.everyone):
+                core.send(voter, CastVerdict(core.term, verdict, case.proposal))
+        elif case.proposal.leader != core.me:
+            self._tell(verdict, case.proposal.leader)
+
+    def _tell(self, verdict: Verdict, leader: Voter) -> None:
+        if leader != self._core.me:
+            self._core.send(leader, CastVerdict(self._core.term, verdict, None))
+
+    def own_durable(self) -> None:
+        """All that was written is on the disk: this voter's own verdicts count with itself."""
+        for digest, verdict in self._cast.items():
+            case = self._cases.get(digest)
+            if case is not None:
+                case.verdicts.setdefault(self._core.me, verdict)
+
+    def heard(self, message: CastVerdict) -> None:
+        core, verdict = self._core, message.verdict
+        if message.proposal is not None and message.proposal.term == core.term == verdict.term:
+            self._open(message.proposal)
+        case = self._cases.get(verdict.proposal)
+        if case is None or verdict.voter in case.verdicts or verdict.voter not in core.log.config.electorate:
+            return
+        if is_genuine(verdict, core.keys):
+            case.verdicts[verdict.voter] = verdict
+
+    def proofs(self) -> list[bytes]:
+        """What refusals prove so far against leaders who authored what was refused."""
+        core, found = self._core, []
+        for case in self._cases.values():
+            refusals = [verdict for verdict in case.verdicts.values() if verdict.is_refusal]
+            is_its_own = case.proposal.entry.author == case.proposal.leader and case.proposal.term == core.term
+            if is_its_own and has_quorum(core.log.config, {verdict.voter for verdict in refusals}):
+                found.append(refused_proof(case.proposal, refusals, core.keys))
+        return found

@@ -1,0 +1,108 @@
+"""The dangerous class: endorse, then append.
+
+    leader  --Proposal-->  every voter judges, once, durably  --Verdict-->  leader  --a quorum endorses-->  entry with
+    endorsements
+                                                              --REFUSE-->  everybody: it may be the proof of an impeachment
+
+A verdict is exclusive: one voter never both endorses and refuses one proposal, not across a crash either, so a quorum cannot have
+done both. The proposal names term, policy and configuration; endorsements given under others are worth nothing. An
+acknowledgement of Raft stays what it is, "stored": nobody refuses inside append, because then nobody could know what is
+committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from consensus_escalation.block import Entry, Header
+from consensus_escalation.quorum import CONFIG_SIZE_MAX, Config, has_quorum
+from consensus_escalation.types import Keys, Purpose, Voter
+from crdt.errors import Malformed
+
+
+class Proposal(NamedTuple):
+    epoch: int
+    term: int
+    attempt: int
+    """Makes a second try of the same entry another proposal."""
+    leader: Voter
+    entry: Entry
+    """Its author is who wants it; without evidence."""
+    base_index: int
+    """A voter judges once it has applied up to here."""
+    policy_index: int
+    config_index: int
+    signature: bytes = b""
+    """The leader's."""
+
+    def signed_bytes(self, keys: Keys) -> bytes:
+        return keys.encode([*self[:4], list(self.entry), *self[5:8]])
+
+
+class Verdict(NamedTuple):
+    proposal: bytes
+    """Hash of the proposal's signed bytes."""
+    term: int
+    voter: Voter
+    rule: str
+    """Which rule refuses; empty to endorse."""
+    signature: bytes = b""
+
+    @property
+    def is_refusal(self) -> bool:
+        return bool(self.rule)
+
+    def signed_bytes(self, keys: Keys) -> bytes:
+        return keys.encode([self.proposal, self.term, self.rule])
+
+
+def may_cast(proposal_term: int, my_term: int, cast_before: Verdict | None) -> bool:
+    """One verdict for a proposal, and only in the term that it was made in."""
+    return cast_before is None and proposal_term == my_term
+
+
+def is_genuine(verdict: Verdict, keys: Keys) -> bool:
+    return keys.verify(verdict.voter, Purpose.VERDICT, verdict.signed_bytes(keys), verdict.signature)
+
+
+def endorsers(verdicts: Mapping[Voter, Verdict]) -> set[Voter]:
+    return {voter for voter, verdict in verdicts.items() if not verdict.is_refusal}
+
+
+def is_hopeless(config: Config, verdicts: Mapping[Voter, Verdict]) -> bool:
+    """Whether so many have refused that no quorum can endorse any more."""
+    return not has_quorum(config, set(config.electorate) - {voter for voter, verdict in verdicts.items() if verdict.is_refusal})
+
+
+def with_endorsements(proposal: Proposal, verdicts: Mapping[Voter, Verdict], keys: Keys) -> Entry:
+    """The entry as it goes into the log: what the header does not say about the proposal, and who endorsed it."""
+    rows = [[voter, verdicts[voter].signature] for voter in sorted(endorsers(verdicts))]
+    return proposal.entry._replace(evidence=keys.encode([proposal.attempt, proposal.base_index, rows]))
+
+
+def is_endorsed_untrusted(entry: Entry, header: Header, config: Config, keys: Keys) -> bool:
+    """Whether a quorum of `config`, the one before the block, endorsed this entry for the term, policy and configuration of
+    `header`."""
+    try:
+        match keys.decode_untrusted(entry.evidence):
+            case [int(attempt), int(base_index), [*rows]] if len(rows) <= 2 * CONFIG_SIZE_MAX:
+                pass
+            case _:
+                return False
+    except Malformed:
+        return False
+    bare = entry._replace(evidence=b"")
+    proposal = Proposal(
+        header.epoch, header.term, attempt, header.leader, bare, base_index, header.policy_index, header.config_index
+    )
+    digest = keys.hash(proposal.signed_bytes(keys))
+    valid = set()
+    for row in rows:
+        match row:
+            case [bytes(voter), bytes(signature)]:
+                if is_genuine(Verdict(digest, header.term, Voter(voter), "", signature), keys):
+                    valid.add(Voter(voter))
+            case _:
+                return False
+    return has_quorum(config, valid)
