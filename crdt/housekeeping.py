@@ -85,12 +85,17 @@ def superfluous(writer: Writer, name: Name) -> Op | None:
 
 
 def _drop_chunks(writer: Writer) -> int:
-    """Chunks that no large op of our shelf needs any more."""
+    """Chunks that no large op of our shelf needs any more. Those of a former shelf stay until it is finished: a stray may
+    need them."""
     chores = writer.chores
     if not chores.orphans or writer.has_large_draft():
         return 0
     count = 0
     for origin, chunk in sorted(chores.orphans):
+        record = writer.records.of(origin, writer.shelf)
+        if record and not record.finished:
+            continue
+        del chores.orphans[origin, chunk]
         key = chunk_key(chunk)
         slot = writer.index.slot(key, writer.shelf, origin)
         if slot is None or (origin, chunk) in chores.references or writer.is_drafted(key, origin):
@@ -99,7 +104,6 @@ def _drop_chunks(writer: Writer) -> int:
         if op.kind == VALUE:
             writer.draft_dropped(op)
             count += 1
-    chores.orphans.clear()
     return count
 
 

@@ -184,6 +184,30 @@ def test_takeover_and_repack_keep_large_values() -> None:
     meet(new, b)
     assert shown(b) == [noise(3000)]
     new.write(*KEY, 1)
+    new.take_over(final=True)
+    keep_house(new, b)
+    assert chunks_of(new) == chunks_of(b) == 0
+
+
+def test_a_stray_finds_the_chunks_that_its_heir_kept() -> None:
+    """The heir took over the chunks, and the op that needs them comes later."""
+    old, b = replica("A", 1), replica("B")
+    old.draft(*KEY, noise(3000))
+    *chunks, last = old.seal()
+    give(chunks, b)
+    new = replica("A", 2)
+    meet(new, b)
+    assert new.take_over() == 1
+    meet(new, b)
+    keep_house(new, b)
+    give([last], b)
+    assert shown(b) == [noise(3000)]
+    meet(new, b)
+    assert new.take_over(final=True) == 1
+    keep_house(new, b)
+    assert shown(new) == shown(b) == [noise(3000)]
+    assert not b.loose
+    new.write(*KEY, "small")
     keep_house(new, b)
     assert chunks_of(new) == chunks_of(b) == 0
 
