@@ -9,6 +9,14 @@
     election      terms, votes, PreVote, campaigns staggered by rank
     replication   blocks to the followers, acknowledgements, commit
     checkquorum   a leader without a quorum falls silent
+    handback      leadership goes back to the best, seldom
+    membership    one voter grows to three and five, the dead are replaced
+    reads         linearizable, by one round of answers
+    snapshot      what stands for the beginning of the log, in pieces
+    sessions      exactly once, by (author, since, number)
+    certificate   proof of commitment for anyone who knows the voters
+    verdict       the dangerous class, endorsed before it is appended; docket: the open proposals of a voter
+    impeachment   proofs that a leader must go
 
 The log is plain Raft (Ongaro's dissertation); what agents add stands beside it and never decides what is committed. Everything is
 pure: no clock, no disk, no network, no randomness but the generator that is handed in. `effects` says what must be durable

@@ -74,6 +74,8 @@ class Outgoing:
     digest: bytes
     acked: int = 0
     sent: int = 0
+    heard: int = 0
+    """The last answer, which may have been overtaken."""
     acked_before: int = -1
     """At the last heartbeat: no progress since means that pieces were lost."""
 
@@ -87,13 +89,15 @@ class Outgoing:
         return found
 
     def answered(self, offset: int) -> None:
+        self.heard = offset
         if self.acked < offset <= len(self.raw):
             self.acked = offset
             self.sent = max(self.sent, offset)
 
     def repeat(self) -> None:
+        """Without progress since the last time, go on from where the follower says that it is: after a restart it has less."""
         if self.acked == self.acked_before:
-            self.sent = self.acked
+            self.acked = self.sent = min(self.heard, self.acked)
         self.acked_before = self.acked
 
 

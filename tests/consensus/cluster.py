@@ -42,7 +42,7 @@ from consensus_escalation.messages import Accepted, Message, Vote
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import Raft
 from consensus_escalation.types import Keys, Pace, Purpose, Role, Voter
-from consensus_escalation.verdict import Proposal, Verdict
+from consensus_escalation.verdict import Proposal, Verdict, is_endorsed_untrusted
 from mesh.wire.cbor import decode_untrusted, encode
 
 
@@ -132,6 +132,13 @@ class Witness:
         self.count("commits")
         self.check(block.index == machine.applied + 1, f"applied {block.index} after {machine.applied}")
         machine.applied = block.index
+        for entry in filter(is_dangerous, block.entries):
+            self.count("dangerous")
+            config = machine.raft.log.config_before(block.index) if machine.raft is not None else (0, Config(()))
+            if config[0] == block.header.config_index:
+                self.check(
+                    is_endorsed_untrusted(entry, block.header, config[1], machine.cluster.keys), "dangerous and not endorsed"
+                )
         known = self.committed.setdefault(block.index, block)
         self.check(known.hash == block.hash, f"state machine safety: two blocks committed at {block.index}")
 

@@ -32,6 +32,7 @@ class Storm(Cluster):
         self.loss = self.rng.choice([0, 0.02, 0.1, 0.3])
         self.crash_at_write = self.rng.choice([0, 0.002, 0.02])
         self.happened: Counter[str] = Counter()
+        self.judge = lambda _machine, _proposal: "a coin" if self.rng.random() < 0.3 else ""
         for machine in self.machines.values():
             self.stepped(machine)
 
@@ -119,7 +120,8 @@ class Storm(Cluster):
             machine.step(Standby(tuple(self.names)))
             if machine.raft is not None and machine.raft.leader == machine.me:
                 for _ in range(self.rng.choice([1, 1, 5, 60])):
-                    self.submit(machine, f"x{self.rng.getrandbits(32)}")
+                    danger = "danger " if self.rng.random() < 0.02 else ""
+                    self.submit(machine, f"{danger}{self.rng.getrandbits(32)}")
 
     def live(self, rounds: int) -> None:
         """Faults and work, then calm: within two seconds there is a leader, and a new entry reaches everybody."""

@@ -121,6 +121,23 @@ def test_pieces_in_any_order_make_the_whole_or_nothing() -> None:
     assert incoming.take(SnapshotPiece(1, 9, digest(raw), 0, 1 << 40, b"x"), keys) == (0, None), "sizes no allocation"
 
 
+def test_a_follower_that_forgot_its_pieces_gets_them_again() -> None:
+    """Found by the storm (seed 6): the follower restarted in the middle, and the leader went on where it had been, for ever."""
+    raw = bytes(20_000)
+    outgoing, keys = Outgoing(raw, 9, digest(raw)), keys_of(voter(1))
+    incoming, restarted = Incoming(), Incoming()
+    for piece in outgoing.pieces(1)[:5]:
+        outgoing.answered(incoming.take(piece, keys)[0])
+    whole = None
+    for _ in range(3):
+        outgoing.repeat()
+        for piece in outgoing.pieces(1):
+            here, found = restarted.take(piece, keys)
+            whole = whole or found
+            outgoing.answered(here)
+    assert whole == raw
+
+
 def test_bytes_that_are_no_snapshot_are_malformed() -> None:
     for raw in (b"", b"\x80", b"\xff", digest(b"x")):
         with pytest.raises(Malformed):
