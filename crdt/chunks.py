@@ -118,12 +118,12 @@ class Chunks:
             if not rows:
                 del self._awaited[name]
 
-    def arrived(self, name: Segment) -> list[Key]:
-        """A chunk is here now. Returns the keys whose cells may show because of it."""
+    def arrived(self, name: Segment) -> list[tuple[Key, Op]]:
+        """A chunk is here now. Returns the large ops that it made complete, by key."""
         awaited = [*self._awaited.get(name, {}).values()]
         for key, op in awaited:
             self.expect(key, op)
-        return [key for key, _ in awaited]
+        return [(key, op) for key, op in awaited if (op.origin, op.dot) not in self._awaits]
 
     # --- reading
 

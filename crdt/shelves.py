@@ -83,11 +83,18 @@ class Shelves(State):
         if op.kind & LARGE:
             self.chunks.expect(key, op)
         elif op.type == CORE_TYPE and kind == VALUE:
-            self.changes.update(dict.fromkeys(self.chunks.arrived(op.path[0])))
+            self._chunk_came(op)
         for cover in self.covers_of(op):
             self.chores.suspect(key, cover.origin)
         if held.host == self.shelf:
             self.chores.gained(held, index, op)
+
+    def _chunk_came(self, chunk: Op) -> None:
+        """What it completes shows now, and covers what it covers."""
+        for key, op in self.chunks.arrived(chunk.path[0]):
+            self.changes[key] = None
+            for cover in self.covers_of(op):
+                self.chores.suspect(key, cover.origin)
 
     def kill(self, held: Held, index: int) -> None:
         """Op `index` is not live any more. The index is the caller's business."""
@@ -202,7 +209,7 @@ class Shelves(State):
                 if op.kind & LARGE:
                     self.chunks.expect(key, op)
                 elif op.type == CORE_TYPE:
-                    self.changes.update(dict.fromkeys(self.chunks.arrived(op.path[0])))
+                    self._chunk_came(op)
 
     def lift(self, loose: Loose) -> None:
         body = loose.delta.content

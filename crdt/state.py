@@ -41,13 +41,16 @@ FAULTS_MAX: Final = 256
 
 
 class Fault(NamedTuple):
-    """Somebody did what the rules forbid. `kind`: "fork", "digest", "void", "crowd" or "stored"; `proof`: the two heads of a
-    fork."""
+    """Somebody did what the rules forbid, or a disk what nobody expects."""
 
     shelf: ShelfId
     kind: str
+    """fork: two deltas of one number, or a successor of another predecessor. identity: somebody else writes our shelf. digest:
+    a base is not what its author signed. void: ops outside their author's rights. crowd: more shelves of one replica than
+    are taken in. stored: rows of a store that do not fit."""
     detail: str
     proof: tuple[Head, ...] = ()
+    """Signed headers that show it: the two of a fork."""
 
 
 class Loose(NamedTuple):
