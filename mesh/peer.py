@@ -191,14 +191,13 @@ class Peer(Port):
                     self.swim.handle_untrusted(frame.peer, frame.kind, frame.payload, now)
             except (Malformed, Refused) as error:
                 self.drops[f"{frame.kind.name.lower()}: {error}"[:DROP_REASON_MAX]] += 1
-        if received:
-            self._settle(now)
 
     def tick(self, now: Now) -> None:
-        """Do what is due; harmless when nothing is."""
+        """Settle what arrived since the last tick, then do what is due; harmless when nothing is."""
         self._now = now
         self.transport.tick(now)
         self._after_transport(now)
+        self._settle(now)
         self.swim.tick(now)
         self.sync.tick(now)
         if now.monotonic >= self._expiry_due:
@@ -206,11 +205,13 @@ class Peer(Port):
             for replica in self.directory.expired(now):
                 self.transport.close(replica)
                 self.swim.forget(replica)
-        if self._housekeeper.tick(now) or now.monotonic >= self._draft_due:
-            self._seal(now)
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.alive():
             self.sync.in_step()
-        self._settle(now)
+        seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
+        if seals:
+            self._seal(now)
+        if seals or self.swim.version != self._members_version:
+            self._settle(now)
 
     @property
     def deadline(self) -> float:
@@ -245,7 +246,7 @@ class Peer(Port):
                     assert_never(event)
 
     def _settle(self, now: Now) -> None:
-        """After each turn: what moved in one part is told to the others."""
+        """What moved in one part is told to the others: once a turn, however many datagrams it took in."""
         added = self.directory.take_added()
         self._statements += added
         if added:
@@ -253,9 +254,10 @@ class Peer(Port):
             self.sync.try_waiting(now)
         for replica in self.directory.take_changed():
             self._rights_changed(replica, now)
-        for entry in self.replica.take_journal():
-            self._journal.append(entry)
-            self.sync.moved(entry.shelf, now)
+        journal = self.replica.take_journal()
+        self._journal += journal
+        for shelf in dict.fromkeys(entry.shelf for entry in journal):
+            self.sync.moved(shelf, now)
         for fault in self.replica.take_faults():
             self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
         if self.swim.version != self._members_version:

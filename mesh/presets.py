@@ -28,8 +28,9 @@ class SyncConfig:
     """Pause after something changed here. Guess."""
     digest_max_seconds: float = 5.0
     """Pause when all is in sync (DESIGN section 6)."""
-    repeat_min_seconds: float = 0.005
-    """Floor of the round-trip time that spaces the repeats of a newest floor. Guess."""
+    repeat_min_seconds: float = 0.015
+    """Floor of the round-trip time that spaces the repeats of a newest floor. Measured: a push to 32 processes on 2 cores takes
+    10 to 20 ms, and repeats that begin before its end delay it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,9 +234,8 @@ class Sync:
             self._changed.popitem(last=False)
         self.puller.moved(shelf, now)
         self.copies.moved(shelf)
-        pause = self._config.digest_min_seconds if self._is_lossy(now) else self._config.digest_quiet_seconds
-        if self._interval > pause:
-            self._interval = pause
+        if self._interval > self._config.digest_quiet_seconds:
+            self._interval = self._config.digest_quiet_seconds
             self._next_digest = min(self._next_digest, now.monotonic + self._interval)
 
     def committed(self, floors: Mapping[ShelfId, int], now: Now) -> None:
