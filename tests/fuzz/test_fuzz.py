@@ -111,14 +111,14 @@ def test_an_error_out_of_a_living_agent_is_found(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_refusal_that_moved_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Peer._settle
+    honest = Peer.handle_untrusted
 
-    def forgetful(self: Peer, now: object) -> None:
-        if self.drops.total() > 3:
-            self.swim._myself.incarnation += 1
-        honest(self, now)  # type: ignore[arg-type]  # only passed on
+    def shaken(self: Peer, datagram: bytes, address: object, now: object) -> None:
+        before = self.drops.total()
+        honest(self, datagram, address, now)  # type: ignore[arg-type]  # only passed on
+        self.swim._myself.incarnation += self.drops.total() > before
 
-    assert "refused" in finds(monkeypatch, Peer, "_settle", forgetful, "insider", 600)
+    assert "refused" in finds(monkeypatch, Peer, "handle_untrusted", shaken, "insider", 600)
 
 
 def test_an_amplifier_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,8 @@ class Siege(Subject):
         refused = victim.drops.total() - refused
         if before is not None and refused:
             same(self._state(victim), before, f"refused {Frame(frames[0][0]).name}, and yet the state is another")
+        if not stranger:
+            victim.tick(now)  # what a frame moved may be acted upon at the end of the turn only
         if self._sent[0] > FRAMES_PER_FRAME_MAX * max(1, len(frames)):
             raise Broken(f"{len(frames)} frames of {len(datagram)} bytes made it send {self._sent[0]} frames")
         transmits = victim.transmits(now)
