@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from crdt import Replica, ShelfId
 from crdt.limits import CORE_TYPE
-from crdt.ops import DROPPED, TAKEOVER
+from crdt.ops import DROPPED, TAKEOVER, VALUE
 from crdt.takeover import former_of, record_of
 from tests.crdt.world import HEAL_ROUNDS_MAX, REGISTER, World, Write, Wrong
 
@@ -28,7 +28,7 @@ def chunks_at(replica: Replica) -> set[tuple[ShelfId, object]]:
     """(origin, name)."""
     based = [op for base in replica.bases.values() for one in base.everything() for _, op in one.live()]
     loose = [op for rows in replica.loose.values() for delta, *_ in rows.values() for op in delta.ops]
-    return {(op.origin, op.path[0]) for op in based + loose if op.type == CORE_TYPE}
+    return {(op.origin, op.path[0]) for op in based + loose if op.type == CORE_TYPE and op.kind == VALUE}
 
 
 def held_by(world: World) -> Held:
