@@ -20,6 +20,10 @@ FLOAT: Final = "$float"
 MAP: Final = "$map"
 
 
+DEPTH_MAX: Final = 32
+"""Lists and maps in each other; what a payload may hold (crdt.codec.DEPTH_MAX) is checked where it is written."""
+
+
 def to_json(value: Any) -> Any:
     """A value, or what a view makes of values: a set becomes an array, in an order that is the same everywhere."""
     match value:
@@ -40,8 +44,13 @@ def to_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def from_json_untrusted(value: Any) -> Value:
-    """What `json.loads` gave, as a value. Raises Malformed for an object that starts with `$` and is none of ours."""
+def from_json_untrusted(value: Any, depth: int = DEPTH_MAX) -> Value:
+    """What `json.loads` gave, as a value. Raises Malformed for an object that starts with `$` and is none of ours, and for one
+    nested deeper than a payload may be.
+    """
+    if depth < 0:
+        raise Malformed(f"nested deeper than {DEPTH_MAX} levels")
+    depth -= 1
     match value:
         case {"$bytes": str(text), **rest} if not rest:
             try:
@@ -51,16 +60,18 @@ def from_json_untrusted(value: Any) -> Value:
         case {"$float": "inf" | "-inf" | "nan" as text, **rest} if not rest:
             return float(text)
         case {"$map": list(items), **rest} if not rest:
-            pairs = [(from_json_untrusted(item[0]), from_json_untrusted(item[1])) for item in items if _is_pair(item)]
+            pairs = [
+                (from_json_untrusted(item[0], depth), from_json_untrusted(item[1], depth)) for item in items if _is_pair(item)
+            ]
             if len(pairs) < len(items) or not all(isinstance(key, str | bytes) for key, _ in pairs):
                 raise Malformed(f"{MAP} is an array of [key, value], its keys text or {BYTES}")
             return {key: item for key, item in pairs if isinstance(key, str | bytes)}
         case dict():
             if strange := next((key for key in value if key.startswith("$")), None):
                 raise Malformed(f"an object with the key {strange!r}: keys that start with $ are written as {MAP}")
-            return {key: from_json_untrusted(item) for key, item in value.items()}
+            return {key: from_json_untrusted(item, depth) for key, item in value.items()}
         case list():
-            return [from_json_untrusted(item) for item in value]
+            return [from_json_untrusted(item, depth) for item in value]
         case bool() | int() | float() | str() | None:
             return value
     raise Malformed(f"{type(value).__name__} is not JSON")

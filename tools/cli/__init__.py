@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "keys": "tools.cli.keys:keys",
     "doctor": "tools.cli.doctor:doctor",
     "demo": "tools.demo:command",
+    "sim": "tools.sim.cli:command",
 }
 """In the order in which a newcomer needs them."""
 
