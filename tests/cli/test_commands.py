@@ -62,7 +62,7 @@ def test_every_command_says_what_it_does(mesh: Mesh) -> None:
 
 
 def test_what_belongs_to_later_issues_is_not_there(mesh: Mesh) -> None:
-    for verb in ("quorum", "propose", "lease", "verify", "sim", "bench"):
+    for verb in ("quorum", "propose", "lease", "verify", "bench"):
         assert "No such command" in the_complaint(mesh(verb), 2)
     for verb in ("retire", "cut", "rotate"):
         assert "No such command" in the_complaint(mesh("keys", verb), 2)
