@@ -1,13 +1,13 @@
 """Every error of the CRDT core, split by whose fault it is.
 
-    CrdtError
-      WriteRefused      this write did not happen, here or anywhere; the message says what to do instead
-        PathError         not a path
-        UnsupportedValue  a value outside the data model
-        ValueTooLarge     a value above the limit
-        TypeConflict      the path holds a state of another type
-        NotEnoughRights   a bounded counter has too few rights here
-      Malformed         bytes or cells from outside that do not follow the format; raised only by functions named *_untrusted
+CrdtError
+  WriteRefused      this write did not happen, here or anywhere; the message says what to do instead
+    PathError         not a path
+    UnsupportedValue  a value outside the data model
+    ValueTooLarge     a value above the limit
+    TypeConflict      the path holds a state of another type
+    NotEnoughRights   a bounded counter has too few rights here
+  Malformed         bytes or cells from outside that do not follow the format; raised only by functions named *_untrusted
 """
 
 from __future__ import annotations
