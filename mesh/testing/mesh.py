@@ -195,10 +195,10 @@ class Mesh:
     # ---- faults
 
     def cut(self, *groups: Iterable[int], name: str = "cut") -> None:
-        """Groups that cannot reach each other; hosts that are not named form one more."""
+        """Groups that cannot reach each other. One group alone is cut off from all others."""
         sides = [frozenset(group) for group in groups]
-        rest = frozenset(range(len(self.hosts))).difference(*sides)
-        sides += [rest] if rest else []
+        if len(sides) == 1:
+            sides.append(frozenset(range(len(self.hosts))) - sides[0])
         for index, side in enumerate(sides):
             others = frozenset[int]().union(*sides[index + 1 :])
             if others:

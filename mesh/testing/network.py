@@ -97,6 +97,11 @@ class Network:
                 else:
                     self.links[source, target] = link
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Something is cut, or some link is not as the others."""
+        return bool(self.cuts or self.links)
+
     def connected(self, source: int, target: int) -> bool:
         return not any(source in cut.sources and target in cut.targets for cut in self.cuts)
 

@@ -20,6 +20,7 @@ from mesh.events import Event, MemberDown, MemberLeft, MemberUp, MemberUpdated, 
 from mesh.peer import Peer
 from mesh.store.rows import Batch
 from mesh.testing import SECOND, Host, Mesh, SimulationError, Written
+from mesh.testing.tables import Tables
 from tools.sim.oracle import Oracle
 
 DATAGRAM_BYTES_MAX: Final = 1_200
@@ -28,6 +29,8 @@ DETECTION_EVERY: Final = 4
 """Of a host's turns, how many look for ghosts."""
 COPIES_EVERY: Final = 8
 """Of a host's turns, how many are looked at for copies."""
+ACCUSERS_MIN: Final = 3
+"""Others that must be up for a death to be sure soon: two accusers, and one that is paused."""
 DETECTION_SECONDS: Final = 20.0
 """A crash is known to everybody within this, by the `lan` preset's slowest way: twice the longest suspicion, after a round of
 probes by a stretched schedule (computed)."""
@@ -284,6 +287,7 @@ class Membership:
         """(world time, observer, member) of each burial."""
         self._turns: dict[int, int] = {}
         self._awake_since: dict[int, int] = {}
+        self._disturbed_at = -1
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         if not host.runs % DETECTION_EVERY:
@@ -314,7 +318,10 @@ class Membership:
         self._known[host.number, replica] = life
 
     def _look_for_ghosts(self, host: Host[Peer]) -> None:
-        """Whoever is gone for long is not alive to anybody who has been running for as long."""
+        """Whoever is gone for long is given up by everybody who has been running for as long, within reach of enough others.
+
+        Two have to accuse, so those who are cut off with fewer go on hoping (DESIGN section 5).
+        """
         mesh, time = self._ground.mesh, self._ground.mesh.world.time
         last = self._turns.get(host.number, 0)
         self._turns[host.number] = time
@@ -322,14 +329,18 @@ class Membership:
             self._awake_since[host.number] = time
             return
         long_ago = time - DETECTION_SECONDS * SECOND
-        if self._awake_since.get(host.number, time) > long_ago:
+        if mesh.world.network.is_disturbed or len(mesh.running) < ACCUSERS_MIN + 1:
+            self._disturbed_at = time
+        awake_since = self._awake_since.setdefault(host.number, time)
+        if max(awake_since, self._disturbed_at) > long_ago:
             return
         for other in mesh.hosts:
             if other.running or other.stopped_at is None or other.stopped_at > long_ago:
                 continue
             self._ground.counts["detection"] += 1
-            if mesh.memberships[other.number].replica_id in host.core.swim.alive():
-                self._ground.fail(self.name, host, f"node-{other.number} is down for {DETECTION_SECONDS:g} s and alive to it")
+            swim, gone = host.core.swim, mesh.memberships[other.number].replica_id
+            if gone in swim.alive() or gone in swim.suspects():
+                self._ground.fail(self.name, host, f"has not given up node-{other.number}, down for {DETECTION_SECONDS:g} s")
 
     def restarted(self, number: int) -> None:
         """A new process of this host remembers nothing of what the former one was told."""
@@ -384,6 +395,43 @@ class Copies:
         pass
 
 
+class Rest:
+    """Housekeeping comes to rest, and leaves one shelf for each agent: former ones are taken over."""
+
+    name = "rest"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        pass
+
+    def settled(self) -> None:
+        pass
+
+    def rested(self, quiet_seconds: float, limit_seconds: float) -> None:
+        """Nobody writes any more; runs the mesh until nothing has moved for `quiet_seconds`."""
+        mesh = self._ground.mesh
+        end, last, floors = mesh.now + limit_seconds, mesh.now, self._floors()
+        while mesh.now - last < quiet_seconds:
+            if mesh.now >= end:
+                self._ground.fail(self.name, None, f"housekeeping still writes after {limit_seconds:g} s without a write")
+            mesh.run(1.0)
+            if self._floors() != floors:
+                last, floors = mesh.now, self._floors()
+        self._ground.counts[self.name] += 1
+        current = {mesh.peer(number).replica.shelf for number in mesh.running}
+        for number in mesh.running:
+            former = set(mesh.peer(number).replica.shelves()) - current
+            if former:
+                names = sorted(map(mesh.shelf_name, former))
+                self._ground.fail(self.name, number, f"still holds {names}, which nobody took over")
+
+    def _floors(self) -> list[int]:
+        mesh = self._ground.mesh
+        return [mesh.peer(number).replica.floor(mesh.peer(number).replica.shelf) for number in mesh.running]
+
+
 class Equality:
     """After the calm every replica is byte-equal."""
 
@@ -411,6 +459,7 @@ class Inspector:
         self.ground = Ground(mesh, self.oracle, Counter())
         self.membership = Membership(self.ground)
         self.copies = Copies(self.ground)
+        self.rest = Rest(self.ground)
         self.touch = Touch(mesh)
         available: list[Checker] = [
             Views(self.ground, self.touch),
@@ -419,6 +468,7 @@ class Inspector:
             Datagrams(self.ground),
             self.membership,
             self.copies,
+            self.rest,
             Equality(self.ground),
         ]
         self.checkers = [checker for checker in available if not names or checker.name in names]
@@ -442,6 +492,9 @@ class Inspector:
             assert host.core is not None
             for key in self.oracle.keys:
                 self.oracle.observe(host.number, key, host.core.replica)
+            if host.disk is not None and isinstance(host.disk.image, Tables):  # a transaction under way at the crash may be there
+                for shelf in host.core.replica.shelves():
+                    self.copies.stored(host.number, shelf, host.disk.image.floor(shelf))
             self.counts["restarts"] += host.starts > 1
             for key, write in self.oracle.unconfirmed_loss(host.number):
                 self.ground.fail(
@@ -456,8 +509,6 @@ class Inspector:
                     replica = replica_of(entry.shelf)
                     seq = header_from_bytes_untrusted(replica, entry.header_bytes).seq
                     self.copies.stored(host.number, entry.shelf, seq)
-                    if host.core is not None and entry.shelf == host.core.replica.shelf:
-                        self.oracle.confirmed(host.number, entry.shelf, seq)
 
     def _wrote(self, written: Written) -> None:
         mesh = self.ground.mesh
@@ -467,6 +518,8 @@ class Inspector:
     def _turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Any]) -> None:
         self._begin(host)
         self.touch.turned(host, events)
+        if host.disk is not None and not host.disk.pending and host.core is not None:  # flush() would return now
+            self.oracle.confirmed(host.number, host.core.replica.shelf, host.core.replica.floor(host.core.replica.shelf))
         for checker in self.checkers:
             checker.turned(host, events, changes)
 

@@ -52,6 +52,7 @@ Exit status 1: a checker found something, or a limit of the scenario was not kep
 @click.option("--warm/--no-warm", default=None, help="Whether everybody knows everybody at the start.")
 @click.option("--drift", type=float, help="Clocks are fast or slow by up to so many parts per million.")
 @click.option("--skew", help="Wall clocks are off by up to this.")
+@click.option("--rest", help="Look whether housekeeping comes to rest within this after the calm, e.g. 120s.")
 @click.option("--cost", help="Time that one received datagram takes a machine, e.g. 100us.")
 @click.option("--soak", "minutes", type=float, help="Run fresh seeds with drawn faults for so many minutes.")
 @click.option("--shrink", "cut_down", is_flag=True, help="When a drawn history fails, look for the fewest lines that still fail.")

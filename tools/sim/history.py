@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mesh.testing import Mesh, SimulationError
+from mesh.testing import Mesh, SimulationError, microseconds
+from tools.sim import units
 from tools.sim.checks import CheckFailure, Inspector
 from tools.sim.faults import draw_history
 from tools.sim.meter import Meter
@@ -24,6 +25,8 @@ SETTLE_SECONDS: Final = 3.0
 """For the mesh to form before anything goes wrong."""
 SAMPLES_MAX: Final = 400
 """Looks along a phase: an hour-long run is not looked at every second."""
+QUIET_SECONDS: Final = 12.0
+"""Longer than housekeeping's rhythm of 10 s."""
 REST_SECONDS: Final = 5.0
 """After convergence nothing may move any more (but housekeeping, which rests by itself)."""
 
@@ -56,6 +59,8 @@ class Run:
         options.check()
         self.options = options
         self.mesh = Mesh(options.nodes, seed=options.seed, setup=options.setup())
+        for host in self.mesh.hosts:
+            host.cost = microseconds(units.seconds(options.cost))
         self.inspector = Inspector(self.mesh)
         self.stage = Stage(self.mesh)
         self.meter = Meter(self.mesh)
@@ -102,6 +107,9 @@ class Run:
         self._sample()
         self._pass(REST_SECONDS)
         self.inspector.settled()
+        if options.rest:
+            self.inspector.rest.rested(QUIET_SECONDS, options.rest)
+            self.inspector.settled()
 
     def _pass(self, seconds: float) -> None:
         if self._watch is None:

@@ -39,6 +39,8 @@ class Options:
     warm: bool = True
     drift: float = 100.0
     skew: str = "2s"
+    rest: float = 0.0
+    """Seconds after the calm within which housekeeping must come to rest; 0: not looked at. No disk may be lost before."""
     cost: str = "0us"
     """Time of a machine that one received datagram takes."""
 
@@ -59,6 +61,7 @@ class Options:
     def check(self) -> None:
         """Raises TextError or ConfigError for what cannot be."""
         self.setup()
+        units.seconds(self.cost)
         preset(self.preset)
         if self.nodes < 1:
             raise units.TextError(f"nodes={self.nodes}: at least one")
