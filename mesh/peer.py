@@ -60,6 +60,8 @@ EXPIRY_SECONDS: Final = 1.0
 """Between two looks for credentials that ran out; no statement arrives then. Guess."""
 ASK_COPIES_SECONDS: Final = 0.1
 """Between two rounds of asking for acknowledgements while somebody waits for copies. Guess."""
+SHELF_THAT_RAN: Final = "shelf"
+"""The name under which the store keeps which shelf the last start on this disk wrote: only its rights are inherited."""
 COMPLAIN_SECONDS: Final = 60.0
 """Between two complaints of not being admitted. Guess: an operator reads the first."""
 DROP_REASON_MAX: Final = 80
@@ -124,7 +126,9 @@ class Peer(Port):
             alive=self._is_live,
             body_bytes_max=BODY_BYTES_MAX,
         )
-        self.replica.restore(restored.journal)
+        ran = restored.meta.get(SHELF_THAT_RAN)
+        self.replica.restore(restored.journal, ran=ShelfId(ran) if ran else None)
+        self._meta = {SHELF_THAT_RAN: bytes(self.replica.shelf)}
         self.transport = Transport(
             identity=identity,
             mesh_id=mesh_id,
@@ -311,11 +315,12 @@ class Peer(Port):
         statements, self._statements = tuple(self._statements), []
         peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in self.swim.take_changed())
         incarnation = None if self.swim.incarnation == self._incarnation_stored else self.swim.incarnation
-        if not (self._journal or statements or peers or incarnation is not None):
+        if not (self._journal or statements or peers or incarnation is not None or self._meta):
             return None
+        meta, self._meta = self._meta, {}
         self._incarnation_stored = self.swim.incarnation
         journal, self._journal = tuple(self._journal), []
-        return Batch(journal=journal, peers=peers, statements=statements, incarnation=incarnation)
+        return Batch(journal=journal, peers=peers, statements=statements, incarnation=incarnation, meta=meta)
 
     def committed(self, batch: Batch) -> None:
         """The store reports that a batch is durable: its floors may be acknowledged now."""

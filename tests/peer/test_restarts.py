@@ -78,3 +78,31 @@ def test_a_whole_mesh_that_restarts_finds_itself_again() -> None:
         equal_after(mesh, 10.0)
         assert [mesh.node(0).register(f"key/{number}").value for number in range(8)] == list(range(8))
         assert not faults(mesh)
+
+
+def test_rights_of_a_shelf_that_was_pulled_from_peers_are_not_inherited() -> None:
+    """The disk was lost; the next start pulled its former shelf from a peer and crashed. The one after took that shelf for one
+    that had run on this disk, and could spend what the lost disk may have spent.
+    """
+    with open_mesh(3, seed=5) as mesh:
+        mesh.node(0).bounded_counter("stock").add(5)
+        mesh.run(1.0)
+        mesh.crash(0)
+        mesh.restart(0, "lost")
+        mesh.run(3.0)
+        mesh.crash(0)
+        mesh.restart(0, "kept")
+        mesh.run(3.0)
+        assert mesh.node(0).bounded_counter("stock").value == 5
+        assert mesh.node(0).bounded_counter("stock").rights == 0
+
+
+def test_rights_of_the_own_disk_are_inherited_from_start_to_start() -> None:
+    with open_mesh(3, seed=6) as mesh:
+        mesh.node(0).bounded_counter("stock").add(5)
+        mesh.run(1.0)
+        for _ in range(3):
+            mesh.crash(0)
+            mesh.restart(0, "kept")
+            mesh.run(3.0)
+        assert mesh.node(0).bounded_counter("stock").rights == 5
