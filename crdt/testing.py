@@ -71,6 +71,8 @@ class Network:
         self._skews = [*skews, *[0] * replicas][:replicas]
         self._births = 0
         self._disks: list[list[JournalEntry]] = [[] for _ in range(replicas)]
+        self._ran: list[ShelfId | None] = [None] * replicas
+        """The shelf of the last start that wrote to each disk."""
         self.now = FIRST_US
         self.in_flight: list[tuple[int, Delta]] = []
         """(receiver, delta), the oldest first."""
@@ -129,7 +131,7 @@ class Network:
         """Stop a replica and start it again from its disk, on a new shelf. What was on its way to it is lost."""
         self.in_flight = [(to, delta) for to, delta in self.in_flight if to != index]
         replica = self.replicas[index] = self._start(index)
-        replica.restore(self._disks[index])
+        replica.restore(self._disks[index], ran=self._ran[index])
         replica.take_over()
         self.send(index)
         return replica
@@ -137,10 +139,12 @@ class Network:
     def wipe(self, index: int) -> Local:
         """Stop a replica and start it again without its disk. What it alone knew is lost."""
         self._disks[index].clear()
+        self._ran[index] = None
         return self.restart(index)
 
     def _save(self, index: int) -> None:
         self._disks[index] += self.replicas[index].take_journal()
+        self._ran[index] = self.replicas[index].shelf
 
 
 def pull(reader: Replica, peer: Replica, shelf: ShelfId) -> None:

@@ -163,13 +163,7 @@ class TestRights:
         counter.transfer(bytes([1]) * 8, 1)
         assert counter.rights == 5
 
-    @pytest.mark.parametrize(
-        "taken_over",
-        [
-            True,
-            pytest.param(False, marks=pytest.mark.xfail(reason="the journal does not say which shelf ran on this disk")),
-        ],
-    )
+    @pytest.mark.parametrize("taken_over", [True, False])
     def test_a_lost_disk_keeps_its_rights(self, taken_over: bool) -> None:
         """Nobody can know what had been spent: the rights stay with the former shelf until something critical moves them."""
         network = Network(2)
