@@ -61,6 +61,10 @@ class AgentProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def say(self, line: str) -> None:
         assert self._process.stdin is not None
         try:

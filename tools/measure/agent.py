@@ -3,16 +3,13 @@ JSON.
 
     write N               set bench/<name> to N and note the time
     fill KEYS PREFIX      write KEYS registers below a prefix, in one burst
-    digest | report | leave
+    keys | digest | report | leave
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from typing import Any
 
 import trio
 
@@ -20,24 +17,14 @@ import mesh
 from mesh.events import MemberEvent
 from mesh.trust.files import load_membership
 from tools.fleet import add_arguments
-
-
-def now_us() -> int:
-    return time.monotonic_ns() // 1000
-
-
-def resident_kib() -> int:
-    with open("/proc/self/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+from tools.measure.notebook import Notebook, now_us, say
 
 
 class Agent:
     def __init__(self, node: mesh.Node, name: str) -> None:
         self._node = node
         self._name = name
-        self._written: list[tuple[int, int]] = []
-        self._seen: dict[str, list[tuple[int, int]]] = {}
-        self._events: list[tuple[str, str, int]] = []
+        self._notebook = Notebook(name)
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -52,25 +39,27 @@ class Agent:
             task_status.started()
             async for change in changes:
                 if isinstance(change, mesh.Changed):
-                    self._seen.setdefault(change.path.partition("/")[2], []).append((change.value, now_us()))
+                    self._notebook.sees(change.path.partition("/")[2], change.value)
 
     async def _watch_events(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._node.events() as events:
             task_status.started()
             async for event in events:
                 if isinstance(event, MemberEvent):
-                    self._events.append((type(event).__name__, event.name, now_us()))
+                    self._notebook.hears(type(event).__name__, event.name)
 
     async def _obey(self) -> None:
         async for line in trio.wrap_file(sys.stdin):
             match line.split():
                 case ["write", number]:
-                    self._written.append((int(number), now_us()))
+                    self._notebook.writes(int(number))
                     self._node.register(f"bench/{self._name}").set(int(number))
                 case ["fill", keys, prefix]:
                     for key in range(int(keys)):
                         self._node.register(f"{prefix}/key-{key:06}").set(key)
                     say({"filled": now_us()})
+                case ["keys"]:
+                    say({"keys": self._node.statistics()["keys"]})
                 case ["digest"]:
                     say(
                         {
@@ -80,28 +69,12 @@ class Agent:
                         }
                     )
                 case ["report"]:
-                    say({"report": self._report()})
+                    say({"report": self._notebook.report() | {"statistics": self._node.statistics()}})
                 case ["leave"]:
                     return
 
     def _alive(self) -> int:
         return sum(member.state == "alive" for member in self._node.members())
-
-    def _report(self) -> dict[str, Any]:
-        return {
-            "name": self._name,
-            "written": self._written,
-            "seen": self._seen,
-            "events": self._events,
-            "rss_kib": resident_kib(),
-            "cpu_seconds": time.process_time(),
-            "statistics": self._node.statistics(),
-        }
-
-
-def say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message, default=str) + "\n")
-    sys.stdout.flush()
 
 
 async def run_agent(arguments: argparse.Namespace) -> None:

@@ -7,70 +7,71 @@ receiver opens, verifies and notes the time. What a mesh takes above this is its
 from __future__ import annotations
 
 import argparse
-import json
 import socket
 import sys
-import time
 
 import trio
 from nacl import bindings
+
+from tools.measure.notebook import Notebook, say
 
 MESSAGE_BYTES = 100
 SEALED = bytes(32)
 
 
-def now_us() -> int:
-    return time.monotonic_ns() // 1000
+class Pusher:
+    def __init__(self, port: int, peers: list[int]) -> None:
+        self._notebook = Notebook(str(port))
+        self._peers = [("127.0.0.1", peer) for peer in peers]
+        self._public_key, self._secret_key = bindings.crypto_sign_seed_keypair(SEALED)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(("127.0.0.1", port))
 
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive)
+            say({"ready": self._notebook.name})
+            await self._obey()
+            nursery.cancel_scope.cancel()
+        self._socket.close()
 
-async def run(arguments: argparse.Namespace) -> None:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind(("127.0.0.1", arguments.port))
-    public_key, secret_key = bindings.crypto_sign_seed_keypair(SEALED)
-    peers = [("127.0.0.1", port) for port in arguments.peer]
-    seen: list[tuple[int, int]] = []
-    written: list[tuple[int, int]] = []
-
-    async def receive() -> None:
-        while True:
-            await trio.lowlevel.wait_readable(sock)
-            while True:
-                try:
-                    datagram = sock.recv(2048)
-                except BlockingIOError:
-                    break
-                opened = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(datagram[24:], b"", datagram[:24], SEALED)
-                message = bindings.crypto_sign_open(opened, public_key)
-                seen.append((int.from_bytes(message[:4], "big"), now_us()))
-
-    def push(number: int) -> None:
-        written.append((number, now_us()))
-        signed = bindings.crypto_sign(number.to_bytes(4, "big") + bytes(MESSAGE_BYTES - 4), secret_key)
-        for index, peer in enumerate(peers):
-            nonce = number.to_bytes(12, "big") + index.to_bytes(12, "big")
-            sock.sendto(nonce + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(signed, b"", nonce, SEALED), peer)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(receive)
-        print(json.dumps({"ready": arguments.port}), flush=True)
+    async def _obey(self) -> None:
         async for line in trio.wrap_file(sys.stdin):
             match line.split():
                 case ["write", number]:
-                    push(int(number))
+                    self._push(int(number))
                 case ["report"]:
-                    print(json.dumps({"report": {"name": str(arguments.port), "written": written, "seen": seen}}), flush=True)
+                    say({"report": self._notebook.report()})
                 case ["leave"]:
+                    return
+
+    async def _receive(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            while True:
+                try:
+                    datagram, (_, port) = self._socket.recvfrom(2048)
+                except BlockingIOError:
                     break
-        nursery.cancel_scope.cancel()
-    sock.close()
+                opened = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(datagram[24:], b"", datagram[:24], SEALED)
+                message = bindings.crypto_sign_open(opened, self._public_key)
+                self._notebook.sees(str(port), int.from_bytes(message[:4], "big"))
+
+    def _push(self, number: int) -> None:
+        self._notebook.writes(number)
+        signed = bindings.crypto_sign(number.to_bytes(4, "big") + bytes(MESSAGE_BYTES - 4), self._secret_key)
+        for index, peer in enumerate(self._peers):
+            nonce = number.to_bytes(12, "big") + index.to_bytes(12, "big")
+            self._socket.sendto(nonce + bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(signed, b"", nonce, SEALED), peer)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--peer", type=int, action="append", default=[])
-    trio.run(run, parser.parse_args())
+    arguments = parser.parse_args()
+    trio.run(Pusher(arguments.port, arguments.peer).run)
 
 
 if __name__ == "__main__":
