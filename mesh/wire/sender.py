@@ -110,8 +110,7 @@ class Sender:
         session = peer.sessions[0].session
         bucket = peer.bucket
         budget = bucket.refill(now)
-        needed = outbox.size * _SEALED_PER_PLAIN + DATA_OVERHEAD_BYTES
-        if needed <= budget:
+        if _sealed_bytes(outbox) <= budget:
             frames = outbox.take_all()
             peer.outbox = None
         elif budget >= DATAGRAM_BYTES_MAX:
@@ -124,5 +123,10 @@ class Sender:
             self._ready.append(Transmit(session.address, datagram))
         if peer.outbox is None:
             return True
-        self._throttled[peer.replica] = bucket.ready_at(min(outbox.size + DATA_OVERHEAD_BYTES, DATAGRAM_BYTES_MAX))
+        self._throttled[peer.replica] = bucket.ready_at(min(_sealed_bytes(outbox), DATAGRAM_BYTES_MAX))
         return False
+
+
+def _sealed_bytes(outbox: Outbox) -> float:
+    """At most, of all that waits."""
+    return outbox.size * _SEALED_PER_PLAIN + DATA_OVERHEAD_BYTES
