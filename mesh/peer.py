@@ -196,6 +196,11 @@ class Peer(Port):
             except (Malformed, Refused) as error:
                 self.drops[f"{frame.kind.name.lower()}: {error}"[:DROP_REASON_MAX]] += 1
 
+    def refused(self, address: Address, now: Now) -> None:
+        """The operating system says that nobody listens at this address. A hint that hastens probes: anybody can forge it."""
+        self._now = now
+        self.swim.refused(address, now)
+
     def tick(self, now: Now) -> None:
         """Settle what arrived since the last tick, then do what is due; harmless when nothing is."""
         self._now = now

@@ -2,6 +2,7 @@
 
     wait for a datagram, the core's deadline or a local write
     what has arrived          -> core.handle_untrusted
+    who is said to be gone    -> core.refused
     the time                  -> core.tick
     core.transmits            -> socket.send
     core.batch                -> store.submit
@@ -34,6 +35,9 @@ class Core(Protocol):
 
     def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
         """One datagram of any content. Never raises for what the datagram holds."""
+
+    def refused(self, address: Address, now: Now) -> None:
+        """The operating system says that nobody listens at this address. A hint, not authenticated."""
 
     def tick(self, now: Now) -> None:
         """Do what is due; harmless when nothing is."""
@@ -88,6 +92,8 @@ class Driver:
                 await self._readable_or_deadline_or_wake()
                 for datagram, address in self._socket.drain():
                     self._core.handle_untrusted(datagram, address, self._clock.now())
+                for address in self._socket.refused():
+                    self._core.refused(address, self._clock.now())
                 self.turn()
         except trio.Cancelled:
             self.turn()

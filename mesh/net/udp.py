@@ -4,6 +4,9 @@ Receiving drains the socket until it would block, up to a bounded number per tur
 is awaited, measured). Sending is a plain `sendto`: what the kernel does not take is counted by reason and is lost, as on any
 link; the core repeats what matters. Addresses are numeric: they come from other members, so resolving one as a name would let
 a stranger stop the event loop for the time of a DNS query.
+
+Where the kernel passes on that a machine has nobody at a port (ICMP port unreachable; IP_RECVERR on Linux), the core is told: a
+member whose process died is suspected at once instead of after time-outs.
 """
 
 from __future__ import annotations
@@ -36,7 +39,13 @@ _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
 _SK_MEMINFO_DROPS: Final = 8
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
+_ORIGINS: Final = (2, 3)
+"""SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6: the word of another machine, or of this one about its own ports."""
 _MAPPED: Final = "::ffff:"
+REFUSED_MAX: Final = 64
+"""Addresses told in one turn. More are dropped: the next probe asks again."""
 
 
 async def open_udp(bind: str) -> UdpSocket:
@@ -50,6 +59,7 @@ async def open_udp(bind: str) -> UdpSocket:
     try:
         sock.setblocking(False)
         _enlarge_buffers(sock)
+        _ask_for_errors(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         sock.bind(address)
@@ -72,7 +82,8 @@ class UdpSocket:
         self.address: Address = self._plain(sock.getsockname())
         """(numeric host, port) as bound; the host may be 0.0.0.0 or ::."""
         self.counts: Counter[str] = Counter()
-        """received, sent (datagrams), received_bytes, sent_bytes; send_<reason> and receive_<reason> for what failed."""
+        """received, sent, refused (datagrams), received_bytes, sent_bytes; send_<reason> and receive_<reason> for what failed."""
+        self._refused: dict[Address, None] = {}
 
     def __enter__(self) -> UdpSocket:
         return self
@@ -122,13 +133,24 @@ class UdpSocket:
             self.counts["send_not_a_host"] += 1
             return False
         try:
-            self._sock.sendto(datagram, sockaddr)
+            try:
+                self._sock.sendto(datagram, sockaddr)
+            except ConnectionRefusedError:  # the kernel's word on an earlier datagram to anybody; this one has not been sent
+                self._read_errors()
+                self._sock.sendto(datagram, sockaddr)
         except OSError as error:
             self._failed("send", error)
             return False
         self.counts["sent"] += 1
         self.counts["sent_bytes"] += len(datagram)
         return True
+
+    def refused(self) -> list[Address]:
+        """Drain the addresses of which a machine said, since the last call, that nobody listens there. A hint: anybody on the
+        path can forge it."""
+        told = list(self._refused)
+        self._refused.clear()
+        return told
 
     def kernel_drops(self) -> int:
         """Datagrams that the kernel dropped because this socket's buffer was full; 0 where it does not say (only Linux does)."""
@@ -145,10 +167,25 @@ class UdpSocket:
         """What the kernel granted; its own bookkeeping included, so that a small datagram takes about 770 bytes of it."""
         return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
+    def _read_errors(self) -> None:
+        """Empty the socket's queue of errors; while it holds any, the socket counts as readable."""
+        for _ in range(DRAIN_MAX):
+            try:
+                _, notes, _, sockaddr = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+            except (BlockingIOError, InterruptedError):
+                return
+            for _, _, note in notes:
+                if len(note) >= 5 and note[4] in _ORIGINS and int.from_bytes(note[:4], sys.byteorder) == errno.ECONNREFUSED:
+                    self.counts["refused"] += 1
+                    if len(self._refused) < REFUSED_MAX:
+                        self._refused[self._plain(sockaddr)] = None
+
     def _failed(self, what: str, error: OSError) -> None:
         """Count what the network or the kernel refused. A closed socket is nobody's network: it comes out."""
         if error.errno == errno.EBADF:
             raise error
+        if sys.platform == "linux":
+            self._read_errors()
         self.counts[f"{what}_{errno.errorcode.get(error.errno or 0, 'unknown').lower()}"] += 1
 
     def _plain(self, sockaddr: tuple[Any, ...]) -> Address:
@@ -184,6 +221,19 @@ def _single(family: socket.AddressFamily, host: str) -> bool:
         return False
     group = packed[0] >> 4 == 0xE if family == socket.AF_INET else packed[0] == 0xFF
     return not group and any(packed)
+
+
+def _ask_for_errors(sock: socket.socket) -> None:
+    """Have the kernel keep what other machines answer to our datagrams by ICMP. A socket for both families needs both."""
+    if sys.platform != "linux":
+        return
+    six = sock.family == socket.AF_INET6
+    wanted = [(socket.IPPROTO_IP, _IP_RECVERR), *([(socket.IPPROTO_IPV6, _IPV6_RECVERR)] if six else [])]
+    for level, option in wanted:
+        try:
+            sock.setsockopt(level, option, 1)
+        except OSError as error:
+            log.debug("this kernel does not pass on ICMP errors: %s", error)
 
 
 def _enlarge_buffers(sock: socket.socket) -> None:

@@ -24,6 +24,7 @@ class EchoCore:
         self.received: list[int] = []
         self.ticks: list[Now] = []
         self.handled: list[Now] = []
+        self.gone: list[Address] = []
         self.poison = False
         self._transmits: list[Transmit] = []
         self._changes: list[Key] = []
@@ -46,6 +47,9 @@ class EchoCore:
         self._events.append(Answered())
         if number < self.limit:
             self._transmits.append(Transmit(address, b"%d" % (number + 1)))
+
+    def refused(self, address: Address, now: Now) -> None:
+        self.gone.append(address)
 
     def tick(self, now: Now) -> None:
         self.ticks.append(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -217,3 +218,16 @@ def test_both_clocks() -> None:
     now = SystemClock().now()
     assert before[0] <= now.monotonic <= time.monotonic()
     assert before[1] * 1e6 - 1 <= now.wall <= time.time() * 1e6 + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="IP_RECVERR is Linux's")
+async def test_the_core_is_told_that_nobody_listens_somewhere() -> None:
+    with await open_udp("127.0.0.1:0") as closed:
+        gone = closed.address
+    async with agent() as one, trio.open_nursery() as nursery:
+        await nursery.start(one.driver.run)
+        one.core.write(1, gone)
+        one.driver.wake()
+        await until(lambda: one.core.gone)
+        assert one.core.gone == [gone]
+        nursery.cancel_scope.cancel()

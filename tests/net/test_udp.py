@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 
 import pytest
 import trio
@@ -197,3 +198,40 @@ async def test_one_socket_serves_both_families_with_plain_addresses() -> None:
         assert six.drain() == [(b"6", ("::1", port))]
         for host in ("ff02::1", "::", "::1%lo", "fe80::zz"):
             assert not six.send(b"x", (host, port)), host
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="IP_RECVERR is Linux's")
+
+
+@needs_linux
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6"))])
+async def test_a_port_that_nobody_listens_at_is_told_and_costs_no_other_datagram(host: str) -> None:
+    with await open_udp(f"{host}:0") as one, await open_udp(f"{host}:0") as two:
+        with await open_udp(f"{host}:0") as three:
+            gone = three.address
+        assert one.send(b"anybody?", gone)
+        with trio.fail_after(5):
+            await one.readable()  # the error counts as readable
+        for number in range(3):
+            assert one.send(b"%d" % number, two.address)  # the first would have been lost to the pending error
+        assert one.drain() == []
+        assert one.refused() == [gone]
+        assert one.refused() == []
+        assert [datagram for datagram, _ in two.drain()] == [b"0", b"1", b"2"]
+        assert one.counts["refused"] == 1
+        assert one.counts["sent"] == 4
+
+
+@needs_linux
+async def test_errors_do_not_keep_the_socket_readable_for_ever() -> None:
+    with await open_udp("127.0.0.1:0") as one:
+        with await open_udp("127.0.0.1:0") as two, await open_udp("127.0.0.1:0") as three:
+            gone = [two.address, three.address]
+        for _ in range(5):
+            for address in gone:
+                one.send(b"x", address)
+        one.drain()
+        assert sorted(one.refused()) == sorted(gone)
+        with trio.move_on_after(0) as scope:
+            await one.readable()
+        assert scope.cancelled_caught
