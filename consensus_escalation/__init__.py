@@ -17,6 +17,10 @@
     certificate   proof of commitment for anyone who knows the voters
     verdict       the dangerous class, endorsed before it is appended; docket: the open proposals of a voter
     impeachment   proofs that a leader must go
+    machine       the replicated state: cells, compare-and-set, leases, and the outcome of every entry
+    command       what clients ask of it, and the thought behind it
+    leases        who holds what, under which fencing token
+    statehash     the digest of a state, O(1) for each change
 
 The log is plain Raft (Ongaro's dissertation); what agents add stands beside it and never decides what is committed. Everything is
 pure: no clock, no disk, no network, no randomness but the generator that is handed in. `effects` says what must be durable

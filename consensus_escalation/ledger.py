@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from consensus_escalation.block import Block, Entry, Kind
-from consensus_escalation.sessions import Admission, Key, Sessions
+from consensus_escalation.sessions import Admission, Key, LifeKey, NameKey, Past, Sessions, ignore
 from consensus_escalation.types import Voter
 from crdt.errors import Malformed
 
@@ -37,11 +37,12 @@ def key_of(entry: Entry) -> Key:
 
 
 class Ledger:
-    def __init__(self, read_score: ReadScore) -> None:
+    def __init__(self, read_score: ReadScore, touched: Callable[[LifeKey | NameKey], None] = ignore) -> None:
+        """`touched` hears which sessions change."""
         self.read_score = read_score
         self.time = 0
         self.policy_index = 0
-        self.sessions = Sessions()
+        self.sessions = Sessions(touched)
         self.scores: dict[Voter, Score] = {}
         self.demoted: dict[Voter, int] = {}
         """Voter -> index of the block that demoted it."""
@@ -60,30 +61,43 @@ class Ledger:
 
     def apply(self, block: Block) -> tuple[bool, ...]:
         """One flag for each entry: whether it counts."""
+        self.begin(block)
+        flags = []
+        for entry in block.entries:
+            is_fresh = self.admit(entry, block) is Admission.FRESH
+            flags.append(is_fresh and not self.take(entry, block.index))
+        return tuple(flags)
+
+    def begin(self, block: Block) -> None:
         self.time = max(self.time, block.time)
         self.sessions.forget_before(self.time)
-        return tuple([self._apply(entry, block.index) for entry in block.entries])
 
-    def _apply(self, entry: Entry, index: int) -> bool:
-        if entry.author:
-            key = key_of(entry)
-            if self.sessions.judge(key, self.time) is not Admission.FRESH:
-                return False
-            self.sessions.remember(key, index)
+    def admit(self, entry: Entry, block: Block) -> Admission:
+        """Whether its key is used for the first time; then it is remembered as done by this block."""
+        if not entry.author:
+            return Admission.FRESH
+        key = key_of(entry)
+        admission = self.sessions.judge(key, self.time)
+        if admission is Admission.FRESH:
+            self.sessions.remember(key, Past(block.index, block.term))
+        return admission
+
+    def take(self, entry: Entry, index: int) -> str:
+        """What an admitted entry says about the quorum itself. Returns why it is void; empty when it counts."""
         match entry.kind:
             case Kind.SCORE:
-                return self._take_score(entry)
+                return "" if self._take_score(entry) else "no newer score"
             case Kind.POLICY:
                 self.policy_index = index
             case Kind.DEMOTE:
                 self.demoted[Voter(entry.body)] = index
             case Kind.RESTORE:
                 if entry.author == entry.body:
-                    return False  # nobody lifts its own demotion
-                return self.demoted.pop(Voter(entry.body), None) is not None
+                    return "nobody lifts its own demotion"
+                return "" if self.demoted.pop(Voter(entry.body), None) is not None else "not demoted"
             case Kind.NOOP | Kind.COMMAND | Kind.CONFIG:
                 pass
-        return True
+        return ""
 
     def _take_score(self, entry: Entry) -> bool:
         score = self.read_score(entry.evidence)
@@ -103,18 +117,20 @@ class Ledger:
             self.policy_index,
             [list(score) for _, score in sorted(self.scores.items())],
             sorted([voter, index] for voter, index in self.demoted.items()),
-            [[*key, index] for key, index in self.sessions.rows()],
+            self.sessions.to_value(),
         ]
 
     @classmethod
-    def from_value_untrusted(cls, value: object, read_score: ReadScore) -> Ledger:
+    def from_value_untrusted(
+        cls, value: object, read_score: ReadScore, touched: Callable[[LifeKey | NameKey], None] = ignore
+    ) -> Ledger:
         """Raises Malformed."""
-        ledger = cls(read_score)
+        ledger = cls(read_score, touched)
         try:
             ledger.time, ledger.policy_index, scores, demoted, sessions = value  # type: ignore[misc]
             ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]
             ledger.demoted = {Voter(voter): index for voter, index in demoted}  # type: ignore[has-type]
-            ledger.sessions = Sessions([(Key(*row[:3]), row[3]) for row in sessions])  # type: ignore[has-type]
-        except (TypeError, ValueError, IndexError) as error:
+            ledger.sessions.load(sessions)  # type: ignore[has-type]
+        except (TypeError, ValueError, IndexError, KeyError) as error:
             raise Malformed("ledger has another shape") from error
         return ledger

@@ -1,24 +1,45 @@
 """Exactly once: an entry is known by (author, since, number) and counts only the first time.
 
-`since` is the log time that the author knew when it first asked. Log time never falls and nobody knows a later one, so age needs
-no client's clock: a key is remembered until log time is 24 h past its `since`, and refused from then on, so what was forgotten
-cannot be done again.
+Two kinds of numbers:
+
+    life << 32 | count    counted by one run of an agent, its *life*: remembered as a window of the newest `WINDOW` outcomes,
+                          and what is below the window is refused, so it never needs to be known one by one
+    NAMED | hash          made of a key that a user chose: remembered one by one, whatever `since` a retry names
+
+`since` is a log time (or a wall clock) that the author knew when it first asked. A key is remembered until log time is 24 h past
+it, and refused from then on, so what was forgotten cannot be done again. Where memory runs out before the 24 h do, the oldest go
+first and `floor` rises with them: still refused, never done twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
-from heapq import heappop, heappush
-from typing import Final, NamedTuple
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, NamedTuple
 
 REMEMBERED_MICROSECONDS: Final = 24 * 3600 * 1_000_000
+AHEAD_MICROSECONDS: Final = 2 * 3600 * 1_000_000
+"""How far `since` may be ahead of log time: an agent's own clock may be an hour off its peers' median (DESIGN section 1) and the
+leader's another. It is only remembered the longer."""
+WINDOW: Final = 256
+"""Outcomes of one life; so many writes of one run may be on their way at once. A leader's window of blocks, and 10 kB."""
+OUTCOMES_MAX: Final = 131_072
+"""Of all sessions together, about 20 MB in Python; a day of three writes in two seconds. Above it, the oldest are forgotten."""
+NAMED: Final = 1 << 63
+LIFE_BITS: Final = 31
+COUNT_BITS: Final = 32
 
 
 class Key(NamedTuple):
     since: int
     author: bytes
     number: int
+
+    @property
+    def is_named(self) -> bool:
+        return self.number >= NAMED
 
 
 class Admission(Enum):
@@ -28,30 +49,165 @@ class Admission(Enum):
     FROM_THE_FUTURE = "from the future"
 
 
+class Past(NamedTuple):
+    """What became of an entry."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    term: int
+    reason: str = ""
+    """Why it is void; empty when it was done."""
+
+
+LifeKey = tuple[int, bytes, int]
+"""(since, author, life)."""
+NameKey = tuple[bytes, int]
+"""(author, number)."""
+
+
+@dataclass(slots=True)
+class Life:
+    highest: int = 0
+    outcomes: dict[int, Past] = field(default_factory=dict)
+    """Count -> what became of it."""
+
+
+def ignore(_key: LifeKey | NameKey) -> None:
+    pass
+
+
 class Sessions:
-    def __init__(self, known: Iterable[tuple[Key, int]] = ()) -> None:
-        self._where: dict[Key, int] = dict(known)
-        self._oldest: list[Key] = sorted(self._where)
+    def __init__(self, touched: Callable[[LifeKey | NameKey], None] = ignore) -> None:
+        """`touched` hears of everything that changes, before the change is seen in `value_of`."""
+        self._touched = touched
+        self._lives: dict[LifeKey, Life] = {}
+        self._named: dict[NameKey, tuple[int, Past]] = {}
+        self._oldest: list[tuple[int, bytes, int, bool]] = []
+        """(since, author, life or number, whether it is a name)."""
+        self.count = 0
+        self.floor = 0
+        """Keys up to this `since` were forgotten before their time."""
 
     def judge(self, key: Key, time: int) -> Admission:
         """`time`: the log time at the entry's block, or the newest one when asked ahead."""
-        if key in self._where:
+        if self.recall(key) is not None:
             return Admission.REPEATED
-        if key.since > time:
+        if key.since > time + AHEAD_MICROSECONDS:
             return Admission.FROM_THE_FUTURE
-        return Admission.TOO_OLD if key.since < time - REMEMBERED_MICROSECONDS else Admission.FRESH
+        if key.since < time - REMEMBERED_MICROSECONDS or key.since <= self.floor:
+            return Admission.TOO_OLD
+        if not key.is_named:
+            life = self._lives.get(_life_of(key))
+            if life is not None and _count_of(key) <= life.highest - WINDOW:
+                return Admission.TOO_OLD
+        return Admission.FRESH
 
-    def where(self, key: Key) -> int | None:
-        """Index of the block that brought this key, while it is remembered."""
-        return self._where.get(key)
+    def recall(self, key: Key) -> Past | None:
+        """What became of this key, while it is remembered."""
+        if key.is_named:
+            held = self._named.get((key.author, key.number))
+            return held[1] if held else None
+        life = self._lives.get(_life_of(key))
+        return life.outcomes.get(_count_of(key)) if life else None
 
-    def remember(self, key: Key, index: int) -> None:
-        self._where[key] = index
-        heappush(self._oldest, key)
+    def remember(self, key: Key, past: Past) -> None:
+        """`judge` said FRESH; or it is the same key again, and more is known of what became of it."""
+        if key.is_named:
+            self._remember_name(key, past)
+        else:
+            self._remember_count(key, past)
+        while self.count > OUTCOMES_MAX:
+            self.floor = max(self.floor, self._oldest[0][0])
+            self._forget_oldest()
+
+    def _remember_name(self, key: Key, past: Past) -> None:
+        name = (key.author, key.number)
+        if name not in self._named:
+            self.count += 1
+            heappush(self._oldest, (key.since, key.author, key.number, True))
+        self._named[name] = (key.since, past)
+        self._touched(name)
+
+    def _remember_count(self, key: Key, past: Past) -> None:
+        place, count = _life_of(key), _count_of(key)
+        life = self._lives.get(place)
+        if life is None:
+            life = self._lives[place] = Life()
+            heappush(self._oldest, (*place, False))
+        self.count += count not in life.outcomes
+        life.outcomes[count] = past
+        if count > life.highest:
+            self._slide(life, count)
+        self._touched(place)
+
+    def _slide(self, life: Life, highest: int) -> None:
+        low = highest - WINDOW
+        if highest - life.highest > WINDOW:
+            gone = [count for count in life.outcomes if count <= low]
+        else:
+            gone = [count for count in range(life.highest - WINDOW + 1, low + 1) if count in life.outcomes]
+        for count in gone:
+            del life.outcomes[count]
+        self.count -= len(gone)
+        life.highest = highest
 
     def forget_before(self, time: int) -> None:
-        while self._oldest and self._oldest[0].since < time - REMEMBERED_MICROSECONDS:
-            self._where.pop(heappop(self._oldest), None)
+        while self._oldest and self._oldest[0][0] < time - REMEMBERED_MICROSECONDS:
+            self._forget_oldest()
 
-    def rows(self) -> list[tuple[Key, int]]:
-        return sorted(self._where.items())
+    def _forget_oldest(self) -> None:
+        since, author, number, is_name = heappop(self._oldest)
+        if is_name:
+            del self._named[author, number]
+            self.count -= 1
+            self._touched((author, number))
+        else:
+            self.count -= len(self._lives.pop((since, author, number)).outcomes)
+            self._touched((since, author, number))
+
+    # ---- as values
+
+    def value_of(self, key: LifeKey | NameKey) -> list[object] | None:
+        """All that is remembered under this key; None when nothing is."""
+        if len(key) == 2:
+            held = self._named.get(key)
+            return [held[0], *key, *held[1]] if held else None
+        life = self._lives.get(key)
+        if life is None:
+            return None
+        rows = [[count, *past] for count, past in sorted(life.outcomes.items())]
+        return [*key, life.highest, rows]
+
+    def places(self) -> Iterator[LifeKey | NameKey]:
+        yield from sorted(self._lives)
+        yield from sorted(self._named)
+
+    def to_value(self) -> list[object]:
+        return [self.floor, [self.value_of(key) for key in self.places()]]
+
+    def load(self, value: Any) -> None:
+        """Into an empty one. Raises TypeError, ValueError, KeyError or IndexError for anything that `to_value` does not make."""
+        self.floor, rows = value
+        for row in rows:
+            if type(row[3]) is int and len(row) == 5 and isinstance(row[4], list | tuple):
+                self._load_life((row[0], row[1], row[2]), row[3], row[4])
+            else:
+                since, author, number, index, term, reason = row
+                self._named[author, number] = (since, Past(index, term, reason))
+                self._oldest.append((since, author, number, True))
+                self.count += 1
+        heapify(self._oldest)
+        if self.count > OUTCOMES_MAX:
+            raise ValueError("more outcomes than are ever kept")
+
+    def _load_life(self, place: LifeKey, highest: int, rows: Any) -> None:
+        self._lives[place] = Life(highest, {count: Past(index, term, reason) for count, index, term, reason in rows})
+        self._oldest.append((*place, False))
+        self.count += len(rows)
+
+
+def _life_of(key: Key) -> LifeKey:
+    return (key.since, key.author, key.number >> COUNT_BITS)
+
+
+def _count_of(key: Key) -> int:
+    return key.number & ((1 << COUNT_BITS) - 1)

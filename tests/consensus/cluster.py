@@ -41,6 +41,7 @@ from consensus_escalation.ledger import Score
 from consensus_escalation.messages import Accepted, Message, Vote
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import Raft
+from consensus_escalation.sessions import NAMED
 from consensus_escalation.types import Keys, Pace, Purpose, Role, Voter
 from consensus_escalation.verdict import Proposal, Verdict, is_endorsed_untrusted
 from mesh.wire.cbor import decode_untrusted, encode
@@ -395,7 +396,7 @@ class Cluster:
 
     def submit(self, machine: Machine, text: str, number: int = 0, since: int = 0) -> None:
         since = since or 1_700_000_000_000_000
-        machine.step(Submit(Entry(Kind.COMMAND, b"client", since, number or self.rng.getrandbits(32), text.encode())))
+        machine.step(Submit(Entry(Kind.COMMAND, b"client", since, number or NAMED | self.rng.getrandbits(60), text.encode())))
 
     def cut_off(self, *numbers: int) -> None:
         """These on one side, the others on the other."""

@@ -129,7 +129,7 @@ def test_nobody_claims_a_score_of_its_own() -> None:
     _, leader = scored(1, {1: 5, 2: 5, 3: 5})
     assert leader.raft is not None
     assert leader.raft.ledger.score(voter(1)) == 5
-    assert not leader.raft.ledger._apply(Entry(Kind.SCORE, evidence=b"\x83\x48" + voter(1) + b"\x18\x63\x09"), 9), (
+    assert not leader.raft.ledger._take_score(Entry(Kind.SCORE, evidence=b"\x83\x48" + voter(1) + b"\x18\x63\x09")), (
         "99 is above 15"
     )
     assert leader.raft.ledger.score(voter(1)) == 5

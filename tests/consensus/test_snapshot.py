@@ -7,7 +7,6 @@ import pytest
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.effects import Refused, Submit
 from consensus_escalation.messages import SnapshotPiece
-from consensus_escalation.sessions import REMEMBERED_MICROSECONDS, Admission, Key, Sessions
 from consensus_escalation.snapshot import PIECE_BYTES, Incoming, Outgoing, snapshot_from_bytes_untrusted
 from consensus_escalation.types import Pace
 from crdt.errors import Malformed
@@ -84,19 +83,6 @@ def test_two_copies_on_their_way_at_once_count_once() -> None:
     leader.drain()
     cluster.advance(0.1)
     assert cluster.texts(leader) == ["twin"]
-
-
-def test_a_key_is_refused_once_it_is_forgotten() -> None:
-    sessions, key = Sessions(), Key(1000, b"client", 1)
-    assert sessions.judge(key, 1000) is Admission.FRESH
-    assert sessions.judge(key, 999) is Admission.FROM_THE_FUTURE
-    sessions.remember(key, 4)
-    assert sessions.judge(key, 2000) is Admission.REPEATED
-    sessions.forget_before(1000 + REMEMBERED_MICROSECONDS)
-    assert sessions.where(key) == 4
-    sessions.forget_before(1001 + REMEMBERED_MICROSECONDS)
-    assert sessions.where(key) is None
-    assert sessions.judge(key, 1001 + REMEMBERED_MICROSECONDS) is Admission.TOO_OLD
 
 
 def test_an_entry_that_fits_no_block_is_refused_and_never_cut() -> None:

@@ -1,0 +1,108 @@
+"""What clients ask of the state machine: a verb on a path, and the thought behind it.
+
+An entry's body is one command, deterministic CBOR: [verb, path, value, expected, token, ttl, thought], where trailing defaults
+are left out. Values are the CBOR of what the user wrote, never decoded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from crdt.errors import Malformed, PathError
+from crdt.ops import Path
+from crdt.types.paths import parse_path
+
+NULL: Final = b"\xf6"
+"""CBOR null, which is also what a path holds where nothing was written."""
+TEXT_BYTES_MAX: Final = 256
+"""Of an intent, a rationale, a trace id. The whole has to fit a block: 660 bytes."""
+
+
+class Verb(IntEnum):
+    """Stable on the wire."""
+
+    SET = 1
+    DELETE = 2
+    COMPARE_AND_SET = 3
+    ACQUIRE = 4
+    RENEW = 5
+    RELEASE = 6
+    EXPIRE = 7
+    """Of a lease; only by the leader of the block that holds it."""
+    DECIDE = 8
+    """Changes no cell: that it was agreed is all."""
+
+
+class Thought(NamedTuple):
+    """Why: a structured thought of its author (DESIGN section 7)."""
+
+    intent: str = ""
+    """What is to happen, in the words of the rules: `shell.run`, `valve.open`. Empty: the verb says it all."""
+    arguments: bytes = NULL
+    """CBOR of whatever the intent needs."""
+    rationale: str = ""
+    trace: str = ""
+    """The author's own id of what led here."""
+    is_dangerous: bool = False
+    """Of the dangerous class: endorsed before it is appended. The author says so; the rules void an entry that should have."""
+
+
+class Command(NamedTuple):
+    verb: Verb
+    path: Path = ()
+    value: bytes = NULL
+    """CBOR. For `DECIDE` nothing."""
+    expected: bytes = NULL
+    """Compare-and-set: CBOR of what must be there now; null for nothing."""
+    token: int = 0
+    """The lease in question: renew, release, expire."""
+    ttl: int = 0
+    """Milliseconds: acquire, renew. For `EXPIRE` the index that the lease was last renewed at."""
+    thought: Thought = Thought()
+
+
+_DEFAULTS: Final = Command(Verb.SET)
+
+
+def command_to_bytes(command: Command, encode: Callable[[object], bytes]) -> bytes:
+    parts: list[object] = [int(command.verb), list(command.path), *command[2:6], list(command.thought)]
+    defaults = [None, None, *_DEFAULTS[2:6], list(Thought())]
+    while len(parts) > 2 and parts[-1] == defaults[len(parts) - 1]:
+        parts.pop()
+    return encode(parts)
+
+
+def command_from_bytes_untrusted(raw: bytes, decode_untrusted: Callable[[bytes], object]) -> Command:
+    """Raises Malformed."""
+    value = decode_untrusted(raw)
+    if not isinstance(value, list | tuple) or not 2 <= len(value) <= 7:
+        raise Malformed("a command is a verb, a path and what belongs to it")
+    verb, path, *rest = value
+    if type(verb) is not int or not isinstance(path, list | tuple):
+        raise Malformed("a command has a verb and a path")
+    for item, wanted in zip(rest, (bytes, bytes, int, int, (list, tuple)), strict=False):
+        if isinstance(item, bool) or not isinstance(item, wanted):  # type: ignore[arg-type]
+            raise Malformed("a command has another shape")
+    if len(rest) == 5:
+        rest[4] = _thought_from_value_untrusted(rest[4])
+    try:
+        command = Command(Verb(verb), parse_path(tuple(path)) if path else (), *rest)
+    except (ValueError, PathError) as error:
+        raise Malformed(str(error)) from error
+    if not command.path and command.verb is not Verb.DECIDE:
+        raise Malformed("a command needs a path")
+    if not 0 <= command.token < 1 << 64 or not 0 <= command.ttl < 1 << 64:
+        raise Malformed("a number out of bounds")
+    return command
+
+
+def _thought_from_value_untrusted(value: list[object] | tuple[object, ...]) -> Thought:
+    match value:
+        case [str(intent), bytes(arguments), str(rationale), str(trace), bool(is_dangerous)]:
+            if max(len(text.encode()) for text in (intent, rationale, trace)) > TEXT_BYTES_MAX:
+                raise Malformed("a thought with too much text")
+            return Thought(intent, arguments, rationale, trace, is_dangerous)
+        case _:
+            raise Malformed("a thought has another shape")

@@ -1,0 +1,282 @@
+"""The replicated state machine: what committed blocks make of the critical state, at every agent alike.
+
+    certified or committed block  -->  Machine.apply  -->  one Outcome for each entry
+
+A pure function of the blocks in order; time is log time. Voters and all others run it. What an entry asks for and may not have is
+*void*: it keeps its place in the log and changes nothing, and its outcome says why. `digest` names the state exactly, so that a
+snapshot can be checked against the `result_digest` of a certified block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from consensus_escalation.block import Block, Entry, Kind
+from consensus_escalation.command import NULL, Command, Verb, command_from_bytes_untrusted
+from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing_token
+from consensus_escalation.ledger import Ledger, ReadScore, key_of
+from consensus_escalation.sessions import Admission, LifeKey, NameKey, Past
+from consensus_escalation.statehash import StateHash
+from crdt.codec import decode_untrusted as plain_decode_untrusted
+from crdt.codec import encode as plain_encode
+from crdt.digest import digest_16
+from crdt.errors import Malformed
+from crdt.ops import Path
+from crdt.types.paths import parse_path
+
+STATE_BYTES_MAX: Final = 32 << 20
+"""Of all cells together: half of what a snapshot may be. Critical state is owners and settings, not data."""
+CELL_BYTES: Final = 200
+"""What a cell costs beside its path and value, in Python."""
+SNAPSHOT_FORMAT: Final = 1
+MISMATCH, MALFORMED = "mismatch", "malformed"
+
+
+class Status(IntEnum):
+    DONE = 0
+    VOID = 1
+    """Definitely not done; `reason` says why."""
+    UNKNOWN = 2
+    """The key is too old: whether an earlier try was done is not remembered. This one was not."""
+
+
+class Outcome(NamedTuple):
+    status: Status
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    """Of the block that decided: for a repeated entry, where it was decided first."""
+    term: int
+    reason: str = ""
+    value: bytes | None = None
+    """With `MISMATCH`: the CBOR of what was there (for a repeated entry, of what is there now)."""
+    token: int = 0
+    """Of a lease that was granted."""
+    repeated: bool = False
+
+
+class Cell(NamedTuple):
+    value: bytes
+    """CBOR."""
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    """Of the block that wrote it."""
+    author: bytes
+
+
+def no_scores(_raw: bytes) -> None:
+    return None
+
+
+ElementKey = tuple[str, Path] | LifeKey | NameKey
+
+
+class Machine:
+    def __init__(
+        self,
+        *,
+        read_score: ReadScore = no_scores,
+        encode: Callable[[object], bytes] = plain_encode,
+        decode_untrusted: Callable[[bytes], object] = plain_decode_untrusted,
+    ) -> None:
+        """The codec is deterministic CBOR; `mesh` injects a faster one."""
+        self._encode, self._decode_untrusted = encode, decode_untrusted
+        self._hash: StateHash[ElementKey] = StateHash(self._element)
+        self.ledger = Ledger(read_score, self._touch)
+        self._leases = Leases(lambda path: self._touch(("lease", path)))
+        self._cells: dict[Path, Cell] = {}
+        self.bytes = 0
+        """What the cells weigh; see STATE_BYTES_MAX."""
+        self.index = 0
+        """Applied up to here."""
+        self.term = 0
+        self.epoch = 0
+        self.config = b""
+        """CBOR of the newest configuration in the log; empty while the genesis' is in force."""
+
+    # ---- what it shows
+
+    def cell(self, path: Path) -> Cell | None:
+        return self._cells.get(path)
+
+    def lease(self, path: Path) -> Lease | None:
+        return self._leases.held.get(path)
+
+    def cells(self) -> Iterator[tuple[Path, Cell]]:
+        """In no particular order."""
+        yield from self._cells.items()
+
+    def leases(self) -> Iterator[tuple[Path, Lease]]:
+        """In no particular order."""
+        yield from self._leases.held.items()
+
+    def recall(self, entry: Entry) -> Outcome | None:
+        """What became of an entry with this key; None when no such is known. UNKNOWN when the key is too old to say."""
+        key = key_of(entry)
+        past = self.ledger.sessions.recall(key)
+        if past is None:
+            is_old = self.ledger.sessions.judge(key, self.ledger.time) is Admission.TOO_OLD
+            return Outcome(Status.UNKNOWN, 0, 0, Admission.TOO_OLD.value) if is_old else None
+        return self._repeated(entry, past)
+
+    # ---- applying
+
+    def apply(self, block: Block) -> tuple[Outcome, ...]:
+        """The block after `index`. One outcome for each entry, in order. Never fails for what a client wrote."""
+        assert block.index == self.index + 1, "blocks are applied in order, each once"
+        self.index, self.term, self.epoch = block.index, block.term, block.header.epoch
+        self.ledger.begin(block)
+        return tuple([self._apply(entry, block) for entry in block.entries])
+
+    def _apply(self, entry: Entry, block: Block) -> Outcome:
+        admission = self.ledger.admit(entry, block)
+        if admission is Admission.REPEATED:
+            return self._repeated(entry, self.ledger.sessions.recall(key_of(entry)) or Past(block.index, block.term))
+        if admission is not Admission.FRESH:
+            return Outcome(Status.UNKNOWN, block.index, block.term, admission.value)
+        outcome = self._judge_and_do(entry, block)
+        if entry.author and outcome.reason:
+            self.ledger.sessions.remember(key_of(entry), Past(block.index, block.term, outcome.reason))
+        return outcome
+
+    def _judge_and_do(self, entry: Entry, block: Block) -> Outcome:
+        if entry.kind is Kind.CONFIG:
+            self.config = entry.body
+        if entry.kind is not Kind.COMMAND:
+            return self._outcome(block, self.ledger.take(entry, block.index))
+        try:
+            command = command_from_bytes_untrusted(entry.body, self._decode_untrusted)
+        except Malformed:
+            return self._outcome(block, MALFORMED)
+        reason = self._do(command, entry, block)
+        if reason == MISMATCH:
+            return self._outcome(block, reason)._replace(value=self._value(command.path))
+        token = fencing_token(self.epoch, block.index) if command.verb is Verb.ACQUIRE and not reason else 0
+        return self._outcome(block, reason)._replace(token=token)
+
+    @staticmethod
+    def _outcome(block: Block, reason: str) -> Outcome:
+        return Outcome(Status.VOID if reason else Status.DONE, block.index, block.term, reason)
+
+    def _do(self, command: Command, entry: Entry, block: Block) -> str:
+        """Why it is void; empty when it was done."""
+        match command.verb:
+            case Verb.SET:
+                return self._put(command, entry.author)
+            case Verb.COMPARE_AND_SET:
+                return self._put(command, entry.author) if self._value(command.path) == command.expected else MISMATCH
+            case Verb.DELETE:
+                self._drop(command.path)
+                return ""
+            case Verb.DECIDE:
+                return ""
+            case Verb.ACQUIRE | Verb.RENEW | Verb.RELEASE | Verb.EXPIRE:
+                return self._leases.apply(command, entry.author, self.epoch, self.index, block.header.leader)
+
+    def _value(self, path: Path) -> bytes:
+        cell = self._cells.get(path)
+        return cell.value if cell else NULL
+
+    def _put(self, command: Command, author: bytes) -> str:
+        before = self._cells.get(command.path)
+        weight = len(command.value) + (-len(before.value) if before else _path_bytes(command.path) + CELL_BYTES)
+        if weight > 0 and self.bytes + weight > STATE_BYTES_MAX:
+            return FULL
+        self.bytes += weight
+        self._cells[command.path] = Cell(command.value, self.index, author)
+        self._hash.touch(("cell", command.path))
+        return ""
+
+    def _drop(self, path: Path) -> None:
+        cell = self._cells.pop(path, None)
+        if cell is not None:
+            self.bytes -= len(cell.value) + _path_bytes(path) + CELL_BYTES
+            self._hash.touch(("cell", path))
+
+    def _repeated(self, entry: Entry, past: Past) -> Outcome:
+        """What was answered the first time."""
+        outcome = Outcome(Status.VOID if past.reason else Status.DONE, past.index, past.term, past.reason, repeated=True)
+        if entry.kind is not Kind.COMMAND or past.reason not in ("", MISMATCH):
+            return outcome
+        try:
+            command = command_from_bytes_untrusted(entry.body, self._decode_untrusted)
+        except Malformed:
+            return outcome
+        if past.reason:
+            return outcome._replace(value=self._value(command.path))
+        return outcome._replace(token=fencing_token(self.epoch, past.index) if command.verb is Verb.ACQUIRE else 0)
+
+    # ---- digest
+
+    def _touch(self, key: ElementKey) -> None:
+        self._hash.touch(key)
+
+    def digest(self) -> bytes:
+        """16 bytes: of cells, leases, sessions and what stands beside them. Costs what changed since the last one."""
+        return digest_16(self._encode([self._head(), self._hash.digest()]))
+
+    def _head(self) -> list[object]:
+        ledger = self.ledger.to_value()
+        return [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, *ledger[:-1], self.ledger.sessions.floor]
+
+    def _element(self, key: ElementKey) -> bytes | None:
+        if key[0] == "cell" or key[0] == "lease":
+            name, path = key
+            held = self._cells.get(path) if name == "cell" else self._leases.held.get(path)
+            return self._encode([name, path, held]) if held is not None else None
+        value = self.ledger.sessions.value_of(key)  # type: ignore[arg-type]
+        return self._encode(["session", value]) if value is not None else None
+
+    # ---- snapshots
+
+    def snapshot(self) -> bytes:
+        """Everything, so that `restore_untrusted` of it has the same digest."""
+        cells = sorted(([list(path), *cell] for path, cell in self._cells.items()), key=lambda row: self._encode(row[0]))
+        leases = sorted(([list(path), *lease] for path, lease in self._leases.held.items()), key=lambda row: self._encode(row[0]))
+        return self._encode(
+            [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, self.ledger.to_value(), cells, leases]
+        )
+
+    def restore_untrusted(self, raw: bytes) -> None:
+        """Become what `snapshot` wrote. Raises Malformed, with nothing changed. Compare the digest with a certified one."""
+        try:
+            self._load_untrusted(self._decode_untrusted(raw))
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            raise Malformed("state has another shape") from error
+
+    def _load_untrusted(self, value: Any) -> None:
+        form, index, term, epoch, config, ledger_value, cell_rows, lease_rows = value
+        if form != SNAPSHOT_FORMAT:
+            raise Malformed("state has another format")
+        if not all(type(number) is int for number in (index, term, epoch)) or type(config) is not bytes:
+            raise Malformed("state has another shape")
+        ledger = Ledger.from_value_untrusted(ledger_value, self.ledger.read_score, self._touch)
+        cells = {parse_path(tuple(path)): _cell(*rest) for path, *rest in cell_rows}
+        leases = {parse_path(tuple(path)): _lease(*rest) for path, *rest in lease_rows}
+        weight = sum(len(cell.value) + _path_bytes(path) + CELL_BYTES for path, cell in cells.items())
+        if weight > STATE_BYTES_MAX or len(leases) > LEASES_MAX:
+            raise Malformed("more state than is ever kept")
+        self.index, self.term, self.epoch, self.config, self.ledger = index, term, epoch, config, ledger
+        self._cells, self._leases.held, self.bytes = cells, leases, weight
+        self._hash = StateHash(self._element)
+        for path in cells:
+            self._touch(("cell", path))
+        for path in leases:
+            self._touch(("lease", path))
+        for key in ledger.sessions.places():
+            self._touch(key)
+
+
+def _cell(value: bytes, index: int, author: bytes) -> Cell:
+    if not type(value) is type(author) is bytes or type(index) is not int:
+        raise Malformed("a cell has another shape")
+    return Cell(value, index, author)
+
+
+def _lease(holder: bytes, *numbers: int) -> Lease:
+    if type(holder) is not bytes or not all(type(number) is int for number in numbers):
+        raise Malformed("a lease has another shape")
+    return Lease(holder, *numbers)
+
+
+def _path_bytes(path: Path) -> int:
+    return sum(len(segment) + 50 for segment in path)
