@@ -172,7 +172,7 @@ class Writer(Shelves):
         size = len(self._encode(op.payload))
         if size > self._large_bytes_max:
             raise ValueTooLarge(
-                f"the value at {op.path!r:.80} has {size} bytes encoded: at most {self._large_bytes_max} are allowed"
+                f"the value at {_brief(op.path)} has {size} bytes encoded: at most {self._large_bytes_max} are allowed"
             )
         cut = plan(op.payload, op.covers, self._draft.limit - CHUNK_ROOM, self._encode)
 
@@ -180,7 +180,7 @@ class Writer(Shelves):
             return op._replace(kind=op.kind | LARGE, payload=cut.reference, covers=(), dot=dot)
 
         if not self._draft.has_room(make(self._draft.next_dot())):
-            raise ValueTooLarge(f"the path {op.path!r:.80} leaves no room for a value in a delta of {self._draft.limit} bytes")
+            raise ValueTooLarge(f"the path {_brief(op.path)} leaves no room for a value in a delta of {self._draft.limit} bytes")
         for name, piece in cut.chunks:
             self._draft_chunk(name, piece)
         drafted = self._draft.add(make, bulk=False)
@@ -229,7 +229,7 @@ class Writer(Shelves):
     def draft_again(self, op: Op) -> None:
         """Issue an op of our shelf once more, as it is."""
         if self._draft.add(lambda _dot: op, bulk=True) is None:
-            raise ValueTooLarge(f"the op at {op.path!r:.80} does not fit into a delta of {self._draft.limit} bytes")
+            raise ValueTooLarge(f"the op at {_brief(op.path)} does not fit into a delta of {self._draft.limit} bytes")
 
     def draft_dropped(self, op: Op) -> None:
         """Take a cell off our shelf: an own one by a new dot, a hosted one by its own."""
@@ -303,3 +303,9 @@ def _check_key(type_code: int, path: Path) -> None:
             raise PathError(f"segment {segment!r:.80} has characters that UTF-8 cannot carry") from None
         if not 0 < size <= SEGMENT_BYTES_MAX:
             raise PathError(f"segment {segment!r:.80} has {size} bytes: 1 to {SEGMENT_BYTES_MAX} are allowed")
+
+
+def _brief(path: Path) -> str:
+    """For people, and never longer than a line."""
+    text = "/".join(segment if isinstance(segment, str) else f"0x{segment.hex()}" for segment in path)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -243,8 +243,8 @@ class Handle(Generic[T]):
         for code in codes_at(self._store, self._path):
             name = name_of(code)
             raise TypeConflict(
-                f"{format_path(self._path)} is a {name}, not a {self._type.name}: "
-                f"use it as a {name}, take another path, or remove what is there first"
+                f"{format_path(self._path)} is {_a(name)}, not {_a(self._type.name)}: "
+                f"use it as {_a(name)}, take another path, or remove what is there first"
             )
 
     def _draft(
@@ -293,3 +293,7 @@ def codes_at(store: Store, path: Path) -> Iterator[int]:
     for code, view in REGISTRY.items():
         if view.per_element and any(store.shown(key) for key in store.leaves(path, code)):
             yield code
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"

@@ -47,6 +47,8 @@ def custom_type(
     All custom paths share one code unless you give your own, from 64 up: then a path cannot be taken for another custom
     type by mistake.
     """
+    if not callable(function):
+        raise TypeError(f"{function!r:.80} is not a function from cells to a value")
     if code is not None and code < CODES_FROM:
         raise ValueError(f"code {code}: codes below {CODES_FROM} belong to the built-in types")
     return ViewType(CUSTOM.code if code is None else code, name or CUSTOM.name, covers, function)

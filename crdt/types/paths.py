@@ -42,7 +42,9 @@ R = TypeVar("R")
 
 def parse_path(path: PathLike) -> Path:
     """`a/b/c` as a tuple of segments; a tuple is checked and taken as it is. Raises PathError, which names the offending part."""
-    segments = tuple(path.split("/")) if isinstance(path, str) else tuple(path)
+    if not isinstance(path, str | tuple):
+        raise PathError(f"{path!r:.80} is not a path: write text such as a/b, or a tuple of segments")
+    segments = tuple(path.split("/")) if isinstance(path, str) else path
     if len(segments) > SEGMENTS_MAX:
         raise PathError(f"path {_brief(path)} has {len(segments)} segments: at most {SEGMENTS_MAX} are allowed")
     if not segments:

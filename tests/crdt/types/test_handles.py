@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crdt.errors import PathError, TypeConflict, UnsupportedValue
+from crdt.errors import PathError, TypeConflict, UnsupportedValue, ValueTooLarge
 from crdt.ids import Dot, ReplicaId, ShelfId, replica_of, shelf_id
 from crdt.ops import WHILE_ALIVE
 from crdt.testing import Network
@@ -451,11 +451,11 @@ class TestConflicts:
         WRITES[name](replica, False)
         register = replica.register("p")
         for act in (lambda: register.set(1), lambda: register.value):
-            with pytest.raises(TypeConflict, match=f"p is a {name}, not a register"):
+            with pytest.raises(TypeConflict, match=f"p is an? {name}, not a register"):
                 act()
         other = Local(replica.shelf)
         other.register("p").set(1)
-        with pytest.raises(TypeConflict, match=f"p is a register, not a {name}"):
+        with pytest.raises(TypeConflict, match=f"p is a register, not an? {name}"):
             WRITES[name](other, False)
 
     def test_after_a_removal_the_path_is_free(self, replica: Local) -> None:
@@ -569,3 +569,24 @@ class TestHistory:
         for delta in author.seal():
             reader.receive(delta)
         assert [reason for _, reason in reader.register("p").history()] == ["hidden: its author is not alive"]
+
+
+class TestRefusalsSayWhatToDo:
+    @pytest.mark.parametrize("path", [3, None, True, ["a", "b"], b"a"])
+    def test_what_is_no_path_is_called_so(self, replica: Local, path: Any) -> None:
+        with pytest.raises(PathError, match="is not a path"):
+            replica.register(path)
+
+    def test_a_view_that_is_no_function_is_refused_where_it_is_given(self, replica: Local) -> None:
+        not_a_view: Any = 3
+        with pytest.raises(TypeError, match="3 is not a function"):
+            replica.custom("p", not_a_view)
+
+    def test_the_conflict_reads_as_english(self, replica: Local) -> None:
+        replica.counter("c").add(1)
+        with pytest.raises(TypeConflict, match=r"^c is a counter, not an add-wins set: use it as a counter"):
+            replica.set("c").add(1)
+
+    def test_a_value_too_large_names_its_path_as_people_write_it(self, replica: Local) -> None:
+        with pytest.raises(ValueTooLarge, match="the value at maps/floor-2 has"):
+            replica.register("maps/floor-2").set("x" * (1 << 20))
