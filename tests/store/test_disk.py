@@ -155,6 +155,25 @@ def test_a_failing_transaction_leaves_nothing(tmp_path: Path) -> None:
     assert plain(reloaded(tmp_path)) == plain(author.tables.restored())
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced", "log removed"])
+def test_a_file_that_lost_its_name_confirms_nothing(how: str, tmp_path: Path) -> None:
+    """After `rm -r` of its directory a node went on to confirm `flush()`, into a file that ends with the process."""
+    data_dir = tmp_path / "data"
+    with opened(data_dir) as it:
+        it.write(Batch(meta={"a": b"1"}))
+        if how == "removed":
+            shutil.rmtree(data_dir)
+        elif how == "replaced":
+            shutil.copy(it.disk.path, tmp_path / "other")
+            (tmp_path / "other").replace(it.disk.path)
+        else:
+            it.disk.path.with_name("state.db-wal").unlink()
+        for _ in range(2):
+            with pytest.raises(StorageError, match=r"state\.db was removed or replaced while in use"):
+                it.write(Batch(meta={"a": b"2"}))
+        assert it.backlog.bytes > 0
+
+
 # --- damage
 
 
