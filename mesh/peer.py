@@ -23,6 +23,7 @@ from crdt.ops import Key, Path, Value
 from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
 from crdt.types.paths import format_path
+from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowance
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import Backpressure, ClockWrong, Malformed, NotPermitted, Refused
 from mesh.events import Event, IdentityInUse, NotAdmitted, ShelfFault, StatementIgnored
@@ -65,6 +66,8 @@ SHELF_THAT_RAN: Final = "shelf"
 COMPLAIN_SECONDS: Final = 60.0
 """Between two complaints of not being admitted. Guess: an operator reads the first."""
 DROP_REASON_MAX: Final = 80
+DROP_REASONS_MAX: Final = 256
+"""Different reasons that are counted apart: some quote what came, so a liar could think of new ones for ever."""
 ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
 
@@ -111,6 +114,7 @@ class Peer(Port):
         self._asked_copies_of = 0
         self._expiry_due = now.monotonic + EXPIRY_SECONDS
         self._complain_at = -inf
+        self.allowance = Allowance()
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
@@ -189,12 +193,23 @@ class Peer(Port):
         self._after_transport(now)
         if received:
             self.swim.heard_from(received[0].peer, now)
-        for frame in received:
+        allowance, unasked = self.allowance, self.sync.counters.repairs_unasked
+        for peer, _, kind, payload in received:
+            if not allowance.take(peer, kind, now.monotonic):
+                self.drops["over_allowance"] += 1
+                continue
             try:
-                if not self.sync.handle_untrusted(frame.peer, frame.kind, frame.payload, now):
-                    self.swim.handle_untrusted(frame.peer, frame.kind, frame.payload, now)
+                if not self.sync.handle_untrusted(peer, kind, payload, now):
+                    self.swim.handle_untrusted(peer, kind, payload, now)
             except (Malformed, Refused) as error:
-                self.drops[f"{frame.kind.name.lower()}: {error}"[:DROP_REASON_MAX]] += 1
+                allowance.charge(peer, MALFORMED_MICROSECONDS)
+                self._drop(f"{kind.name.lower()}: {error}"[:DROP_REASON_MAX])
+        if self.sync.counters.repairs_unasked != unasked:
+            allowance.charge(received[0].peer, UNASKED_MICROSECONDS * (self.sync.counters.repairs_unasked - unasked))
+
+    def _drop(self, reason: str) -> None:
+        known = reason in self.drops or len(self.drops) < DROP_REASONS_MAX
+        self.drops[reason if known else "other"] += 1
 
     def refused(self, address: Address, now: Now) -> None:
         """The operating system says that nobody listens at this address. A hint that hastens probes: anybody can forge it."""
@@ -212,8 +227,7 @@ class Peer(Port):
         if now.monotonic >= self._expiry_due:
             self._expiry_due = now.monotonic + EXPIRY_SECONDS
             for replica in self.directory.expired(now):
-                self.transport.close(replica)
-                self.swim.forget(replica)
+                self._forget(replica)
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.alive():
             self.sync.in_step()
         seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
@@ -301,10 +315,15 @@ class Peer(Port):
         """Drain what is to be sent."""
         transmits = self.transport.flush(now)
         for replica in self._closing:
-            self.transport.close(replica)
-            self.swim.forget(replica)
+            self._forget(replica)
         self._closing.clear()
         return transmits
+
+    def _forget(self, replica: ReplicaId) -> None:
+        """It is no member any more."""
+        self.transport.close(replica)
+        self.swim.forget(replica)
+        self.allowance.forget(replica)
 
     def events(self) -> list[Event]:
         """Drain what the node's user is told."""

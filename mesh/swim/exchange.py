@@ -32,8 +32,8 @@ ROWS_PER_PAGE: Final = 80
 """1,040 bytes: a datagram."""
 WANTED_AT_ONCE: Final = 64
 """Members asked for in one go: about 10 kB of claims, well below a socket's buffer."""
-WANTED_MAX: Final = 1 << 16
-"""Ids that wait to be asked for. A mesh has fewer members; a liar's invented ones stop here."""
+WANTED_MAX: Final = 1 << 13
+"""Ids that wait to be asked of one peer. A mesh has fewer members; a liar's invented ones stop here, and in nobody's way."""
 GIVEN_UNASKED: Final = 16
 """Members of whom claims are sent without being asked."""
 TRIES: Final = 3
@@ -86,7 +86,8 @@ class Exchange:
         self._config, self._roster, self._port, self._counters = config, roster, port, counters
         self._mine, self._patience, self._agrees, self._all_agree = mine, patience, agrees, all_agree
         self._pulls: dict[ReplicaId, _Pull] = {}
-        self._wanted: set[ReplicaId] = set()
+        self._asked: set[ReplicaId] = set()
+        """Of whom a claim is on its way, asked of one peer or another."""
         self._pause = config.probe_interval_seconds
         self._compared_at = -inf
         self._digest_then = 0
@@ -211,8 +212,8 @@ class Exchange:
         return record is not None and record.rank is not None and record.rank.finality == 1
 
     def _enqueue(self, pull: _Pull, replica: ReplicaId, rank: Rank) -> None:
-        if replica not in self._wanted and len(self._wanted) < WANTED_MAX:
-            self._wanted.add(replica)
+        """Also what another peer is still to be asked for: it may never answer."""
+        if replica not in self._asked and len(pull.queue) < WANTED_MAX:
             pull.queue[replica] = rank
 
     def _ask_more(self, peer: ReplicaId, pull: _Pull, now: Now) -> None:
@@ -220,10 +221,9 @@ class Exchange:
             return
         while pull.queue and len(pull.asked) < WANTED_AT_ONCE:
             replica, rank = pull.queue.popitem(last=False)
-            if self._lacks(replica, rank):
+            if replica not in self._asked and self._lacks(replica, rank):
+                self._asked.add(replica)
                 pull.asked[replica] = rank
-            else:
-                self._wanted.discard(replica)
         pull.tries = 0
         self._ask(peer, pull, now)
 
@@ -238,7 +238,7 @@ class Exchange:
 
     def is_said_dead(self, replica: ReplicaId) -> bool:
         """A claim of this member was asked for, and whoever is asked holds it for dead."""
-        if replica not in self._wanted:
+        if replica not in self._asked:
             return False
         return any(pull.asked.get(replica, Rank(0, 0)).finality == 1 for pull in self._pulls.values())
 
@@ -248,13 +248,13 @@ class Exchange:
 
     def learned(self, replica: ReplicaId, now: Now) -> None:
         """A claim about this member was taken up or turned out to be known."""
-        if replica not in self._wanted:
+        if replica not in self._asked:
             return
         for peer, pull in list(self._pulls.items()):
             rank = pull.asked.get(replica)
             if rank is not None and not self._lacks(replica, rank):
                 del pull.asked[replica]
-                self._wanted.discard(replica)
+                self._asked.discard(replica)
                 self._ask_more(peer, pull, now)
 
     def tick(self, now: Now) -> None:
@@ -265,7 +265,7 @@ class Exchange:
             if pull.tries < TRIES:
                 self._ask(peer, pull, now)
             else:
-                self._wanted.difference_update(pull.asked)
+                self._asked.difference_update(pull.asked)
                 pull.asked.clear()
                 self._ask_more(peer, pull, now)
 

@@ -149,6 +149,8 @@ class Prober:
         self.coordinates = Coordinates(rng)
         self.clocks = PeerClocks()
         self.open_sessions: set[ReplicaId] = set()
+        self._patience_max = config.probe_timeout_max_seconds * config.health_levels * INDIRECT_WAIT
+        """Seconds that an honest prober of the same settings waits at most."""
         self._probes: dict[int, Probe] = {}
         self._targets: dict[ReplicaId, Probe] = {}
         self._nonces: dict[int, Probe] = {}
@@ -412,6 +414,7 @@ class Prober:
             self._counters["ping_requests_refused"] += 1
             return
         mine = self._new_number()
+        patience = min(patience, self._patience_max)  # else a few liars keep all places for minutes
         self._relays[mine] = _Relay(prober, number, target, now.monotonic, patience)
         self._port.send(target, Lane.LIVENESS, Frame.PING, encode([mine, prober, number]))
 

@@ -221,6 +221,11 @@ class Puller:
             elif pull.source == peer:
                 self._release(pull)
 
+    def asked(self, peer: ReplicaId, shelf: ShelfId) -> bool:
+        """Whether this peer is the one that this shelf is being pulled from."""
+        pull = self._active.get(shelf)
+        return pull is not None and pull.source == peer
+
     @property
     def busy(self) -> bool:
         """Something is on its way that others have, as far as they can be believed."""

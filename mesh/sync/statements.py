@@ -79,10 +79,10 @@ class StatementExchange:
         for statement in TrustIds.decode_untrusted(payload).each()[:ANSWERS_MAX]:
             self._send(peer, statement)
 
-    def statement_untrusted(self, raw: bytes, now: Now) -> None:
+    def statement_untrusted(self, peer: ReplicaId, raw: bytes, now: Now) -> None:
         """Raises Malformed or Refused."""
-        self._heard.add(raw)
-        self._directory.add_untrusted(raw, now)
+        if self._directory.add_untrusted(raw, now, peer) is not None:
+            self._heard.add(raw)  # and nothing that was refused: it would be remembered until something is added
 
     def _send(self, peer: ReplicaId, statement: bytes) -> None:
         raw = self._directory.raw(statement)

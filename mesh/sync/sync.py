@@ -27,6 +27,7 @@ from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
 from mesh.events import CatchingUp, CaughtUp
+from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
@@ -49,7 +50,7 @@ CHANGED_BYTES_MAX: Final = FLOORS_BYTES_MAX - BUCKETS * BUCKET_HASH_BYTES - 50
 PAGES_PER_DIGEST: Final = 24
 """Bucket pages sent for one digest at most. A newcomer to 1,000 authors is told of all in three rounds."""
 WAITING_MAX: Final = 64
-"""Deltas kept whose credential is still on its way (DESIGN section 8)."""
+"""Deltas kept whose credential is still on its way (DESIGN section 8). Whoever fills this loses its own first."""
 PROOF_SECONDS: Final = 1.0
 PROOFS_MAX: Final = 64
 """A delta that contradicts ours is asked for so often per shelf, and for so many shelves at once. Guess."""
@@ -70,11 +71,21 @@ class Members(Protocol):
 class Counters:
     """What happened, for statistics."""
 
-    __slots__ = ("deltas_duplicate", "deltas_new", "deltas_pushed", "deltas_relayed", "digests", "repairs")
+    __slots__ = (
+        "deltas_duplicate",
+        "deltas_new",
+        "deltas_pushed",
+        "deltas_relayed",
+        "digests",
+        "repairs",
+        "repairs_unasked",
+        "waiting_dropped",
+    )
 
     def __init__(self) -> None:
         self.deltas_new = self.deltas_duplicate = 0
         self.deltas_pushed = self.deltas_relayed = self.repairs = self.digests = 0
+        self.repairs_unasked = self.waiting_dropped = 0
 
 
 class Sync:
@@ -114,7 +125,7 @@ class Sync:
             reachable=members.is_reachable,
         )
         self.statements = StatementExchange(directory, port)
-        self._waiting: deque[tuple[ReplicaId, bytes, bool]] = deque(maxlen=WAITING_MAX)
+        self._waiting: dict[bytes, tuple[ReplicaId, bool]] = {}
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
         self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
         self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
@@ -144,7 +155,7 @@ class Sync:
             Frame.WANT_BODIES: lambda peer, payload, now: self._server.want_bodies_untrusted(peer, payload, now),
             Frame.TRUST_IDS: lambda peer, payload, now: self.statements.ids_untrusted(peer, payload),
             Frame.TRUST_WANT: lambda peer, payload, now: self.statements.want_untrusted(peer, payload),
-            Frame.TRUST: lambda peer, payload, now: self.statements.statement_untrusted(payload, now),
+            Frame.TRUST: lambda peer, payload, now: self.statements.statement_untrusted(peer, payload, now),
         }
 
     # ---- the two ways in
@@ -267,12 +278,14 @@ class Sync:
     def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
         delta = delta_from_bytes_untrusted(raw)
         shelf, seq = delta.shelf, delta.seq
+        if not pushed and not self.puller.asked(peer, shelf):
+            self.counters.repairs_unasked += 1
         if self._replica.has(shelf, seq) and not self._contradicts(shelf, seq, delta.head.hash):
             self.counters.deltas_duplicate += 1
             return
         author = replica_of(shelf)
         if self._directory.verdict(shelf, seq, delta.content.rights) is Verdict.UNKNOWN:
-            self._waiting.append((peer, raw, pushed))
+            self._wait(peer, raw, pushed=pushed)
             self.statements.offer(peer, now)
             return
         if not self._verify_delta(delta):
@@ -316,11 +329,17 @@ class Sync:
         self._proof_asked[shelf] = now.monotonic
         return True
 
+    def _wait(self, peer: ReplicaId, raw: bytes, *, pushed: bool) -> None:
+        """Until its credential is here. Whoever has most waiting makes room."""
+        self._waiting.setdefault(raw, (peer, pushed))
+        if len(self._waiting) > WAITING_MAX:
+            del self._waiting[loser({each: owner for each, (owner, _) in self._waiting.items()})]
+            self.counters.waiting_dropped += 1
+
     def try_waiting(self, now: Now) -> None:
         """Trust changed: deltas that waited for a credential get another look."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        for peer, raw, pushed in waiting:
+        waiting, self._waiting = self._waiting, {}
+        for raw, (peer, pushed) in waiting.items():
             try:
                 self._delta_untrusted(peer, raw, now, pushed=pushed)
             except (Malformed, Refused):

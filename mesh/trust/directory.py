@@ -24,6 +24,7 @@ from crdt.ops import Op, Path, Rights
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
 from mesh.events import CharterRaised, Event, InviteReused, MemberRevoked, SerialReused
+from mesh.fair import loser
 from mesh.trust.contest import SETTLED_SECONDS
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, list_keys
@@ -53,7 +54,7 @@ from mesh.wire import cose
 from mesh.wire.crypto import LIBSODIUM, Crypto
 
 WAITING_MAX: Final = 64
-"""Statements whose issuer is unknown; the oldest goes first. DESIGN section 8."""
+"""Statements whose issuer is unknown; whoever brought most loses its oldest. DESIGN section 8."""
 RESTORE_PASSES_MAX: Final = 4
 """Two are enough, unless witnesses of one contest joined by another."""
 _RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness)
@@ -83,6 +84,7 @@ class Directory:
         self._set = StatementSet()
         self._ledger = Ledger()
         self._waiting: dict[StatementId, Statement] = {}
+        self._brought: dict[StatementId, ReplicaId | None] = {}
         self._added: list[bytes] = []
         self._reported: set[KeyId] = set()
         self._serials: dict[int, StatementId] = {}
@@ -116,7 +118,7 @@ class Directory:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def add_untrusted(self, raw: bytes, now: Now) -> Statement | None:
+    def add_untrusted(self, raw: bytes, now: Now, brought_by: ReplicaId | None = None) -> Statement | None:
         """Takes a statement from a member. Gives it when it is new in the set, None when it was known, waits or adds nothing.
 
         Others that waited for it come in with it: `take_added` has them all. Raises Malformed or Refused; then nothing changed.
@@ -129,8 +131,9 @@ class Directory:
             self._take(statement, now.monotonic)
             return statement if identifier in self._set else None
         self._waiting[identifier] = statement
+        self._brought[identifier] = brought_by
         if len(self._waiting) > WAITING_MAX:
-            del self._waiting[next(iter(self._waiting))]
+            self._no_longer_waits(loser(self._brought))
             self.drops["waiting"] += 1
         return None
 
@@ -425,10 +428,14 @@ class Directory:
                 return False
         except Refused:
             self.drops["waiting and forged"] += 1
-            self._waiting.pop(statement.id, None)
+            self._no_longer_waits(statement.id)
             return False
-        self._waiting.pop(statement.id, None)
+        self._no_longer_waits(statement.id)
         return True
+
+    def _no_longer_waits(self, identifier: StatementId) -> None:
+        self._waiting.pop(identifier, None)
+        self._brought.pop(identifier, None)
 
     def _witness(self, invite: KeyId, before: _Before, now: float | None) -> list[Statement]:
         """Marks since when the first enrolment is known, and speaks for it when a second comes (see `mesh.trust.contest`)."""

@@ -24,6 +24,8 @@ RESET_HINTS_PER_S: Final = 100.0
 contacted.)"""
 RESET_OBEYED_S: Final = 2.0
 """How long after a RESET another one of the same peer is ignored."""
+MOVES_S: Final = 1.0
+"""Between two addresses at which one peer is looked for because it spoke from there. (Guess: a change of access points.)"""
 CLASH_AFTER_S: Final = 10.0
 """A session replaced by another start of the peer gets nothing new for so long, unless two agents use one identity."""
 

@@ -39,7 +39,7 @@ class Session:
     __slots__ = ("_counter", "_crypto", "_head", "_highest", "_key_in", "_key_out", "_seen", "address", "public_key", "tag_in")
 
     address: Address
-    """Where the other end was last heard, in a datagram that it had sealed."""
+    """Where the other end proved to be, by answering what was sent there."""
     public_key: bytes
     """The other end's."""
     tag_in: bytes

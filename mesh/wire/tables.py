@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crdt.ids import ReplicaId
 from mesh.effects import Address
-from mesh.wire.limits import CONNECTS_BURST, CONNECTS_PER_S, RESET_OBEYED_S, TransportLimits
+from mesh.wire.limits import CONNECTS_BURST, CONNECTS_PER_S, MOVES_S, RESET_OBEYED_S, TransportLimits
 from mesh.wire.packer import Outbox, TokenBucket
 from mesh.wire.session import Session
 
@@ -17,6 +17,7 @@ class Peer:
         "bucket",
         "clashed",
         "connects",
+        "moved_at",
         "opened_at",
         "outbox",
         "public_key",
@@ -45,6 +46,7 @@ class Peer:
         self.bucket = TokenBucket(limits.rate_bytes_per_s, limits.burst_bytes)
         self.connects = TokenBucket(CONNECTS_PER_S, CONNECTS_BURST)
         self.opened_at = 0.0
+        self.moved_at = -MOVES_S
         self.reset_at = -RESET_OBEYED_S
         self.clashed = False
 

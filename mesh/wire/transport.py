@@ -57,6 +57,7 @@ from mesh.wire.limits import (
     BOOT_ID_BYTES,
     CLASH_AFTER_S,
     CREDENTIAL_BYTES_MAX,
+    MOVES_S,
     RESET_HINTS_PER_S,
     RESET_OBEYED_S,
     SESSIONS_PER_PEER,
@@ -71,6 +72,7 @@ from mesh.wire.packer import (
 )
 from mesh.wire.sender import Sender
 from mesh.wire.session import COUNTER_AT, DATA, DATA_OVERHEAD_BYTES, SEALED_AT, Session, derive
+from mesh.wire.strangers import Strangers
 from mesh.wire.tables import Attempt, Entry, Peer
 
 __all__ = ["IdentityClash", "Received", "SessionOpened", "Transport", "TransportEvent", "TransportLimits", "Unreachable"]
@@ -124,7 +126,7 @@ class Transport:
         self._hello = encode_frame(Frame.HELLO, boot_id + credential)
         self._admit = admit
         self._jar = CookieJar(entropy)
-        self._strangers = TokenBucket(self.limits.strangers_per_s, self.limits.strangers_burst)
+        self._strangers = Strangers(self.limits.strangers_per_s, self.limits.strangers_burst)
         self._resets = TokenBucket(RESET_HINTS_PER_S, RESET_HINTS_PER_S)
 
         self._peers: dict[ReplicaId, Peer] = {}
@@ -132,6 +134,7 @@ class Transport:
         self._by_tag: dict[bytes, Entry] = {}
         self._by_tag_out: dict[bytes, Entry] = {}
         self._connected: dict[bytes, float] = {}  # tags of sessions that a CONNECT opened -> when it can do so no more
+        self._moved: dict[ReplicaId, Address] = {}
         self._attempts = Attempts(self.limits, rng, entropy, ask=self._ask, abandon=self._unlist, give_up=self._give_up)
         self._events: list[TransportEvent] = []
 
@@ -143,14 +146,13 @@ class Transport:
         self._start(address, None, now, insist=True)
 
     def route(self, peer: ReplicaId, public_key: bytes, address: Address) -> None:
-        """How to reach a known member. A session is opened when something is sent; open ones follow a new address."""
+        """How to reach a known member. A session is opened when something is sent; an open one has to prove a new address."""
         known = self._peers.get(peer)
         if known is None:
             self._add(peer, public_key, address)
         elif known.public_key == public_key:
-            if known.address != address:  # it says itself that it moved
-                for entry in known.sessions:
-                    entry.session.address = address
+            if known.address != address and known.sessions:  # it says itself that it moved
+                self._moved[peer] = address
             known.address = address
         else:
             self.drops["route_other_key"] += 1
@@ -194,6 +196,10 @@ class Transport:
 
     def flush(self, now: Now) -> list[Transmit]:
         """The datagrams to send now. What the byte budgets hold back stays queued, and `deadline` says when to come again."""
+        for replica, address in self._moved.items():
+            if replica in self._peers:
+                self._follow(self._peers[replica], address, now)
+        self._moved.clear()
         for peer in self._sender.take_unopened():
             self._start(peer.address, peer.replica, now)
         return self._sender.flush(now.monotonic)
@@ -292,12 +298,11 @@ class Transport:
             return None
         self.counters.sealed_received += 1
         if is_newest:
-            for each in peer.sessions:  # whichever of them we send on: both ends may have another one as current
-                if each.boot == entry.boot:
-                    each.session.address = address
-            session.address = address
-            if entry is not peer.sessions[0]:
+            current = peer.sessions[0]  # the one that we send on: both ends may have another one as current
+            if entry is not current:
                 self._check_clash(peer, entry, now)
+            if address != current.session.address and entry.boot == current.boot:
+                self._follow(peer, address, now)
         return self._deliver(peer, entry, frames, address, now)
 
     def _deliver(self, peer: Peer, entry: Entry, frames: list[tuple[int, bytes]], address: Address, now: Now) -> list[Received]:
@@ -355,7 +360,11 @@ class Transport:
         return True
 
     def _adopt(self, peer: Peer, entry: Entry, address: Address, now: Now) -> None:
-        """The session becomes the current one."""
+        """The session becomes the current one. `address`: where it came from. Where we asked for it counts more: whoever has
+        answered that can be reached there, while anybody can write any sender into a datagram.
+        """
+        if entry.attempt is not None:
+            address = entry.attempt.address
         entry.peer = peer
         entry.session.address = address
         self._list(entry)
@@ -380,6 +389,14 @@ class Transport:
         self._unlist(entry)
         peer.sessions.remove(entry)
         return False
+
+    def _follow(self, peer: Peer, address: Address, now: Now) -> None:
+        """It speaks from another address, or says that it lives there. Ask there, and send there when that was answered: else a
+        member could turn all that it asks for on anybody.
+        """
+        if now.monotonic - peer.moved_at >= MOVES_S:
+            peer.moved_at = now.monotonic
+            self._start(address, peer.replica, now)
 
     def _check_clash(self, peer: Peer, entry: Entry, now: Now) -> None:
         current = peer.sessions[0]
@@ -431,7 +448,7 @@ class Transport:
             self.drops["bad_cookie"] += 1
             return None
         peer = self._by_key.get(connect.public_key)
-        if peer is None and not self._strangers.take(now.monotonic):
+        if peer is None and not self._strangers.take(address, now.monotonic):
             self.drops["strangers"] += 1
             return None
         shared = self._agree(connect.public_key, peer)

@@ -13,7 +13,7 @@ from crdt.ids import ReplicaId
 from mesh.errors import Malformed
 from mesh.events import MemberDown, MemberLeft, MemberSuspected
 from mesh.swim.claims import Accusation, Alive, Claim, Left, Reason, seal
-from mesh.swim.exchange import WANTED_MAX
+from mesh.swim.exchange import WANTED_AT_ONCE, WANTED_MAX
 from mesh.swim.quota import WRONG_BURST
 from mesh.swim.roster import State
 from mesh.wire.cbor import encode
@@ -215,10 +215,10 @@ def test_invented_members_fill_no_memory() -> None:
         rows = b"".join((page * 80 + number).to_bytes(8, "big") + b"\0\0\0\1\0" for number in range(80))
         payload = encode([0xFFFF, bytes(8), b"\xff" * 8, rows, True])
         mesh.do(0, lambda core, now, payload=payload: core.handle_untrusted(replica(2), Frame.MEMBER_ROWS, payload, now))  # type: ignore[misc]
-    assert len(swim._exchange._wanted) <= WANTED_MAX
+    assert sum(len(pull.queue) for pull in swim._exchange._pulls.values()) <= WANTED_MAX
     mesh.run(60.0)
     assert len(swim._roster.records) == 2
-    assert not swim._exchange._pulls or len(swim._exchange._wanted) < 40 * 80
+    assert not swim._exchange._pulls or len(swim._exchange._asked) <= WANTED_AT_ONCE
 
 
 def test_ping_requests_are_bounded() -> None:

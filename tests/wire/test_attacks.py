@@ -203,7 +203,8 @@ def test_strangers_cost_a_bounded_number_of_key_agreements() -> None:
     assert b.opened == [friend.id]
 
 
-def test_an_address_is_learned_from_the_newest_sealed_datagram_only() -> None:
+def test_an_address_is_learned_by_asking_there_only() -> None:
+    """A datagram's sender is what whoever sent it wrote there: b sent its answers wherever a sealed one claimed to be from."""
     world = World()
     a, b = world.pair()
     elsewhere = ("10.9.9.9", 9)
@@ -214,14 +215,18 @@ def test_an_address_is_learned_from_the_newest_sealed_datagram_only() -> None:
     (second,) = a.transport.flush(world.now)
     forged = second.datagram[:-1] + bytes((second.datagram[-1] ^ 1,))
     b.receive(forged, elsewhere)
-    assert b.transport.address_of(a.id) == a.address
     b.receive(second.datagram, elsewhere)
-    assert b.transport.address_of(a.id) == elsewhere
+    assert b.transport.address_of(a.id) == a.address
     b.receive(first.datagram, ("10.8.8.8", 8))  # late, not newer
-    assert b.transport.address_of(a.id) == elsewhere
     b.receive(second.datagram, ("6.6.6.6", 666))  # replayed
-    assert b.transport.address_of(a.id) == elsewhere
-    assert len(b.payloads) == 3
+    assert [(init.address, init.datagram[0]) for init in b.transport.flush(world.now)] == [(elsewhere, INIT)]
+    a.send(b, b"4")
+    (third,) = a.transport.flush(world.now)
+    b.receive(third.datagram, ("10.7.7.7", 7))
+    assert not b.transport.flush(world.now)  # one place a second
+    world.run(30.0)
+    assert b.transport.address_of(a.id) == a.address
+    assert len(b.payloads) == 4
 
 
 def test_two_agents_with_one_identity_are_reported() -> None:

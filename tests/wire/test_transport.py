@@ -295,6 +295,7 @@ def test_a_signed_address_change_reaches_open_sessions() -> None:
     a.address = ("10.0.0.77", 77)
     world.sides[a.address] = a
     b.route(a)
+    world.run(0.1)  # asked, and answered
     b.send(a, b"found you")
     world.run(0.1)
     assert a.payloads == [b"found you"]

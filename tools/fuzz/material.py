@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from crdt.delta import Delta
+from mesh.allowance import Allowance
 from mesh.effects import Address
 from mesh.peer import Peer
 from mesh.sync.messages import BodyNote, ListingPage
@@ -26,6 +27,9 @@ SEED: Final = 1
 """Of the mesh that is listened to. A constant, so that an input depends on the fuzzer's seed alone. Other meshes of this seed
 have the same members and the same authority, so that what was said here means something there."""
 
+UNLIMITED: Final = 1e15
+"""Microseconds of work."""
+
 Tap = Callable[[int, Frame, bytes], bytes]
 """(host, kind, payload) -> payload: what an agent wants to send, before it is sealed."""
 
@@ -37,6 +41,7 @@ class TappedMesh(Mesh):
 
     def _start_peer(self, boot: Boot) -> Peer:
         core = super()._start_peer(boot)
+        core.allowance = Allowance(UNLIMITED, UNLIMITED)  # what is over it would be dropped unread
         send, host = core.send, boot.host
 
         def tapped(peer: Any, lane: Lane, kind: Frame, payload: bytes) -> None:
