@@ -122,6 +122,17 @@ def header_from_bytes_untrusted(replica: ReplicaId, raw: bytes, decode: Decode =
     return Header(same(shelf_id(replica, birth)), seq, prev_hash, shelf_digest, gc_floor, body_hash)
 
 
+def seq_of_header(raw: bytes) -> int:
+    """The seq of a header that was checked before: of [format, birth, seq, ...] only the numbers are looked at."""
+    at, value = 2, 0
+    for _ in range(2):  # birth, seq
+        first = raw[at]
+        size = 1 << first - 24 if first >= 24 else 0  # unsigned: the value itself, or the size of what follows
+        value = int.from_bytes(raw[at + 1 : at + 1 + size], "big") if size else first
+        at += 1 + size
+    return value
+
+
 def head_from_bytes_untrusted(replica: ReplicaId, raw: bytes, signature: bytes, decode: Decode = codec.decode_untrusted) -> Head:
     """A header with a signature that is still to be verified. Raises Malformed, and what `decode` raises."""
     return Head(header_from_bytes_untrusted(replica, raw, decode), raw, signature)

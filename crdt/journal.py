@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from crdt.base import Base, Entry, Held, Place
 from crdt.body import Body, body_from_bytes_untrusted
-from crdt.delta import Delta, Head, header_from_bytes_untrusted
+from crdt.delta import Delta, Head, header_from_bytes_untrusted, seq_of_header
 from crdt.digest import digest_16
 from crdt.ids import ShelfId, replica_of
 from crdt.shelves import Shelves
@@ -24,6 +24,11 @@ class HeadSet(NamedTuple):
     shelf: ShelfId
     header_bytes: bytes
     signature: bytes
+
+    @property
+    def seq(self) -> int:
+        """What the header says."""
+        return seq_of_header(self.header_bytes)
 
 
 class LiveSet(NamedTuple):
@@ -57,6 +62,8 @@ JournalEntry: TypeAlias = HeadSet | LiveSet | LooseSet | ShelfGone
 def take_journal(state: Shelves) -> list[JournalEntry]:
     """What changed since the last call."""
     unsaved = state.unsaved
+    if not (unsaved.heads or unsaved.held or unsaved.loose or unsaved.gone):
+        return []
     entries: list[JournalEntry] = [ShelfGone(shelf) for shelf in sorted(unsaved.gone)]
     unsaved.heads.update(shelf for shelf in unsaved.gone if shelf in state.bases)
     unsaved.loose.update((shelf, seq) for shelf in unsaved.gone for seq in state.loose_seqs(shelf))

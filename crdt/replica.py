@@ -189,6 +189,8 @@ class Replica(Writer):
         self.ended.add(shelf)
 
     def take_faults(self) -> list[Fault]:
+        if not self.faults:
+            return []
         faults = list(self.faults)
         self.faults.clear()
         return faults
@@ -268,6 +270,8 @@ class Replica(Writer):
 
     def take_changes(self) -> list[Key]:
         """Keys whose cells changed since the last call, in the order of their first change."""
+        if not self.changes:
+            return []
         changes = [key for key in self.changes if key[0] != CORE_TYPE]
         self.changes.clear()
         return changes

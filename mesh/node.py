@@ -368,6 +368,8 @@ class _Durability:
             self._peer.committed(batch)
 
     def _durable(self) -> None:
+        awaited = False
         while self._waiting and self._waiting[0][0] <= self._store.durable:
-            self._peer.committed(self._waiting.popleft()[1])
-        self._acknowledge()
+            awaited |= self._peer.committed(self._waiting.popleft()[1])
+        if awaited:
+            self._acknowledge()

@@ -37,7 +37,14 @@ from mesh.trust import Admission, Directory, Membership
 from mesh.wire import cbor
 from mesh.wire.cose import to_be_signed
 from mesh.wire.crypto import LIBSODIUM, Crypto
-from mesh.wire.delta import BODY_BYTES_MAX, head_from_parts_untrusted, sign_header, verify_delta, verify_header
+from mesh.wire.delta import (
+    BODY_BYTES_MAX,
+    delta_from_bytes_untrusted,
+    head_from_parts_untrusted,
+    sign_header,
+    verify_delta,
+    verify_header,
+)
 from mesh.wire.events import IdentityClash, SessionOpened, Unreachable
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.packer import TokenBucket
@@ -90,6 +97,8 @@ class PeerConfig:
     durable: bool = False
     """There is a disk: acknowledge only what the store reported as committed."""
     crypto: Crypto = LIBSODIUM
+    read_delta_untrusted: Callable[[bytes], crdt.Delta] = delta_from_bytes_untrusted
+    """Checks all but the signature; raises Malformed. A simulator injects one that remembers."""
 
 
 class Peer(Port):
@@ -165,13 +174,13 @@ class Peer(Port):
             self,
             config.preset.sync,
             rng,
+            read_delta_untrusted=config.read_delta_untrusted,
             verify_delta=self._verify_delta,
             check_head=self._check_head,
             durable=config.durable,
             now=now,
         )
         self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, now)
-        self._members_version = -1
         self._incarnation_stored = restored.incarnation
         self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
         self._begin(now)
@@ -190,7 +199,8 @@ class Peer(Port):
         """One datagram of any content. Never raises for what it holds: it is counted in `drops` and forgotten."""
         self._now = now
         received = self.transport.receive_untrusted(datagram, address, now)
-        self._after_transport(now)
+        if self.transport.has_events:
+            self._after_transport(now)
         if received:
             self.swim.heard_from(received[0].peer, now)
         allowance, unasked = self.allowance, self.sync.counters.repairs_unasked
@@ -220,7 +230,8 @@ class Peer(Port):
         """Settle what arrived since the last tick, then do what is due; harmless when nothing is."""
         self._now = now
         self.transport.tick(now)
-        self._after_transport(now)
+        if self.transport.has_events:
+            self._after_transport(now)
         self._settle(now)
         self.swim.tick(now)
         self.sync.tick(now)
@@ -228,12 +239,12 @@ class Peer(Port):
             self._expiry_due = now.monotonic + EXPIRY_SECONDS
             for replica in self.directory.expired(now):
                 self._forget(replica)
-        if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.alive():
+        if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.living:
             self.sync.in_step()
         seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
         if seals:
             self._seal(now)
-        if seals or self.swim.version != self._members_version:
+        if seals or self.swim.has_moved:
             self._settle(now)
 
     @property
@@ -273,19 +284,19 @@ class Peer(Port):
         added = self.directory.take_added()
         self._statements += added
         if added:
-            self.sync.statements.spread(added, (*self.swim.alive(), *self.swim.suspects()))
+            self.sync.statements.spread(added, self.swim.living)
             self.sync.try_waiting(now)
         for replica in self.directory.take_changed():
             self._rights_changed(replica, now)
         journal = self.replica.take_journal()
-        self._journal += journal
-        for shelf in dict.fromkeys(entry.shelf for entry in journal):
-            self.sync.moved(shelf, now)
+        if journal:
+            self._journal += journal
+            for shelf in dict.fromkeys([entry.shelf for entry in journal]):
+                self.sync.moved(shelf, now)
         for fault in self.replica.take_faults():
             self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
-        if self.swim.version != self._members_version:
-            self._members_version = self.swim.version
-            self._members_changed(now)
+        if self.swim.has_moved:
+            self._members_moved(now)
 
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
         self.replica.rejudge(replica)
@@ -293,20 +304,23 @@ class Peer(Port):
             rights = self.directory.rights(replica)
             if rights is not None:
                 self.replica.rights = rights
-        elif self.directory.admission(replica, now) is not Admission.MEMBER:
+        elif self.directory.admission(replica, now) is Admission.MEMBER:
+            self._route(replica)
+        else:
             for raw in self.directory.revocations_of(replica):
                 self.transport.send(replica, Lane.CRITICAL, Frame.TRUST, raw)
             self._closing.append(replica)
 
-    def _members_changed(self, now: Now) -> None:
-        for member in self.swim.members():
-            self._route(member.replica, member.address)
-        self.sync.set_members(self.swim.alive(), self.swim.suspects(), now)
+    def _members_moved(self, now: Now) -> None:
+        moved = self.swim.take_moved()
+        for replica in moved:
+            self._route(replica)
+        self.sync.members_moved(moved, now)
         self.replica.alive_changed()
 
-    def _route(self, peer: ReplicaId, address: Address) -> None:
-        public_key = self.directory.public_key(peer)
-        if public_key is not None and address[1] and self.directory.admission(peer, self._now) is Admission.MEMBER:
+    def _route(self, peer: ReplicaId) -> None:
+        public_key, address = self.directory.public_key(peer), self.swim.address_of(peer)
+        if public_key is not None and address is not None and self.directory.admission(peer, self._now) is Admission.MEMBER:
             self.transport.route(peer, public_key, address)
 
     # ---- what goes out
@@ -337,7 +351,8 @@ class Peer(Port):
     def batch(self) -> Batch | None:
         """Drain what the store should commit; None when nothing changed."""
         statements, self._statements = tuple(self._statements), []
-        peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in self.swim.take_changed())
+        changed = self.swim.take_changed()
+        peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in changed)
         incarnation = None if self.swim.incarnation == self._incarnation_stored else self.swim.incarnation
         if not (self._journal or statements or peers or incarnation is not None or self._meta):
             return None
@@ -346,12 +361,14 @@ class Peer(Port):
         journal, self._journal = tuple(self._journal), []
         return Batch(journal=journal, peers=peers, statements=statements, incarnation=incarnation, meta=meta)
 
-    def committed(self, batch: Batch) -> None:
-        """The store reports that a batch is durable: its floors may be acknowledged now."""
+    def committed(self, batch: Batch) -> bool:
+        """The store reports that a batch is durable: its floors may be acknowledged now. True when somebody waited for that, so
+        there is something to send.
+        """
         if self.config.durable:
-            rows = [row for row in batch.journal if isinstance(row, crdt.HeadSet)]
-            heads = [head_from_parts_untrusted(row.shelf, row.header_bytes, row.signature) for row in rows]
-            self.sync.committed({head.header.shelf: head.header.seq for head in heads}, self._now)
+            rows = [row for row in batch.journal if type(row) is crdt.HeadSet]
+            self.sync.committed({row.shelf: row.seq for row in rows}, self._now)
+        return self.transport.has_frames
 
     # ---- Port
 

@@ -49,11 +49,10 @@ from mesh.swim.health import LocalHealth
 from mesh.swim.myself import Myself
 from mesh.swim.news import News
 from mesh.swim.quota import Quota
-from mesh.swim.roster import Record, Roster, State
+from mesh.swim.roster import LIVING, Record, Roster, State
 from mesh.swim.suspicion import SMALL_MESH, Suspicion, accusers_needed
 from mesh.wire.frames import Frame, Lane
 
-LIVING: Final = (State.ALIVE, State.SUSPECT)
 SEEN_MAX: Final = 256
 """Claims of which we know by their bytes that they change nothing: gossip brings each several times."""
 CHECKS_PER_INTERVAL: Final = 8

@@ -31,6 +31,9 @@ class State(StrEnum):
     LEFT = "left"
 
 
+LIVING: Final = (State.ALIVE, State.SUSPECT)
+
+
 class Member(NamedTuple):
     """One other member, as its user sees it."""
 
@@ -154,6 +157,8 @@ class Roster:
         self.dead: dict[ReplicaId, Record] = {}
         self.version = 0
         """Raised whenever `members()` would differ, but for round trips."""
+        self.moved: dict[ReplicaId, bool] = {}
+        """Members that changed so since somebody took the table, and whether they were living before."""
         self.digest = 0
         """XOR of the marks of all records and of my own claim."""
         self._bucket_digests = [0] * BUCKETS
@@ -181,12 +186,13 @@ class Roster:
     def become(self, record: Record, state: State, now: float, *, alone: bool = False) -> None:
         """The one place where a state changes."""
         before, replica = record.state, record.replica
-        was_living = before in (State.ALIVE, State.SUSPECT)
+        self.moved.setdefault(replica, before in LIVING)
+        was_living = before in LIVING
         record.state = state
         record.buried_alone = alone
         if state is not before:
             record.since = now
-        is_living = state in (State.ALIVE, State.SUSPECT)
+        is_living = state in LIVING
         if is_living and not was_living:
             insort(self.living, replica)
         elif was_living and not is_living:
@@ -201,6 +207,7 @@ class Roster:
         if shown != record.shown:
             record.shown = shown
             self.version += 1
+            self.moved.setdefault(record.replica, record.state in LIVING)
         rank = record.rank = record.current_rank()
         mark = 0 if rank is None else _mark(record.replica, rank)
         if mark != record.mark:
@@ -217,7 +224,8 @@ class Roster:
     def forget(self, replica: ReplicaId) -> Record | None:
         record = self.records.pop(replica, None)
         if record is not None:
-            if record.state in (State.ALIVE, State.SUSPECT):
+            self.moved.setdefault(replica, record.state in LIVING)
+            if record.state in LIVING:
                 del self.living[bisect_left(self.living, replica)]
             self.suspects.pop(replica, None)
             self.dead.pop(replica, None)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final
 
@@ -39,7 +39,7 @@ from mesh.swim.news import News
 from mesh.swim.order import ProbeOrder
 from mesh.swim.probe import Probe, Prober
 from mesh.swim.reconnect import Reconnect
-from mesh.swim.roster import Member, Rank, Record, Roster, State
+from mesh.swim.roster import LIVING, Member, Rank, Record, Roster, State
 from mesh.swim.suspicion import SMALL_MESH
 from mesh.wire.frames import Frame, Lane
 
@@ -123,7 +123,11 @@ class Swim:
         self._next_probe = 0.0
         self._started = False
         self._called_at = -inf
+        self._stall_seconds = config.stall_seconds
         self._due = inf
+        """When the next tick is wanted, ..."""
+        self._stale = True
+        """... unless something came in since that was computed."""
         self._heard_any = -inf
         self._unanswered = 0
         self._version_called = -1
@@ -154,6 +158,7 @@ class Swim:
             return False
         self._wake(now)
         if not self.left:
+            self._stale = True
             handler(peer, payload, now)
         return True
 
@@ -163,10 +168,13 @@ class Swim:
         if self.left or peer == self._myself.replica:
             return
         self._heard_any, self._unanswered = now.monotonic, 0
-        record = self._roster.get(peer)
+        record = self._roster.records.get(peer)
         if record is None:
             record = self._roster.obtain(peer, now.monotonic)
         record.heard, record.heard_wall = now.monotonic, now.wall
+        if record.state is State.ALIVE and not self._cut_off:
+            return
+        self._stale = True
         if record.state is State.SUSPECT:
             self._beliefs.tell(record, now)
         elif record.state is not State.ALIVE:
@@ -179,6 +187,7 @@ class Swim:
         lists are compared at once: this is how one joins and how cuts heal.
         """
         self._prober.open_sessions.add(peer)
+        self._stale = True
         record = self._roster.get(peer)
         if record is not None:
             record.told_at = -inf
@@ -194,14 +203,15 @@ class Swim:
         so it hastens probes and, when two members say so, suspicion; it accuses nobody.
         """
         self._wake(now)
+        self._stale = True
         self._prober.refused(address, now)
 
     def tick(self, now: Now) -> None:
         """Do what is due; harmless when nothing is."""
         self._wake(now)
-        if self.left:
-            return
         at = now.monotonic
+        if at < self.deadline or self.left:
+            return
         if not self._started:
             self._started = True
             self._heard_any = at
@@ -220,13 +230,20 @@ class Swim:
         self._reconnect.tick(now)
         self._farewell.tick(at)
         self._news.push(self._roster.living, at)
-        self._due = self.deadline
+        self._due, self._stale = self._earliest(), False
 
     @property
     def deadline(self) -> float:
-        """Monotonic seconds of the next tick wanted."""
+        """Monotonic seconds of the next tick wanted. Computed anew only after something came in."""
+        if self._stale:
+            self._due, self._stale = self._earliest(), False
+        return self._due
+
+    def _earliest(self) -> float:
         if self.left:
             return inf
+        if self._roster.version != self._version_called:
+            return self._called_at  # whom to call may have to be decided anew, at once
         return min(
             self._next_probe if self._roster.living or not self._started else inf,
             min(self._looks.values(), default=inf),
@@ -257,9 +274,25 @@ class Swim:
         return sorted(self._roster.suspects)
 
     @property
-    def version(self) -> int:
-        """Changes whenever `members()` does, but for round trips."""
-        return self._roster.version
+    def living(self) -> Sequence[ReplicaId]:
+        """Alive and suspect, without me, ascending: the list itself, which goes on changing."""
+        return self._roster.living
+
+    def is_living(self, peer: ReplicaId) -> bool:
+        record = self._roster.records.get(peer)
+        return record is not None and record.state in LIVING
+
+    def is_suspect(self, peer: ReplicaId) -> bool:
+        return peer in self._roster.suspects
+
+    @property
+    def has_moved(self) -> bool:
+        return bool(self._roster.moved)
+
+    def take_moved(self) -> dict[ReplicaId, bool]:
+        """Members of whom `members()` says something else since the last call, but for round trips; true: they were living."""
+        moved, self._roster.moved = self._roster.moved, {}
+        return moved
 
     @property
     def incarnation(self) -> int:
@@ -283,14 +316,14 @@ class Swim:
     def is_reachable(self, peer: ReplicaId) -> bool:
         """Alive, or accused but heard since."""
         record = self._roster.get(peer)
-        if record is None or record.state not in (State.ALIVE, State.SUSPECT):
+        if record is None or record.state not in LIVING:
             return False
         return record.suspicion is None or record.heard > record.suspicion.since
 
     def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
         """The shelf that a living member writes now."""
         record = self._roster.get(peer)
-        if record is None or record.alive is None or record.state not in (State.ALIVE, State.SUSPECT):
+        if record is None or record.alive is None or record.state not in LIVING:
             return None
         return shelf_id(peer, record.alive.birth)
 
@@ -315,6 +348,8 @@ class Swim:
 
     def take_changed(self) -> list[KnownPeer]:
         """Rows, as in `snapshot`, that changed since the last call."""
+        if not self._beliefs.changed:
+            return []
         changed, self._beliefs.changed = self._beliefs.changed, {}
         records = [self._roster.get(replica) for replica in changed]
         return [_row(record) for record in records if record is not None and record.address[1]]
@@ -337,6 +372,7 @@ class Swim:
         if self._myself.left is not None:
             return
         mine = self._myself.leave()
+        self._stale = True
         self._beliefs.proclaim(mine, set(), to_all=False)
         self._farewell.begin(mine, now.monotonic)
 
@@ -352,6 +388,7 @@ class Swim:
 
     def forget(self, peer: ReplicaId) -> None:
         """A member whose credential is gone: it is no member any more."""
+        self._stale = True
         self._roster.forget(peer)
         self._news.forget(peer)
         self._prober.forget(peer)
@@ -366,9 +403,10 @@ class Swim:
 
     def _wake(self, now: Now) -> None:
         """Notice that this process stood still: nobody could be heard meanwhile, so nobody was silent."""
-        last, self._called_at = max(self._called_at, self._due), now.monotonic
-        gap = now.monotonic - last
-        if not self._started or gap < self._config.stall_seconds:
+        at = now.monotonic
+        gap = at - (self._due if self._due > self._called_at else self._called_at)
+        self._called_at = at
+        if gap < self._stall_seconds or not self._started:
             return
         self.counters["stalls"] += 1
         self.health.worse()
@@ -477,12 +515,14 @@ class Swim:
             self._beliefs.revive(record, now)
 
     def _announce(self) -> None:
+        self._stale = True
         self._beliefs.proclaim(self._myself.announce(), set())
 
     def _restore(self, peer: KnownPeer) -> None:
         if peer.replica != self._myself.replica:
             record = self._roster.obtain(peer.replica, 0.0)
             record.address, record.name, record.heard_wall = peer.address, peer.name, peer.last_seen
+            self._roster.moved[peer.replica] = False
 
     def _member(self, record: Record) -> Member:
         rtt = self._prober.round_trips.measured(record.replica)

@@ -72,6 +72,8 @@ class Copies:
         """More of it is here, or on the disk: whoever asked may have its answer. Or it was let go, and needs none."""
         if self._committed is not None and shelf != self._me and self._floor_of(shelf) is None:
             self._committed.pop(shelf, None)
+        if not self._asked_by:
+            return
         for peer, asked in [(peer, asked) for peer, asked in self._asked_by.items() if asked.shelf == shelf]:
             floor = self.durable_floor(shelf)
             if floor and floor.seq >= asked.seq:

@@ -227,6 +227,11 @@ class Puller:
         return pull is not None and pull.source == peer
 
     @property
+    def active(self) -> bool:
+        """Something is asked for, or about to be."""
+        return bool(self._pulls)
+
+    @property
     def busy(self) -> bool:
         """Something is on its way that others have, as far as they can be believed."""
         return any(pull.attempts < DOUBTED_ATTEMPTS for pull in self._pulls.values())
@@ -241,12 +246,16 @@ class Puller:
 
     @property
     def deadline(self) -> float:
+        if not self._pulls:
+            return inf
         waiting = inf
         if self._window.has_room and len(self._active) < ACTIVE_MAX:
             waiting = min((p.due for p in self._pulls.values() if p.shelf not in self._active), default=inf)
         return min(waiting, self._window.deadline)
 
     def tick(self, now: Now) -> None:
+        if not self._pulls:
+            return
         for token in self._window.expired(now.monotonic):
             self._timed_out(token, now)
         self._start(now)

@@ -1,16 +1,18 @@
 """Repeats: after a burst its author, and every relay, says again where the shelf stands, so that a lost last delta is
 found.
 
-A delta that is lost in the middle shows as a gap at the next one; the last one shows in nothing that follows. On a
-link that loses nothing one repeat after four round trips is enough and costs little. After any sign of loss the
-repeats ask for an answer, go on at 2, 4, 8 ... round trips, and stop for whoever has answered: a lost delta, floor or
-answer then costs one more round, not a wait for the next digest.
+A delta that is lost in the middle shows as a gap at the next one; the last one shows in nothing that follows. On a link that
+loses nothing one repeat after four round trips is enough, and where other authors write meanwhile, the floor rides along with
+their deltas instead (`Sync` puts a few floors that have settled beside each delta that it pushes) and no datagram is made for
+it. After any sign of loss the repeats ask for an answer, go on at 2, 4, 8 ... round trips, and stop for whoever has answered: a
+lost delta, floor or answer then costs one more round, not a wait for the next digest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
@@ -20,8 +22,13 @@ from mesh.port import Port
 from mesh.sync.messages import Floor, FloorNote, Purpose
 from mesh.wire.frames import Frame, Lane
 
-CALM_FACTORS: Final = (4,)
-"""Round trips after the last delta. DESIGN section 6 has (2, 4, 8); without loss two of them only cost datagrams."""
+SETTLED_FACTOR: Final = 4
+"""Round trips after which a delta is where it was sent, or lost. DESIGN section 6 repeats after 2, 4 and 8; without loss two of
+them only cost datagrams."""
+RIDE_SECONDS: Final = 0.1
+"""How much longer a repeat waits for others' deltas to take it along. Guess: at 20 writes a second two of them come by."""
+RIDES_ENOUGH: Final = 2
+"""Deltas that carried the floor past here. As many carried it past everybody else, by other ways. Guess."""
 LOSSY_FACTORS: Final = (2, 4, 8, 16, 32, 64)
 """At 20% loss each way a round of asking finds 64%, so six rounds leave 0.2% to the digests."""
 
@@ -31,6 +38,9 @@ class Repeat:
     waiting: set[ReplicaId]
     times: list[float]
     purpose: Purpose
+    flow: int
+    """How many deltas had come by when this was planned."""
+    rides: int = 0
 
 
 class Repeats:
@@ -39,38 +49,86 @@ class Repeats:
         self._floor_of = floor_of
         self._round_trip_min = round_trip_min
         self._repeats: dict[ShelfId, Repeat] = {}
+        self._timers: list[tuple[float, int, ShelfId, Repeat]] = []
+        self._order = 0
+        self.flow = 0
+        """Deltas that came by, of whatever shelf. Counted by `Sync`."""
 
-    def schedule(self, shelf: ShelfId, targets: Iterable[ReplicaId], round_trip: float, *, lossy: bool, now: Now) -> None:
-        """A delta of this shelf went to these; what was planned for an earlier one is off."""
-        round_trip = max(round_trip, self._round_trip_min)
-        factors, purpose = (LOSSY_FACTORS, Purpose.ASK_RECEIVED) if lossy else (CALM_FACTORS, Purpose.TELL)
-        times = [now.monotonic + round_trip * factor for factor in factors]
-        self._repeats[shelf] = Repeat(set(targets), times, purpose)
+    def schedule(
+        self, shelf: ShelfId, targets: Iterable[ReplicaId], round_trip: float, *, lossy: bool, now: Now, late: bool = False
+    ) -> None:
+        """A delta of this shelf went to these; what was planned for an earlier one is off. `late`: it did not go to them, since
+        it came here by a detour: they are told at once.
+        """
+        round_trip, at = max(round_trip, self._round_trip_min), now.monotonic
+        if lossy or late:
+            times = [at + round_trip * factor for factor in LOSSY_FACTORS]
+            repeat = Repeat(set(targets), [at, *times] if late else times, Purpose.ASK_RECEIVED, self.flow)
+        else:
+            settled = at + round_trip * SETTLED_FACTOR
+            repeat = Repeat(set(targets), [settled, settled + RIDE_SECONDS], Purpose.TELL, self.flow)
+        if repeat.waiting:
+            self._repeats[shelf] = repeat
+            self._arm(shelf, repeat)
+        else:
+            self._repeats.pop(shelf, None)
 
     def received(self, peer: ReplicaId, floor: Floor) -> None:
         """`peer` said where it stands."""
         repeat = self._repeats.get(floor.shelf)
-        mine = self._floor_of(floor.shelf)
+        mine = self._floor_of(floor.shelf) if repeat else None
         if repeat and mine and floor.seq >= mine.seq:
             repeat.waiting.discard(peer)
             if not repeat.waiting:
                 del self._repeats[floor.shelf]
+
+    def rode(self, floor: Floor) -> None:
+        """This floor went by beside a delta, sent from here or received."""
+        repeat = self._repeats.get(floor.shelf)
+        if repeat:
+            mine = self._floor_of(floor.shelf)
+            repeat.rides += mine is not None and floor.seq >= mine.seq
 
     def forget(self, peer: ReplicaId) -> None:
         for repeat in self._repeats.values():
             repeat.waiting.discard(peer)
 
     def tick(self, now: Now) -> None:
-        for shelf, repeat in [(s, r) for s, r in self._repeats.items() if r.times[0] <= now.monotonic]:
+        while self.deadline <= now.monotonic:
+            _, _, shelf, repeat = heappop(self._timers)
             repeat.times.pop(0)
-            if not repeat.times:
+            if self._may_ride(repeat):
+                if repeat.times:
+                    self._arm(shelf, repeat)
+                else:
+                    del self._repeats[shelf]
+                continue
+            if repeat.purpose is Purpose.TELL or not repeat.times:
                 del self._repeats[shelf]
-            floor = self._floor_of(shelf)
-            if floor:
-                note = FloorNote((floor._replace(loose=()),), repeat.purpose).encode()
-                for peer in sorted(repeat.waiting):
-                    self._port.send(peer, Lane.FRESH, Frame.FLOOR, note)
+            else:
+                self._arm(shelf, repeat)
+            self._send(shelf, repeat)
+
+    def _may_ride(self, repeat: Repeat) -> bool:
+        """Whether others take it along, or have done so."""
+        if repeat.purpose is not Purpose.TELL:
+            return False
+        return self.flow > repeat.flow if repeat.times else repeat.rides >= RIDES_ENOUGH
+
+    def _send(self, shelf: ShelfId, repeat: Repeat) -> None:
+        floor = self._floor_of(shelf)
+        if floor:
+            note = FloorNote((floor._replace(loose=()),), repeat.purpose).encode()
+            for peer in sorted(repeat.waiting):
+                self._port.send(peer, Lane.FRESH, Frame.FLOOR, note)
+
+    def _arm(self, shelf: ShelfId, repeat: Repeat) -> None:
+        self._order += 1  # two may be due at once; they are never compared
+        heappush(self._timers, (repeat.times[0], self._order, shelf, repeat))
 
     @property
     def deadline(self) -> float:
-        return min((repeat.times[0] for repeat in self._repeats.values()), default=inf)
+        timers = self._timers
+        while timers and self._repeats.get(timers[0][2]) is not timers[0][3]:  # answered or planned anew meanwhile
+            heappop(timers)
+        return timers[0][0] if timers else inf

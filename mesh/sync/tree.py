@@ -1,17 +1,18 @@
 """The push tree: who passes a fresh delta on to whom, computed alike by its author and by every relay.
 
-Everybody knows the members, so nobody needs to gossip blindly. In a small mesh the author sends to all. In a larger
-one the alive members, in the order of a hash keyed with the author's id (rendezvous hashing), are laid out as a heap:
-position 0 is the author, the children of position i are i * DEGREE + 1 ... i * DEGREE + DEGREE. Suspects get the
-delta from the author, but relay nothing. Where two views of the membership differ for a moment somebody may be missed
-or served twice; floors and digests repair that.
+Everybody knows the members, so nobody needs to gossip blindly. In a small mesh the author sends to all. In a larger one the alive
+members in the order of their ids, which are hashes, form a ring. Counted from the author on, it is read as a heap: place 0 is the
+author, the children of place i are i * DEGREE + 1 ... i * DEGREE + DEGREE. So each author has relays of its own, the members that
+follow it, and a place is found by bisection, whatever the size of the mesh: no table per author, none per member. Suspects get
+the delta from the author, but relay nothing. Where two views of the membership differ for a moment somebody may be missed or
+served twice; floors and digests repair that.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from hashlib import blake2b
-from typing import Final
+from typing import Final, Protocol
 
 from crdt.ids import ReplicaId
 
@@ -23,43 +24,54 @@ DEGREE: Final = 32
 """Children of a relay: depth 2 reaches 1 + 32 + 1,024. Guess between 16 (less work a relay) and 32 (one hop less at
 1,000).
 """
-CACHED_MAX: Final = 256
-"""Trees kept for one view of the membership: authors that write often. Above it all are forgotten and made anew."""
+
+
+class Living(Protocol):
+    """The part of membership that the tree is made of. Without me."""
+
+    @property
+    def living(self) -> Sequence[ReplicaId]:
+        """Alive and suspect, ascending."""
+
+    def suspects(self) -> Sequence[ReplicaId]:
+        """Ascending."""
 
 
 class PushTree:
-    """Answers `targets` for the current membership; trees are made once per author and membership."""
+    """Answers `targets` by the membership of the moment."""
 
-    def __init__(self, me: ReplicaId, direct_max: int = DIRECT_MAX, degree: int = DEGREE) -> None:
+    def __init__(self, me: ReplicaId, members: Living, direct_max: int = DIRECT_MAX, degree: int = DEGREE) -> None:
         self._me = me
+        self._members = members
         self._direct_max = direct_max
         self._degree = degree
-        self._alive: tuple[ReplicaId, ...] = ()
-        self._suspects: tuple[ReplicaId, ...] = ()
-        self._children: dict[ReplicaId, tuple[ReplicaId, ...]] = {}
 
-    def set_members(self, alive: Sequence[ReplicaId], suspects: Sequence[ReplicaId]) -> None:
-        """Both without me, sorted."""
-        if (tuple(alive), tuple(suspects)) != (self._alive, self._suspects):
-            self._alive, self._suspects = tuple(alive), tuple(suspects)
-            self._children.clear()
-
-    def targets(self, author: ReplicaId) -> tuple[ReplicaId, ...]:
-        """To whom I send a fresh delta of this author; empty when others do that."""
-        if author not in self._children:
-            if len(self._children) >= CACHED_MAX:
-                self._children.clear()
-            self._children[author] = self._compute(author)
-        return self._children[author]
-
-    def _compute(self, author: ReplicaId) -> tuple[ReplicaId, ...]:
+    def targets(self, author: ReplicaId) -> Sequence[ReplicaId]:
+        """To whom I send a fresh delta of this author; empty when others do that. To be used at once: it may be a list that goes
+        on changing.
+        """
+        alive, suspects = self._members.living, self._members.suspects()
+        if suspects:
+            doubted = frozenset(suspects)
+            alive = [member for member in alive if member not in doubted]
         mine = author == self._me
-        if len(self._alive) + 1 <= self._direct_max:
-            return self._alive + self._suspects if mine else ()
-        order = sorted(
-            {*self._alive, self._me} - {author}, key=lambda member: blake2b(member, key=author, digest_size=8).digest()
-        )
-        heap = [author, *order]
-        at = heap.index(self._me)
-        children = tuple(heap[at * self._degree + 1 : at * self._degree + self._degree + 1])
-        return children + self._suspects if mine else children
+        if len(alive) < self._direct_max:
+            return [*alive, *suspects] if mine else ()
+        children = self._children(author, alive)
+        return [*children, *suspects] if mine else children
+
+    def _children(self, author: ReplicaId, alive: Sequence[ReplicaId]) -> Sequence[ReplicaId]:
+        """On the ring of the alive and me. An author that I do not count among them has its place between two others."""
+        size, mine = len(alive) + 1, bisect_left(alive, self._me)
+        first = mine if author == self._me else bisect_left(alive, author)
+        absent = author != self._me and (first == len(alive) or alive[first] != author)
+        if author > self._me:
+            first += 1
+        heap = size + absent  # how many places it has, the author's included
+        place = (mine - first) % size + absent
+        low = place * self._degree + 1
+        found = []
+        for child in range(low, min(low + self._degree, heap)):
+            at = (first + child - absent) % size
+            found.append(alive[at] if at < mine else alive[at - 1])
+        return found

@@ -1,18 +1,24 @@
-"""Real cryptography, shared: what one simulated node has verified, no other verifies again.
+"""Cryptography for many nodes in one process: a forged or altered byte fails as it does on UDP, but the cost is spared.
 
-Signing, sealing and opening are libsodium's, so a forged or altered byte fails here as it does on UDP. Only the cost is spared: a
-signature is checked once in the whole process, and a key agreement computed once for both ends. Sealed plaintexts pass by
-here, so this is also where bytes are accounted by kind of frame.
+Signatures and key agreements are libsodium's, each computed once in the whole process: what one simulated node has verified, no
+other verifies again, nor reads again what a delta's bytes say. Sealing is a stand-in that leaves the message readable and appends
+a keyed BLAKE2b of nonce and message: as long as the real tag, and as hard to forge, for a seventh of the time (measured: 1.3 us
+instead of 9 us with the checks of PyNaCl). Plaintexts pass by here, so this is also where bytes are accounted by kind of frame.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import blake2b
 from typing import Final
 
-from mesh.wire.crypto import LIBSODIUM, Crypto
+from crdt.delta import Delta
+from mesh.wire.crypto import LIBSODIUM, TAG_BYTES, Crypto
+from mesh.wire.delta import delta_from_bytes_untrusted
 from mesh.wire.frames import Frame
 
+PARSED_MAX: Final = 4_096
+"""Deltas kept as they were read; then all are forgotten. Guess: those that are under way."""
 REMEMBERED_MAX: Final = 200_000
 """Verified signatures and agreements kept; then all are forgotten and memory stays bounded (about 60 MB)."""
 FRAME_HEADER_BYTES: Final = 3
@@ -25,7 +31,7 @@ class SharedCrypto:
         self._crypto = crypto
         self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
         self._agreed: dict[tuple[bytes, bytes], bytes | None] = {}
-        self._public: dict[bytes, bytes] = {}
+        self._parsed: dict[bytes, Delta] = {}
         self.frames: Counter[int] = Counter()
         """Frames sealed, by kind."""
         self.frame_bytes: Counter[int] = Counter()
@@ -63,10 +69,22 @@ class SharedCrypto:
 
     def seal(self, key: bytes, nonce: bytes, message: bytes, associated: bytes) -> bytes:
         self._account(message)
-        return self._crypto.seal(key, nonce, message, associated)
+        return message + blake2b(nonce + associated + message, digest_size=TAG_BYTES, key=key).digest()
 
     def open(self, key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
-        return self._crypto.open(key, nonce, sealed, associated)
+        message = sealed[:-TAG_BYTES]
+        tag = blake2b(nonce + associated + message, digest_size=TAG_BYTES, key=key).digest()
+        return message if sealed[-TAG_BYTES:] == tag else None
+
+    def read_delta_untrusted(self, raw: bytes) -> Delta:
+        """`mesh.wire.delta.delta_from_bytes_untrusted`, once for the same bytes: a delta never changes. Raises Malformed."""
+        delta = self._parsed.get(raw)
+        if delta is None:
+            delta = delta_from_bytes_untrusted(raw)
+            if len(self._parsed) >= PARSED_MAX:
+                self._parsed.clear()
+            self._parsed[raw] = delta
+        return delta
 
     def _account(self, message: bytes) -> None:
         at, end = 0, len(message)

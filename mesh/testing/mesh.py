@@ -118,15 +118,16 @@ class Mesh:
             coalesce_seconds=self.setup.coalesce,
             durable=self.setup.durable,
             crypto=self.crypto,
+            read_delta_untrusted=self.crypto.read_delta_untrusted,
         )
         return Peer(config, boot.restored if boot.restored is not None else Restored(), boot.rng, boot.now)
 
     def _committed(self, host: Host[Peer], batches: Sequence[Batch]) -> None:
-        """The driver of mesh.node does the same: the core learns what is on the disk, then turns."""
+        """The driver of mesh.node does the same: the core learns what is on the disk, and turns if that is news to somebody."""
         if host.core is not None:
             for batch in batches:
-                host.core.committed(batch)
-            host.wake_soon()
+                if host.core.committed(batch):
+                    host.wake_soon()
         if self.on_durable is not None:
             self.on_durable(host, batches)
 

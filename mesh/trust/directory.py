@@ -81,6 +81,8 @@ class Directory:
         self._identity = identity
         self._notify = notify
         self._crypto = crypto
+        self._expiring: list[ReplicaId] | None = None
+        """Members whose credential runs out at some time; None: to be looked for."""
         self._set = StatementSet()
         self._ledger = Ledger()
         self._waiting: dict[StatementId, Statement] = {}
@@ -293,7 +295,10 @@ class Directory:
 
     def expired(self, now: Now) -> list[ReplicaId]:
         """Whose credential has run out by this machine's clock, ascending: their sessions are to be closed."""
-        return [each for each in self.replicas() if self.admission(each, now) is Admission.EXPIRED]
+        if self._expiring is None:
+            standings = self._ledger.standings
+            self._expiring = [each for each in self.replicas() if standings[each].newest.terms.expires is not None]
+        return [each for each in self._expiring if self.admission(each, now) is Admission.EXPIRED]
 
     def verdict(self, shelf: ShelfId, seq: int, rights: Rights) -> Verdict:
         """Whether delta `seq` of `shelf`, written under `rights`, counts: UNKNOWN means that a statement may still be on its
@@ -387,6 +392,7 @@ class Directory:
         `now`: monotonic seconds; None: it is from the own disk, so its order is no evidence and it is no news.
         """
         queue = [statement]
+        self._expiring = None
         while queue:
             each = queue.pop(0)
             if each is not statement and not self._is_ready(each):

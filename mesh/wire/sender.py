@@ -31,6 +31,10 @@ class Sender:
         self._last_frame: tuple[int, bytes, bytes] = (-1, b"", b"")
 
     @property
+    def has_frames(self) -> bool:
+        return bool(self._dirty or self._ready)
+
+    @property
     def deadline(self) -> float:
         """Monotonic seconds when a byte budget allows the next datagram."""
         return min(self._throttled.values()) if self._throttled else inf

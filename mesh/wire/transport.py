@@ -179,6 +179,15 @@ class Transport:
         known = self._peers.get(peer)
         return known is not None and bool(known.sessions)
 
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether `flush` has something to look at."""
+        return self._sender.has_frames
+
     def take_events(self) -> list[TransportEvent]:
         events, self._events = self._events, []
         return events

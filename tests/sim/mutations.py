@@ -46,6 +46,8 @@ CUT: Final = "1s cut 0,1 | 2,3 name=a\n6s mend a"
 AWAY: Final = "1s crash 3\n9s restart 3"
 OLD: Final = "2s backup 1\n5s crash 1\n5.2s restart 1 disk=old"
 LOST: Final = "5s restart 1 disk=lost"
+LOST_AT_THE_END: Final = "9.999s restart 1 disk=lost"
+"""Nobody writes afterwards, so no delta tells of those before."""
 CHAIN: Final = """
 0.9s cut 0 | 2,3 name=a
 1s set 0 p x
@@ -262,7 +264,7 @@ MUTATIONS: Final = [
     Mutation(
         "digest",
         "replicas never compare",
-        replace(BASE, script=LOST),
+        replace(BASE, script=LOST_AT_THE_END),
         _replace(Sync, "_digest_untrusted", _nothing),
         ("convergence",),
     ),
