@@ -20,6 +20,9 @@
     machine       the replicated state: cells, compare-and-set, leases, and the outcome of every entry
     command       what clients ask of it, and the thought behind it
     leases        who holds what, under which fencing token
+    policy        the rules by which entries are judged; rules/ holds the shipped set
+    expression    predicates in a small part of Python, with a budget of steps
+    hazards       destructive commands: shell, SQL, safety systems
     statehash     the digest of a state, O(1) for each change
 
 The log is plain Raft (Ongaro's dissertation); what agents add stands beside it and never decides what is committed. Everything is

@@ -9,14 +9,16 @@ snapshot can be checked against the `result_digest` of a certified block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from consensus_escalation.block import Block, Entry, Kind
 from consensus_escalation.command import NULL, Command, Verb, command_from_bytes_untrusted
+from consensus_escalation.expression import Function
 from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing_token
 from consensus_escalation.ledger import Ledger, ReadScore, key_of
+from consensus_escalation.policy import NOT_ENDORSED, POLICY, Judgement, Policy, State, Subject, subject_of
 from consensus_escalation.sessions import Admission, LifeKey, NameKey, Past
 from consensus_escalation.statehash import StateHash
 from crdt.codec import decode_untrusted as plain_decode_untrusted
@@ -32,6 +34,10 @@ CELL_BYTES: Final = 200
 """What a cell costs beside its path and value, in Python."""
 SNAPSHOT_FORMAT: Final = 1
 MISMATCH, MALFORMED = "mismatch", "malformed"
+RULE: Final = "rule: "
+"""Before the name of the rule that refuses."""
+_PLAIN_VERBS: Final = (Verb.RENEW, Verb.RELEASE, Verb.EXPIRE)
+"""Nothing in them is worth a rule, and there are many."""
 
 
 class Status(IntEnum):
@@ -75,10 +81,12 @@ class Machine:
         self,
         *,
         read_score: ReadScore = no_scores,
+        functions: Mapping[str, Function] | None = None,
         encode: Callable[[object], bytes] = plain_encode,
-        decode_untrusted: Callable[[bytes], object] = plain_decode_untrusted,
+        decode_untrusted: Callable[[bytes], Any] = plain_decode_untrusted,
     ) -> None:
-        """The codec is deterministic CBOR; `mesh` injects a faster one."""
+        """`functions`: see `policy.Policy`. The codec is deterministic CBOR; `mesh` injects a faster one."""
+        self.policy = Policy(functions=functions)
         self._encode, self._decode_untrusted = encode, decode_untrusted
         self._hash: StateHash[ElementKey] = StateHash(self._element)
         self.ledger = Ledger(read_score, self._touch)
@@ -118,6 +126,33 @@ class Machine:
             return Outcome(Status.UNKNOWN, 0, 0, Admission.TOO_OLD.value) if is_old else None
         return self._repeated(entry, past)
 
+    # ---- judging
+
+    def judge_command(self, command: Command, author: bytes) -> Judgement:
+        """By the policy and the state as they are now. Raises Malformed when a value in it is no CBOR."""
+        return self.policy.judge(subject_of(command, author, self._decode_untrusted), self._view())
+
+    def judge(self, entry: Entry) -> Judgement:
+        """Any entry that a client may write; what is malformed is refused."""
+        try:
+            if entry.kind is Kind.COMMAND:
+                return self.judge_command(command_from_bytes_untrusted(entry.body, self._decode_untrusted), entry.author)
+            verb = entry.kind.name.lower()
+            value = self._decode_untrusted(entry.body) if entry.kind is Kind.POLICY else entry.body.hex()
+        except Malformed:
+            return Judgement(refused_by=MALFORMED)
+        found = self.policy.judge(Subject(verb, (), value, None, "", None, "", "", entry.author.hex()), self._view())
+        if entry.kind is Kind.POLICY:
+            return found._replace(judged_by=found.judged_by or POLICY)
+        return found._replace(dangerous_by=found.dangerous_by or verb)
+
+    def _view(self) -> State:
+        return State(lambda path: self._decode_untrusted(self._value(path)), self._holder, self.ledger.time)
+
+    def _holder(self, path: Path) -> str | None:
+        lease = self._leases.held.get(path)
+        return lease.holder.hex() if lease else None
+
     # ---- applying
 
     def apply(self, block: Block) -> tuple[Outcome, ...]:
@@ -142,12 +177,12 @@ class Machine:
         if entry.kind is Kind.CONFIG:
             self.config = entry.body
         if entry.kind is not Kind.COMMAND:
-            return self._outcome(block, self.ledger.take(entry, block.index))
+            return self._outcome(block, self._take(entry, block))
         try:
             command = command_from_bytes_untrusted(entry.body, self._decode_untrusted)
         except Malformed:
             return self._outcome(block, MALFORMED)
-        reason = self._do(command, entry, block)
+        reason = self._reason_against(command, entry.author) or self._do(command, entry, block)
         if reason == MISMATCH:
             return self._outcome(block, reason)._replace(value=self._value(command.path))
         token = fencing_token(self.epoch, block.index) if command.verb is Verb.ACQUIRE and not reason else 0
@@ -156,6 +191,31 @@ class Machine:
     @staticmethod
     def _outcome(block: Block, reason: str) -> Outcome:
         return Outcome(Status.VOID if reason else Status.DONE, block.index, block.term, reason)
+
+    def _take(self, entry: Entry, block: Block) -> str:
+        """What an entry says about the quorum itself. Returns why it is void."""
+        reason = self.ledger.take(entry, block.index)
+        if entry.kind is Kind.POLICY and not reason:
+            try:
+                reason = self.judge(entry).refused_by or self.policy.change_untrusted(
+                    as_lists(self._decode_untrusted(entry.body))
+                )
+            except Malformed:
+                reason = MALFORMED
+        return reason
+
+    def _reason_against(self, command: Command, author: bytes) -> str:
+        if command.verb in _PLAIN_VERBS:
+            return ""
+        try:
+            judgement = self.judge_command(command, author)
+        except Malformed:
+            return MALFORMED
+        if judgement.refused_by:
+            return RULE + judgement.refused_by
+        if judgement.is_dangerous and not command.thought.is_dangerous:
+            return NOT_ENDORSED + (judgement.judged_by or judgement.dangerous_by)
+        return ""
 
     def _do(self, command: Command, entry: Entry, block: Block) -> str:
         """Why it is void; empty when it was done."""
@@ -216,7 +276,8 @@ class Machine:
 
     def _head(self) -> list[object]:
         ledger = self.ledger.to_value()
-        return [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, *ledger[:-1], self.ledger.sessions.floor]
+        policy = self.policy.to_value()
+        return [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, policy, *ledger[:-1], self.ledger.sessions.floor]
 
     def _element(self, key: ElementKey) -> bytes | None:
         if key[0] == "cell" or key[0] == "lease":
@@ -232,9 +293,8 @@ class Machine:
         """Everything, so that `restore_untrusted` of it has the same digest."""
         cells = sorted(([list(path), *cell] for path, cell in self._cells.items()), key=lambda row: self._encode(row[0]))
         leases = sorted(([list(path), *lease] for path, lease in self._leases.held.items()), key=lambda row: self._encode(row[0]))
-        return self._encode(
-            [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, self.ledger.to_value(), cells, leases]
-        )
+        head = [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, self.policy.to_value()]
+        return self._encode([*head, self.ledger.to_value(), cells, leases])
 
     def restore_untrusted(self, raw: bytes) -> None:
         """Become what `snapshot` wrote. Raises Malformed, with nothing changed. Compare the digest with a certified one."""
@@ -244,7 +304,7 @@ class Machine:
             raise Malformed("state has another shape") from error
 
     def _load_untrusted(self, value: Any) -> None:
-        form, index, term, epoch, config, ledger_value, cell_rows, lease_rows = value
+        form, index, term, epoch, config, policy, ledger_value, cell_rows, lease_rows = value
         if form != SNAPSHOT_FORMAT:
             raise Malformed("state has another format")
         if not all(type(number) is int for number in (index, term, epoch)) or type(config) is not bytes:
@@ -255,6 +315,7 @@ class Machine:
         weight = sum(len(cell.value) + _path_bytes(path) + CELL_BYTES for path, cell in cells.items())
         if weight > STATE_BYTES_MAX or len(leases) > LEASES_MAX:
             raise Malformed("more state than is ever kept")
+        self.policy.load_untrusted(as_lists(policy))
         self.index, self.term, self.epoch, self.config, self.ledger = index, term, epoch, config, ledger
         self._cells, self._leases.held, self.bytes = cells, leases, weight
         self._hash = StateHash(self._element)
@@ -276,6 +337,11 @@ def _lease(holder: bytes, *numbers: int) -> Lease:
     if type(holder) is not bytes or not all(type(number) is int for number in numbers):
         raise Malformed("a lease has another shape")
     return Lease(holder, *numbers)
+
+
+def as_lists(value: Any) -> Any:
+    """Tuples of a decoder as lists, which is what patterns with `[...]` and other encoders have."""
+    return [as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _path_bytes(path: Path) -> int:

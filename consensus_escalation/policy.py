@@ -1,0 +1,381 @@
+"""The rules by which entries are judged, the same on every agent: functions of the entry, the state at its place, and the policy.
+
+A rule is a name, an effect, a condition and a reason. The policy is the shipped set plus what POLICY entries changed since: each
+sets or removes one rule, or takes another shipped set as the base. What an expression sees:
+
+    verb          "set", "delete", "compare_and_set", "acquire", "renew", "release", "expire", "decide", "policy", "restore"
+    path          "tasks/42/owner"; `segments` is the list
+    value         what is to be written; `expected` what a compare-and-set expects
+    intent, arguments, rationale, trace      the thought behind it
+    author        the replica id in hexadecimal
+    texts         every text in value, arguments and intent (not the rationale: a reason is no order); `lines` are those that
+                  are more than one word: a word alone is a value, as `poweroff` may be
+    time          log time, seconds since 1970
+    state(path)   what the path holds now
+    holder(path)  who holds that lease, in hexadecimal; null when nobody does
+    matches(path, pattern), lower(text), words(text), len(x), number(x)
+
+A rule that runs out of steps or makes no sense of what it sees meets the entry: the safe side.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from consensus_escalation.block import Entry, Kind
+from consensus_escalation.command import NULL, Command, command_from_bytes_untrusted
+from consensus_escalation.expression import Budget, Compiled, Function, Scope, Undecided, compile_untrusted, decide
+from consensus_escalation.hazards import SHIPPED
+from crdt.errors import Malformed
+from crdt.ops import Path, Value
+
+NEWEST: Final = "shipped-1"
+"""The base of a new mesh. Never changes for an old one: agents of two versions must judge alike."""
+RULES_MAX: Final = 128
+"""Guess: each is looked at for every entry."""
+TEXTS_MAX: Final = 256
+NAME_BYTES_MAX: Final = 64
+REASON_BYTES_MAX: Final = 200
+
+REFUSE, ENDORSE, JUDGE = "refuse", "endorse", "judge"
+POLICY: Final = "policy"
+"""The verb of a policy change, and the rule that always wants a judge for it."""
+EFFECTS: Final = (REFUSE, ENDORSE, JUDGE)
+_TRUE: Final = b"\xf5"
+_ONE_WORD: Final = re.compile(r"[\w.:,@+-]*")
+FUNCTIONS: Final = frozenset({*SHIPPED, "matches", "lower", "words", "len", "number", "state", "holder"})
+"""What every mesh's expressions may call."""
+NOT_ENDORSED: Final = "not endorsed: "
+"""Before the rule's name, when an entry of the dangerous class comes without saying so."""
+
+
+class Rule(NamedTuple):
+    name: str
+    effect: str
+    when: str
+    because: str = ""
+
+
+class Judgement(NamedTuple):
+    """Of all rules on one entry. Names, so that everybody can look them up; empty when no rule says so."""
+
+    refused_by: str = ""
+    dangerous_by: str = ""
+    judged_by: str = ""
+    """The rule that wants a judge's yes."""
+
+    @property
+    def is_dangerous(self) -> bool:
+        return bool(self.dangerous_by or self.judged_by)
+
+
+class State(NamedTuple):
+    """What rules may ask of the state at the entry's place."""
+
+    value: Callable[[Path], Value]
+    holder: Callable[[Path], str | None]
+    time: int
+    """Log time, microseconds."""
+
+
+class Subject(NamedTuple):
+    """What is judged, decoded."""
+
+    verb: str
+    path: Path
+    value: Value
+    expected: Value
+    intent: str
+    arguments: Value
+    rationale: str
+    trace: str
+    author: str
+
+
+def subject_of(command: Command, author: bytes, decode_untrusted: Callable[[bytes], Any]) -> Subject:
+    """Raises Malformed when a value in it is no CBOR."""
+    thought = command.thought
+    value, expected, arguments = (
+        decode_untrusted(raw) if raw != NULL else None for raw in (command.value, command.expected, thought.arguments)
+    )
+    return Subject(
+        command.verb.name.lower(),
+        command.path,
+        value,
+        expected,
+        thought.intent,
+        arguments,
+        thought.rationale,
+        thought.trace,
+        author.hex(),
+    )
+
+
+class Steps(Budget):
+    """What functions get first: what they spend, and what is true at this place."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self.state = state
+
+
+class Policy:
+    """Changed only by `change_untrusted`, in the order of the log."""
+
+    def __init__(self, base: str = NEWEST, functions: Mapping[str, Function] | None = None) -> None:
+        """`functions`: more Python predicates for this mesh's own rules. They have to be the same on every agent, and pure."""
+        self.base = base
+        self._functions: dict[str, Function] = {**_BUILT_IN, **SHIPPED, **(functions or {})}
+        self._own: dict[str, Rule | None] = {}
+        """What was set or (None) removed on top of the base."""
+        self._rules: list[tuple[Rule, Compiled]] = []
+        self._rebuild()
+
+    def __iter__(self) -> Iterator[Rule]:
+        return (rule for rule, _ in self._rules)
+
+    def rule(self, name: str) -> Rule | None:
+        return next((rule for rule in self if rule.name == name), None)
+
+    def _rebuild(self) -> None:
+        rules: dict[str, Rule | None] = {rule.name: rule for rule in shipped(self.base)}
+        rules.update(self._own)
+        self._rules = [(rule, compile_untrusted(rule.when, self._functions)) for rule in rules.values() if rule is not None]
+
+    # ---- judging
+
+    def judge(self, subject: Subject, state: State) -> Judgement:
+        budget = Steps(state)
+        found = {REFUSE: "", ENDORSE: "", JUDGE: ""}
+        scope = self._scope(subject, state, budget)
+        for rule, compiled in self._rules:
+            if found[rule.effect]:
+                continue
+            try:
+                meets = decide(compiled, scope)
+            except Undecided:
+                meets = True
+            if meets:
+                found[rule.effect] = rule.name
+                if rule.effect == REFUSE:
+                    break
+        return Judgement(found[REFUSE], found[ENDORSE], found[JUDGE])
+
+    def _scope(self, subject: Subject, state: State, budget: Steps) -> Scope:
+        names: dict[str, Any] = subject._asdict()
+        names["segments"] = list(subject.path)
+        names["path"] = "/".join(part if isinstance(part, str) else f"0x{part.hex()}" for part in subject.path)
+        told = [] if subject.verb == POLICY else [subject.intent, subject.value, subject.arguments]
+        names["texts"] = texts_in(told, budget)
+        names["time"] = state.time // 1_000_000
+        names["lines"] = [text for text in names["texts"] if not _ONE_WORD.fullmatch(text)]
+        return Scope(names, self._functions, budget)
+
+    # ---- changing
+
+    def change_untrusted(self, value: object) -> str:
+        """What a POLICY entry says. Returns why it is void; empty when it was done."""
+        match value:
+            case ["set", str(name), str(effect), str(when), str(because)]:
+                return self._set(Rule(name, effect, when, because))
+            case ["remove", str(name)]:
+                if self.rule(name) is None:
+                    return "no such rule"
+                self._own[name] = None
+            case ["base", str(name)]:
+                if name not in shipped_names():
+                    return "no such rule set"
+                self.base = name
+            case _:
+                return "malformed"
+        self._rebuild()
+        return ""
+
+    def _set(self, rule: Rule) -> str:
+        why = why_not(rule, self._functions)
+        if not why and self.rule(rule.name) is None and len(self._rules) >= RULES_MAX:
+            why = "too many rules"
+        if not why:
+            self._own[rule.name] = rule
+            self._rebuild()
+        return why
+
+    # ---- as a value
+
+    def to_value(self) -> list[object]:
+        return [self.base, [list(rule) if rule else [name] for name, rule in self._own.items()]]
+
+    def load_untrusted(self, value: Any) -> None:
+        """Raises Malformed."""
+        try:
+            base, rows = value
+            own = {row[0]: Rule(*row) if len(row) > 1 else None for row in rows}
+        except (TypeError, ValueError, IndexError) as error:
+            raise Malformed("policy has another shape") from error
+        wrong = any(rule and why_not(rule, self._functions) for rule in own.values())
+        if wrong or base not in shipped_names() or len(own) > 2 * RULES_MAX:
+            raise Malformed("policy has rules that are none")
+        self.base, self._own = base, own
+        self._rebuild()
+
+
+def why_not(rule: Rule, functions: Container[str]) -> str:
+    """Why this is no rule; empty when it is one."""
+    if not all(isinstance(part, str) for part in rule):
+        return "malformed"
+    if not 0 < len(rule.name.encode()) <= NAME_BYTES_MAX or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", rule.name):
+        return "a rule's name is lower-case letters, digits and -"
+    if rule.effect not in EFFECTS:
+        return f"an effect is one of {', '.join(EFFECTS)}"
+    if len(rule.because.encode()) > REASON_BYTES_MAX:
+        return "a reason that is too long"
+    try:
+        compile_untrusted(rule.when, functions)
+    except Malformed as error:
+        return str(error)
+    return ""
+
+
+def read_rules(text: str, functions: Container[str] = FUNCTIONS) -> list[Rule]:
+    """A rules file. Raises Malformed, which names the rule."""
+    try:
+        rows = tomllib.loads(text).get("rule", [])
+        rules = [Rule(**row) for row in rows]
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise Malformed(f"not a rules file: {error}") from error
+    for rule in rules:
+        if why := why_not(rule, functions):
+            raise Malformed(f"rule {rule.name!r}: {why}")
+    if len({rule.name for rule in rules}) < len(rules) or len(rules) > RULES_MAX:
+        raise Malformed("two rules of one name, or too many")
+    return rules
+
+
+@lru_cache(maxsize=8)
+def shipped(name: str) -> tuple[Rule, ...]:
+    """A shipped rule set."""
+    return tuple(read_rules((resources.files("consensus_escalation") / "rules" / f"{name}.toml").read_text(encoding="utf-8")))
+
+
+@lru_cache(maxsize=1)
+def shipped_names() -> frozenset[str]:
+    folder = resources.files("consensus_escalation") / "rules"
+    return frozenset(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def is_dangerous(entry: Entry, decode_untrusted: Callable[[bytes], Any]) -> bool:
+    """Whether the entry is of the dangerous class by what stands in it, so that all see it alike, whatever they have applied: it
+    changes who decides or by what, or its author says so. Rules void what should have said so and did not.
+    """
+    if entry.kind is not Kind.COMMAND:
+        return entry.kind in (Kind.POLICY, Kind.RESTORE)
+    if entry.body[-1:] != _TRUE:  # the flag is the last thing in a command, when it is there
+        return False
+    try:
+        return command_from_bytes_untrusted(entry.body, decode_untrusted).thought.is_dangerous
+    except Malformed:
+        return False
+
+
+# ---- what expressions may call
+
+
+def texts_in(values: Iterable[Any], budget: Budget) -> list[str]:
+    """Every text, keys too, at any depth, and lists of words as the command line that they are."""
+    found: list[str] = []
+    waiting = list(values)
+    while waiting and len(found) < TEXTS_MAX:
+        value = waiting.pop()
+        budget.spend()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+            if value and all(isinstance(word, str) for word in value):
+                found.append(" ".join(_quoted(word) for word in value))
+    return found
+
+
+def _quoted(word: str) -> str:
+    return word if re.fullmatch(r"[\w@%+=:,./~*$-]+", word) else "'" + word.replace("'", "'\\''") + "'"
+
+
+def _path(path: object, budget: Budget) -> Path:
+    budget.spend(10)
+    if isinstance(path, str):
+        return tuple(path.split("/"))
+    if isinstance(path, list | tuple):
+        return tuple(path)
+    raise Undecided("not a path")
+
+
+def _matches(budget: Budget, path: object, pattern: object) -> bool:
+    """`*` is one segment, `**` any number of them."""
+    if not isinstance(pattern, str):
+        raise Undecided("a pattern is text")
+    return _match(budget, _path(path, budget), tuple(pattern.split("/")))
+
+
+def _match(budget: Budget, path: Sequence[object], pattern: Sequence[str]) -> bool:
+    budget.spend()
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_match(budget, path[skip:], pattern[1:]) for skip in range(len(path) + 1))
+    return bool(path) and pattern[0] in ("*", path[0]) and _match(budget, path[1:], pattern[1:])
+
+
+def _lower(budget: Budget, text: object) -> str:
+    budget.spend_on(text)
+    return _ascii_lower(text) if isinstance(text, str) else ""
+
+
+def _ascii_lower(text: str) -> str:
+    """Beyond ASCII, what is lower case depends on the version of Python."""
+    return text.encode("utf-8", "replace").lower().decode()
+
+
+def _words(budget: Budget, text: object) -> list[str]:
+    budget.spend_on(text)
+    return re.findall(r"[a-z0-9_]+", _ascii_lower(text)) if isinstance(text, str) else []
+
+
+def _len(budget: Budget, value: object) -> int:
+    budget.spend()
+    return len(value) if isinstance(value, str | bytes | list | tuple | Mapping) else 0
+
+
+def _number(budget: Budget, value: object) -> float | int:
+    """Undecided unless it is a number."""
+    budget.spend()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Undecided("not a number")
+    return value
+
+
+def _state(budget: Steps, path: object) -> Value:
+    return budget.state.value(_path(path, budget))
+
+
+def _holder(budget: Steps, path: object) -> str | None:
+    return budget.state.holder(_path(path, budget))
+
+
+_BUILT_IN: Final[dict[str, Function]] = {
+    "matches": _matches,
+    "lower": _lower,
+    "words": _words,
+    "len": _len,
+    "number": _number,
+    "state": _state,
+    "holder": _holder,
+}
