@@ -128,7 +128,7 @@ class Node(Handles):
     @property
     def clock_offset(self) -> float | None:
         """Seconds by which the median of the peers is ahead of this machine's clock; None before it is known."""
-        microseconds = self._peer.swim.clock_offset()
+        microseconds = self._peer.swim.clock_offset(self._clock.now())
         return None if microseconds is None else microseconds / 1e6
 
     def statistics(self) -> dict[str, Any]:

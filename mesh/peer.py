@@ -415,7 +415,7 @@ class Peer(Port):
             raise NotPermitted(f"{format_path(path)} is under a critical prefix of the charter: only the quorum writes there")
         if self.replica.draft_size > DRAFT_BYTES_MAX:
             raise Backpressure("16 MiB are written but not yet sent: let the event loop run (await anything) between writes")
-        offset = self.swim.clock_outvoted(CLOCK_OFFSET_MAX_MICROSECONDS)
+        offset = self.swim.clock_outvoted(CLOCK_OFFSET_MAX_MICROSECONDS, now)
         if offset is not None:
             direction = "ahead of" if offset < 0 else "behind"
             raise ClockWrong(f"this machine's clock is {abs(offset) // 1_000_000} s {direction} its peers: set it")

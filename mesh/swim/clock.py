@@ -1,5 +1,9 @@
 """How far this machine's wall clock is from those of its peers. Only to warn and to refuse absurd writes: nothing is set by
 it.
+
+When the own wall clock steps against the monotonic one, be it set or the machine asleep, what was measured before says nothing
+any more and is forgotten. So a clock that was set right is believed at once, and a wrong one is found out by the words of two
+peers.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from collections import OrderedDict
 from typing import Final
 
 from crdt.ids import ReplicaId
+from mesh.effects import Now
 
 PEERS_MAX: Final = 64
 """The newest word of so many peers counts. Guess: a median of 64 is as good as one of 1,000."""
@@ -15,36 +20,51 @@ CLOCK_ABS_MAX: Final = 1 << 62
 """Microseconds; a clock that says more is no clock."""
 
 
+STEP_MICROSECONDS: Final = 60 * 1_000_000
+"""A step of the own wall clock that counts. Guess: far above what NTP slews, far below the hour that stops a writer."""
+
+
 class PeerClocks:
     def __init__(self) -> None:
         self._offsets: OrderedDict[ReplicaId, int] = OrderedDict()
+        self._start: int | None = None
+        """What our wall clock said when our monotonic clock was 0."""
 
-    def add(self, peer: ReplicaId, theirs: int, mine: int, round_trip: float) -> None:
-        """A peer's wall clock, as it came in, against ours now (microseconds); it was read half a round trip ago."""
+    def add(self, peer: ReplicaId, theirs: int, now: Now, round_trip: float) -> None:
+        """A peer's wall clock in microseconds, as it came in; it was read half a round trip ago."""
         if abs(theirs) > CLOCK_ABS_MAX:
             return
-        self._offsets[peer] = theirs + int(round_trip * 500_000) - mine
+        self._notice_step(now)
+        self._offsets[peer] = theirs + int(round_trip * 500_000) - now.wall
         self._offsets.move_to_end(peer)
         while len(self._offsets) > PEERS_MAX:
             self._offsets.popitem(last=False)
 
+    def _notice_step(self, now: Now) -> None:
+        start = now.wall - int(now.monotonic * 1e6)
+        if self._start is None or abs(start - self._start) > STEP_MICROSECONDS:
+            self._offsets.clear()
+            self._start = start
+
     def forget(self, peer: ReplicaId) -> None:
         self._offsets.pop(peer, None)
 
-    def offset(self) -> int | None:
+    def offset(self, now: Now) -> int | None:
         """Median of the peers' clocks less ours, in microseconds. Of two middle ones the one nearer to ours; None without
         peers.
         """
+        self._notice_step(now)
         if not self._offsets:
             return None
         ordered = sorted(self._offsets.values())
         low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
         return low if abs(low) <= abs(high) else high
 
-    def outvoted(self, limit: int) -> int | None:
+    def outvoted(self, limit: int, now: Now) -> int | None:
         """`offset`, when more than half of the peers and us are further than `limit` microseconds from our clock; else None.
 
         One peer with a wrong clock must not stop a healthy agent, also not while it is the only one that we have heard.
         """
-        far = sum(abs(offset) > limit for offset in self._offsets.values())
-        return self.offset() if 2 * far > len(self._offsets) + 1 else None
+        offset = self.offset(now)
+        far = sum(abs(each) > limit for each in self._offsets.values())
+        return offset if 2 * far > len(self._offsets) + 1 else None

@@ -367,7 +367,7 @@ class Prober:
         return round_trip
 
     def _take_details(self, peer: ReplicaId, wall: int, coordinate: bytes, round_trip: float, now: Now) -> None:
-        self.clocks.add(peer, wall, now.wall, round_trip)
+        self.clocks.add(peer, wall, now, round_trip)
         theirs = coordinate_untrusted(coordinate)
         if theirs is None:
             self._counters["coordinates_refused"] += 1

@@ -334,13 +334,13 @@ class Swim:
     def typical_round_trip(self) -> float:
         return self._prober.round_trips.typical()
 
-    def clock_offset(self) -> int | None:
+    def clock_offset(self, now: Now) -> int | None:
         """Median of the peers' wall clocks less ours, in microseconds; None without peers."""
-        return self._prober.clocks.offset()
+        return self._prober.clocks.offset(now)
 
-    def clock_outvoted(self, limit: int) -> int | None:
+    def clock_outvoted(self, limit: int, now: Now) -> int | None:
         """The offset, when most of the mesh is further than `limit` microseconds from our clock; None when we may be right."""
-        return self._prober.clocks.outvoted(limit)
+        return self._prober.clocks.outvoted(limit, now)
 
     def snapshot(self) -> list[KnownPeer]:
         """Rows for the disk of all members. Their public keys are left empty: membership does not know them."""

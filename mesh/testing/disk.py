@@ -2,7 +2,8 @@
 
 It follows the real store (mesh.store): batches wait up to `group_delay` for company, one transaction at a time writes them, and a
 transaction is there entirely or not at all (SQLite's WAL sees to that for torn writes too). A crash loses what waits; the
-transaction under way may have reached the disk or not.
+transaction under way may have reached the disk or not. A disk that lies about fsync (cheap cards do) may lose the last
+transactions too: its torn log reads as an earlier commit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ FSYNC_DEFAULT: Final = Fixed(1_000)
 """Of one transaction, in microseconds: an SD card on a good day (guess)."""
 GROUP_DELAY_DEFAULT: Final = 50_000
 """As mesh.store.sqlite.GROUP_SECONDS."""
+
+LIES_MAX: Final = 4
+"""Transactions that a lying disk may lose at a crash. Guess."""
 
 BatchT = TypeVar("BatchT")
 BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
@@ -53,6 +57,11 @@ class Disk(Generic[BatchT, RestoredT]):
         self.transactions = 0
         self.failures = 0
         self.lost_batches = 0
+        self.slowest = 0
+        """Microseconds of the longest transaction so far."""
+        self.torn = 0
+        """Transactions that were lost although the disk had reported them."""
+        self.on_torn: Callable[[], None] = lambda: None
         self.on_durable: Callable[[list[BatchT]], None] = lambda batches: None
         """Told of the batches that have just become durable, while the process lives."""
         self._empty = empty
@@ -64,6 +73,9 @@ class Disk(Generic[BatchT, RestoredT]):
         self._epoch = 0
         self._armed = False
         self._backups: list[Image[BatchT, RestoredT]] = []
+        self._safe: Image[BatchT, RestoredT] | None = None
+        """What a lying disk really has."""
+        self._unsafe: deque[list[BatchT]] = deque()
         self._accepted = 0
         self._durable = 0
 
@@ -109,7 +121,9 @@ class Disk(Generic[BatchT, RestoredT]):
             return
         self._writing = list(self._waiting)
         self._waiting.clear()
-        epoch, done_at = self._epoch, time + self.fsync.draw(self._rng.random, 0, 0)
+        took = self.fsync.draw(self._rng.random, 0, 0)
+        self.slowest = max(self.slowest, took)
+        epoch, done_at = self._epoch, time + took
 
         def finish() -> None:
             if self._epoch == epoch:
@@ -135,6 +149,11 @@ class Disk(Generic[BatchT, RestoredT]):
         self._durable += len(batches)
         for batch in batches:
             self.image.apply(batch)
+        if self._safe is not None:
+            self._unsafe.append(batches)
+            while len(self._unsafe) > LIES_MAX:
+                for batch in self._unsafe.popleft():
+                    self._safe.apply(batch)
 
     def close(self) -> None:
         """An orderly end of the process waits for the disk."""
@@ -145,12 +164,17 @@ class Disk(Generic[BatchT, RestoredT]):
             if written:
                 self._apply(written)
                 self.on_durable(written)
-        self.crash()
+        self._end()
 
     # ---- what can happen to it
 
     def crash(self) -> None:
-        """The process or the power is gone."""
+        """The power is gone."""
+        self._end()
+        self._tear()
+
+    def _end(self) -> None:
+        """Nobody writes any more: what waits is lost."""
         self._epoch += 1
         self._armed = False
         if self._writing and not self.full and self._rng.random() < 0.5:
@@ -161,17 +185,41 @@ class Disk(Generic[BatchT, RestoredT]):
         self._writing = []
         self._accepted = self._durable
 
+    def lie(self, lies: bool) -> None:
+        """From now on it reports transactions as durable before they are; or has them all, and is honest again."""
+        self._unsafe.clear()
+        self._safe = self.image.copy() if lies else None
+
+    def _tear(self) -> None:
+        if self._safe is None or not self._unsafe:
+            return
+        lost = self._rng.randint(1, len(self._unsafe))
+        for batches in list(self._unsafe)[: len(self._unsafe) - lost]:
+            for batch in batches:
+                self._safe.apply(batch)
+        self.torn += lost
+        self.image = self._safe
+        self.lie(True)
+        self.on_torn()
+
     def lose(self) -> None:
         """A new, empty disk."""
         self.image = self._empty()
+        self.lie(False)
 
     def back_up(self) -> None:
         """Somebody copies the file."""
         self._backups.append(self.image.copy())
+
+    def copy_from(self, other: Disk[BatchT, RestoredT]) -> None:
+        """Somebody copies another machine's file here."""
+        self.image = other.image.copy()
+        self.lie(False)
 
     def restore_backup(self, number: int = -1) -> bool:
         """Somebody copies a former file back. False when there is none: the file stays as it is."""
         if not self._backups:
             return False
         self.image = self._backups[number].copy()
+        self.lie(False)
         return True

@@ -75,6 +75,8 @@ class Mesh:
         keys = stream(seed, "keys")
         self.authority = Authority.generate(entropy=keys.randbytes(48))
         self.memberships: list[Membership] = []
+        self.identities = list(range(count))
+        """Of which member each host has the keys: its own, unless its disk is a clone."""
         self._cuts: dict[str, list[Cut]] = {}
         self._nodes: list[VirtualNode] = []
         self.on_durable: Callable[[Host[Peer], Sequence[Batch]], None] | None = None
@@ -104,11 +106,12 @@ class Mesh:
         self._nodes.append(VirtualNode(host))
         if disk is not None:
             disk.on_durable = lambda batches: self._committed(host, batches)
+            disk.on_torn = lambda: self._disk_lost(number)
 
     def _start_peer(self, boot: Boot) -> Peer:
         """One start of an agent's process, as mesh.start does it."""
         config = PeerConfig(
-            membership=self.memberships[boot.host],
+            membership=self.memberships[self.identities[boot.host]],
             address=boot.address,
             birth=boot.rng.getrandbits(32),
             boot_id=boot.rng.randbytes(16),
@@ -225,13 +228,35 @@ class Mesh:
         """Crashes it first when it runs. `old`: its disk is what it was at the last `back_up`."""
         host = self.hosts[number]
         host.crash()
-        if disk != "kept" and self.on_disk_lost is not None:
-            self.on_disk_lost(number)
+        if disk != "kept":
+            self._disk_lost(number)
+        if disk == "lost":
+            self.identities[number] = number
         if host.disk is not None and disk == "lost":
             host.disk.lose()
-        elif host.disk is not None and disk == "old":
-            host.disk.restore_backup()
+        elif host.disk is not None and disk == "old" and not host.disk.restore_backup():
+            disk = "kept"
+        self.world.marks[f"restart, disk {disk}"] += 1
         host.start()
+
+    def clone(self, source: int, target: int) -> None:
+        """Another machine starts with a copy of this one's card: the same keys, the same state. Whatever ran on it is gone.
+
+        `restart(target, "lost")` gives it its own card again.
+        """
+        machine, original = self.hosts[target], self.hosts[source]
+        if machine.disk is None or original.disk is None:
+            raise ValueError("without disks there is nothing to clone")
+        machine.crash()
+        self._disk_lost(target)
+        self.identities[target] = self.identities[source]
+        machine.disk.copy_from(original.disk)
+        self.world.marks["clone"] += 1
+        machine.start()
+
+    def _disk_lost(self, number: int) -> None:
+        if self.on_disk_lost is not None:
+            self.on_disk_lost(number)
 
     def back_up(self, number: int) -> None:
         disk = self.hosts[number].disk
@@ -252,10 +277,26 @@ class Mesh:
             machine.core.swim.readdress(machine.address, machine.now())
             machine.wake_soon()
 
+    def calm(self) -> None:
+        """Every fault ends: links as they were set up, disks good, everybody up. Then give it time to become one again."""
+        self.heal()
+        self.world.network.links.clear()
+        self.world.network.default = self.setup.link
+        for host in self.hosts:
+            if host.disk is not None:
+                host.disk.full = False
+                host.disk.lie(False)
+                host.disk.fsync = self.setup.fsync
+            if self.identities[host.number] != host.number:
+                self.restart(host.number, "lost")
+            elif not host.running:
+                self.restart(host.number)
+
     def leave(self, number: int) -> None:
         """Say good-bye; the process ends by itself when that is confirmed, or after a while."""
         host = self.hosts[number]
         if host.core is not None:
+            self.world.marks["leave"] += 1
             host.core.leave(host.now())
             host.wake()
 

@@ -64,6 +64,8 @@ class Network:
     dropped: Counter[str] = field(default_factory=Counter)
     duplicated: int = 0
     reordered: int = 0
+    waited: int = 0
+    """Datagrams that had to wait for a link of limited bandwidth."""
     largest: int = 0
     """Bytes of the largest datagram offered."""
     _free_at: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -144,6 +146,7 @@ class Network:
         free_at = max(time, self._free_at.get((source, target), 0))
         if (free_at - time) * bandwidth > queue * SECOND:
             return None
+        self.waited += free_at > time
         sent_at = free_at + size * SECOND // bandwidth
         self._free_at[source, target] = sent_at
         return sent_at

@@ -148,16 +148,8 @@ def loss(percent: int) -> Step:
 
 
 def calm(mesh: Mesh) -> None:
-    """Every fault ends: links as they were set up, disks good, everybody up. Then give it time to become one again."""
-    mesh.heal()
-    mesh.world.network.links.clear()
-    mesh.world.network.default = mesh.setup.link
-    for host in mesh.hosts:
-        if host.disk is not None:
-            host.disk.full = False
-            host.disk.fsync = mesh.setup.fsync
-        if not host.running:
-            mesh.restart(host.number)
+    """Every fault ends, see `Mesh.calm`."""
+    mesh.calm()
 
 
 # ---- strategies

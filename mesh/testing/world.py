@@ -162,10 +162,15 @@ class Host(Generic[CoreT]):
         """The process ends in order: what it wanted to store is stored."""
         if self.core is not None and self.disk is not None:
             self.disk.close()
-        self.crash()
+        self._gone()
 
     def crash(self) -> None:
-        """kill -9: the core and what the kernel had for it are gone; the disk keeps what it had."""
+        """The battery is out: the core and what the kernel had for it are gone; the disk keeps what it had."""
+        if self.core is not None and self.disk is not None:
+            self.disk.crash()
+        self._gone()
+
+    def _gone(self) -> None:
         if self.core is None:
             return
         self.core = None
@@ -173,12 +178,12 @@ class Host(Generic[CoreT]):
         self._inbox.clear()
         self._inbox_bytes = 0
         self._timer_at = -1
-        if self.disk is not None:
-            self.disk.crash()
+        self._world.marks["crash"] += 1
         self._world.record(b"crash", self.number, 0)
 
     def pause(self, seconds: float) -> None:
         """The process does not run (SIGSTOP, swapping, a stalled machine); its clocks go on and its socket buffer fills."""
+        self._world.marks["pause"] += self.core is not None
         self._busy_until = max(self._busy_until, self._world.time + microseconds(seconds))
         self._world.schedule_timer(self._busy_until, self)
         self._timer_at = self._busy_until
@@ -307,7 +312,7 @@ class World(Generic[CoreT]):
         self.observers: list[Observer[CoreT]] = []
         self.events_handled = 0
         self.marks: Counter[str] = Counter()
-        """What was exercised, by name; checkers and faults count here."""
+        """What happened to machines, by name, where it met a running process."""
         self._by_address: dict[Address, Host[CoreT]] = {}
         self._queue: list[tuple[int, int, Host[CoreT] | None, Any]] = []
         self._order = 0
@@ -336,6 +341,7 @@ class World(Generic[CoreT]):
         return host
 
     def move(self, host: Host[CoreT], address: Address) -> None:
+        self.marks["move"] += host.core is not None
         del self._by_address[host.address]
         host.address = address
         self._by_address[address] = host

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdt.ids import ReplicaId
+from mesh.effects import Now
 from mesh.errors import ConfigError
 from mesh.events import Event
 from mesh.presets import LAN, PRESETS, preset
@@ -332,13 +333,27 @@ def test_no_coordinate_of_a_liar_throws_us_out_of_this_world(raw: bytes, round_t
 
 
 def test_the_clock_offset_is_a_median_that_one_liar_does_not_move() -> None:
-    clocks = PeerClocks()
-    assert clocks.offset() is None
+    clocks, now = PeerClocks(), Now(7.0, 1_000_000)
+    assert clocks.offset(now) is None
     for number, offset_us in enumerate((100, -200, 0, 10**15, 50)):
-        clocks.add(replica(number), 1_000_000 + offset_us, 1_000_000, 0.0)
-    assert clocks.offset() == 50
+        clocks.add(replica(number), 1_000_000 + offset_us, now, 0.0)
+    assert clocks.offset(now) == 50
     clocks.forget(replica(3))
-    assert clocks.offset() == 0  # of the two in the middle, 0 and 50, the one nearer to ours
+    assert clocks.offset(now) == 0  # of the two in the middle, 0 and 50, the one nearer to ours
+
+
+def test_what_was_measured_before_the_clock_was_set_is_forgotten() -> None:
+    """Found by `mesh sim --scenario clock-jumps`: an agent whose clock had jumped ten years ahead wrote on for 10 s, and when the
+    clock was right again it was refused for as long: peers say what time it is only now and then."""
+    hour, day = 3_600 * 10**6, 86_400 * 10**6
+    clocks, right, ahead = PeerClocks(), Now(7.0, day), Now(8.0, day + 10 * hour)
+    for number in range(8):
+        clocks.add(replica(number), right.wall, right, 0.0)
+    assert clocks.outvoted(hour, right) is None
+    for number in range(2):
+        clocks.add(replica(number), right.wall, ahead, 0.0)
+    assert clocks.outvoted(hour, ahead) == -10 * hour
+    assert clocks.outvoted(hour, Now(9.0, day + 2 * 10**6)) is None, "set right"
 
 
 # ---- presets

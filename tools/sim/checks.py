@@ -517,6 +517,7 @@ class Inspector:
 
     def _turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Any]) -> None:
         self._begin(host)
+        self.counts["transitions"] += 1
         self.touch.turned(host, events)
         if host.disk is not None and not host.disk.pending and host.core is not None:  # flush() would return now
             self.oracle.confirmed(host.number, host.core.replica.shelf, host.core.replica.floor(host.core.replica.shelf))

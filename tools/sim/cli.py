@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +13,11 @@ import click
 
 from mesh.errors import MeshError
 from mesh.presets import PRESETS
-from tools.sim import report, scenario, units
+from tools.sim import hunting, progress, report, scenario, units
 from tools.sim.faults import KINDS
-from tools.sim.history import Outcome, Run, run, shrink
+from tools.sim.history import Run, run, shrink
 from tools.sim.options import Options
-from tools.sim.scenario import Limits, Scenario
+from tools.sim.scenario import Scenario
 from tools.sim.workload import ACTS
 
 HELP: Final = """Simulate a mesh: real agents, virtual time, one seed.
@@ -27,7 +26,8 @@ HELP: Final = """Simulate a mesh: real agents, virtual time, one seed.
   mesh sim --nodes 200 --loss 10% --delay 30ms       what a deployment will be like
   mesh sim --scenario partition-and-heal             one of the shipped scenarios, or a file of your own
   mesh sim --faults all --seed 7                     a fault history drawn by seed, and every checker
-  mesh sim --soak 10                                 fresh seeds for ten minutes
+  mesh sim --seeds 0 2000 --jobs 2                   so many fault histories, each with options of its own
+  mesh sim --soak 10                                 fresh ones for ten minutes
 
 Exit status 1: a checker found something, or a limit of the scenario was not kept; the command that replays it is printed.
 """
@@ -43,8 +43,9 @@ Exit status 1: a checker found something, or a limit of the scenario was not kep
 @click.option("--rate", type=float, help="Writes per second in the whole mesh.")
 @click.option("--paths", type=int, help="Paths per type; few, so that writers collide.")
 @click.option("--types", help=f"Types written: {','.join(ACTS)}.")
-@click.option("--faults", help=f"Kinds to draw from, or all: {','.join(KINDS)}.")
-@click.option("--script", help="A file of timed verbs to play instead of drawing faults.")
+@click.option("--faults", help=f"Kinds that happen, drawn by the seed, or all: {','.join(KINDS)}.")
+@click.option("--script", help="A file of timed verbs to play instead of drawing faults; or the lines themselves.")
+@click.option("--finale", help="As --script; played after the calm, to look at the end.")
 @click.option("--delay", help="Of links: 30ms, 10-50ms (each datagram), links:10-50ms (each link), lognormal:30ms,0.5.")
 @click.option("--loss", help="Share of datagrams lost, e.g. 10%.")
 @click.option("--bandwidth", help="Of each link, e.g. 8Mbit/s.")
@@ -54,24 +55,31 @@ Exit status 1: a checker found something, or a limit of the scenario was not kep
 @click.option("--skew", help="Wall clocks are off by up to this.")
 @click.option("--rest", help="Look whether housekeeping comes to rest within this after the calm, e.g. 120s.")
 @click.option("--cost", help="Time that one received datagram takes a machine, e.g. 100us.")
-@click.option("--soak", "minutes", type=float, help="Run fresh seeds with drawn faults for so many minutes.")
+@click.option("--stalls", help="Share of the nodes that stall for up to a second now and then, e.g. 5%.")
+@click.option("--seeds", nargs=2, type=int, metavar="FIRST COUNT", help="Run so many seeds with drawn faults and options.")
+@click.option("--soak", "minutes", type=float, help="The same for so many minutes, from --seed on or any.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes for --seeds and --soak.")
+@click.option(
+    "--keep", "keep_in", type=click.Path(dir_okay=False, path_type=Path), help="Append what fails to this file of seeds."
+)
 @click.option("--shrink", "cut_down", is_flag=True, help="When a drawn history fails, look for the fewest lines that still fail.")
 @click.option("--svg", "svg_path", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
-def command(ctx: click.Context, /, name: str | None, as_list: bool, minutes: float | None, **given: Any) -> None:
+def command(ctx: click.Context, /, name: str | None, as_list: bool, **given: Any) -> None:
     if as_list:
         for each in scenario.names():
             click.echo(f"{each:<24}{scenario.load(each).title}: {scenario.load(each).about}")
         return
-    cut_down, svg_path, as_json = given.pop("cut_down"), given.pop("svg_path"), given.pop("as_json")
+    how = {option: given.pop(option) for option in ("cut_down", "svg_path", "as_json", "seeds", "minutes", "jobs", "keep_in")}
     try:
         chosen = _chosen(name, given)
+        if how["seeds"] or how["minutes"] is not None:
+            fixed = [option for option, value in given.items() if value is not None]
+            ctx.exit(hunting.go(chosen.options, fixed, commit(), **how))
+        ctx.exit(_once(chosen, as_json=how["as_json"], svg_path=how["svg_path"], cut_down=how["cut_down"]))
     except (units.TextError, MeshError) as error:
         raise click.UsageError(str(error)) from error
-    if minutes is not None:
-        ctx.exit(_soak(chosen.options, minutes, as_json))
-    ctx.exit(_once(chosen, as_json=as_json, svg_path=svg_path, cut_down=cut_down))
 
 
 def _chosen(name: str | None, given: dict[str, Any]) -> Scenario:
@@ -81,50 +89,63 @@ def _chosen(name: str | None, given: dict[str, Any]) -> Scenario:
         changes["faults"] = list(KINDS) if changes["faults"] == "all" else changes["faults"].split(",")
     if "types" in changes:
         changes["types"] = changes["types"].split(",")
-    if "script" in changes:
-        try:
-            changes["script"] = Path(changes["script"]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise units.TextError(f"cannot read {changes['script']}: {error.strerror}") from error
+    for name in ("script", "finale"):
+        if name in changes:
+            changes[name] = _lines(changes[name])
     options = scenario.options_of("the command line", changes, base.options)
     options.check()
     return replace(base, options=options)
 
 
+def _lines(text: str) -> str:
+    """Of a file; or the text itself, where it has more than one word."""
+    if " " in text and not Path(text).exists():
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except OSError as error:
+        raise units.TextError(f"cannot read {text}: {error.strerror}") from error
+
+
 def _once(chosen: Scenario, *, as_json: bool, svg_path: Path | None, cut_down: bool) -> int:
-    one = Run(chosen.options, watch=None if as_json else _progress)
-    if not as_json:
-        if chosen.title:
-            click.echo(f"{chosen.title}: {chosen.about}")
-        click.echo(report.heading(one, commit()))
-    began = time.monotonic()
-    outcome = one.play()
-    took = time.monotonic() - began
-    missed = _missed(chosen.limits, report.summary(one)) if outcome.passed else []
+    with progress.bar(quiet=as_json) as tell:
+        one = Run(chosen.options, watch=lambda run: _watch(run, tell), sampled=svg_path is not None)
+        if not as_json:
+            if chosen.title:
+                click.echo(f"{chosen.title}: {chosen.about}")
+            click.echo(report.heading(one, commit()))
+        began = time.monotonic()
+        outcome = one.play()
+        took = time.monotonic() - began
+    summary = report.summary(one)
+    missed = [text for must in chosen.must if (text := must.missed(summary))] if outcome.passed else []
     if svg_path is not None:
         svg_path.write_text(report.picture(one), encoding="utf-8")
     if as_json:
         options = {"options": chosen.options.describe(), "script": [str(line) for line in one.script], "commit": commit()}
-        click.echo(json.dumps({**options, **report.summary(one), "missed": missed}, ensure_ascii=False))
+        click.echo(json.dumps({**options, **summary, "missed": missed}, ensure_ascii=False))
     else:
         click.echo(report.text(one))
         click.echo(f"  {'took':<22}{took:.1f} s for {outcome.virtual_seconds:.1f} virtual seconds")
+        for must in chosen.must:
+            if must.missed(summary) is None:
+                click.echo(f"  as it must be: {'.'.join(must.figure)} {must}, is {must.found(summary):g}")
         _verdict(one, missed, cut_down=cut_down)
     return 0 if outcome.passed and not missed else 1
 
 
-def _progress(one: Run) -> None:
-    if sys.stderr.isatty():
-        mesh = one.mesh
-        click.echo(f"\r  {mesh.now:8.1f} s  {len(mesh.running)} up  {mesh.world.events_handled} events", nl=False, err=True)
+def _watch(one: Run, tell: progress.Tell) -> None:
+    mesh = one.mesh
+    tell(mesh.now, one.expected_seconds, f"{len(mesh.running)} up, {mesh.world.events_handled:,} events")
 
 
 def _verdict(one: Run, missed: list[str], *, cut_down: bool) -> None:
     outcome = one.outcome
     for text in missed:
-        click.echo(f"limit not kept: {text}")
+        click.echo(f"NOT AS IT MUST BE: {text}")
     if outcome.passed:
-        click.echo("all checks passed")
+        if not missed:
+            click.echo(f"all checks passed, at {outcome.counts['transitions']} transitions")
         return
     click.echo(f"FAILED: {outcome.failure}")
     click.echo(f"replay with: {one.options.command()}")
@@ -133,57 +154,6 @@ def _verdict(one: Run, missed: list[str], *, cut_down: bool) -> None:
         click.echo("fewest lines that still fail:")
         for line in lines:
             click.echo(f"  {line}")
-
-
-def _missed(limits: Limits, summary: dict[str, Any]) -> list[str]:
-    found = {
-        "converge": summary["converged_after_seconds"],
-        "p99_ms": summary["write_to_everybody_ms"]["p99"],
-        "detect": summary["detection_seconds"]["p99"],
-        "false_deaths": summary["false_deaths"],
-        "bytes_per_second": summary["per_node"]["bytes_per_second"],
-    }
-    missed = []
-    for limit in fields(limits):
-        most = getattr(limits, limit.name)
-        if most is not None and (found[limit.name] is None or found[limit.name] > most):
-            missed.append(f"{limit.name} is {found[limit.name]}, should be at most {most:g}")
-    return missed
-
-
-def _soak(options: Options, minutes: float, as_json: bool) -> int:
-    """Fresh seeds from the given one on, each with its own subset of faults, until the time is up. The first failure ends it."""
-    if not options.faults and not options.script:
-        options = replace(options, faults=tuple(KINDS))
-    end, seed, transitions = time.monotonic() + 60 * minutes, options.seed, 0
-    while time.monotonic() < end:
-        outcome = run(replace(options, seed=seed))
-        transitions += sum(outcome.counts.values())
-        if not as_json:
-            click.echo(soak_line(outcome))
-        if not outcome.passed:
-            click.echo(
-                json.dumps({"failed": outcome.failed, "failure": outcome.failure, "seed": seed})
-                if as_json
-                else f"FAILED: {outcome.failure}"
-            )
-            click.echo(f"replay with: {outcome.options.command()}", err=as_json)
-            return 1
-        seed += 1
-    passed = seed - options.seed
-    if as_json:
-        click.echo(json.dumps({"passed": passed, "first_seed": options.seed, "transitions": transitions}))
-    else:
-        click.echo(f"{passed} seeds passed, {options.seed} to {seed - 1}; {transitions} transitions checked")
-    return 0
-
-
-def soak_line(outcome: Outcome) -> str:
-    state = "ok" if outcome.passed else "FAILED"
-    writes = sum(outcome.writes.values())
-    calm = "-" if outcome.converged_after is None else f"{outcome.converged_after:.2f} s"
-    events = len(outcome.script)
-    return f"seed {outcome.options.seed}: {state}, {writes} writes, {events} events, calm {calm}, digest {outcome.digest[:12]}"
 
 
 def commit() -> str:

@@ -1,8 +1,8 @@
-"""Fault histories drawn by seed, in swarm style: each run turns on a random subset of the kinds of faults.
+"""Fault histories drawn by seed, from the kinds of faults that a run turns on.
 
-With everything on all the time the faults mask each other; a random subset reaches states that the full set never does (Groce et
-al., "Swarm testing", ISSTA 2012). A history is a script (tools.sim.script), so it can be printed, replayed and cut down line by
-line.
+A hunt (tools.sim.hunt) turns on a random subset in each run: with everything on all the time the faults mask each other, and a
+subset reaches states that the full set never does (Groce et al., "Swarm testing", ISSTA 2012). A history is a script
+(tools.sim.script), so it can be printed, replayed and cut down line by line.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
+from mesh.testing import stream
 from tools.sim.script import Line
 from tools.sim.units import duration_text, hosts_text
 
@@ -198,6 +199,18 @@ def leaving(ground: Ground) -> Iterable[Line]:
     yield _line(end, "restart", who, disk="kept")
 
 
+def lying_disks(ground: Ground) -> Iterable[Line]:
+    """A card that reports what it has not stored: after a crash its log ends earlier than anybody was told."""
+    start, end = _stretch(ground, ground.seconds)
+    who = _some(ground, max(1, ground.hosts // 3))
+    yield _line(start, "disk", hosts_text(who), "lying")
+    for host in who:
+        crash = ground.rng.uniform(start, end)
+        yield _line(crash, "crash", str(host))
+        yield _line(ground.rng.uniform(crash, end), "restart", str(host), disk="kept")
+    yield _line(end, "disk", hosts_text(who), "good")
+
+
 KINDS: Final[dict[str, Draw]] = {
     "loss": lossy,
     "duplication": duplicating,
@@ -217,14 +230,23 @@ KINDS: Final[dict[str, Draw]] = {
     "disk": bad_disks,
     "roaming": roaming,
     "leave": leaving,
+    "lying-disk": lying_disks,
 }
 
 
-def draw_history(rng: random.Random, hosts: int, seconds: float, kinds: Iterable[str] = tuple(KINDS)) -> list[Line]:
-    """A random subset of the kinds, each from its own numbers, ordered by time. What a fault broke is mended inside the phase."""
+SWARM_SHARE: Final = 0.35
+"""Of all kinds in one run of a hunt: six or seven. Guess."""
+
+
+def draw_history(seed: int, hosts: int, seconds: float, kinds: Iterable[str]) -> list[Line]:
+    """Every one of these kinds, each from its own numbers, ordered by time. What a fault broke is mended inside the phase."""
     lines: list[Line] = []
     for kind in kinds:
-        own = random.Random(rng.getrandbits(64))
-        if own.random() < 0.35:  # about six of the 18 kinds a run (guess)
-            lines += KINDS[kind](Ground(hosts, seconds, own))
+        lines += KINDS[kind](Ground(hosts, seconds, stream(seed, "fault", kind)))
     return sorted(lines, key=lambda line: line.at or 0.0)
+
+
+def swarm(rng: random.Random) -> tuple[str, ...]:
+    """The kinds of one run of a hunt; at least one."""
+    chosen = tuple(kind for kind in KINDS if rng.random() < SWARM_SHARE)
+    return chosen or (rng.choice(sorted(KINDS)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -13,6 +14,9 @@ MARGIN_LEFT: Final = 64
 MARGIN_RIGHT: Final = 24
 MARGIN_TOP: Final = 36
 MARGIN_BOTTOM: Final = 44
+LETTER_WIDTH: Final = 6.3
+"""Of the font, on average: there is nobody here to measure it."""
+SPAN_ROWS: Final = 5
 COLOURS: Final = ("#0b6e4f", "#c8553d", "#28536b", "#8f6593", "#b08900")
 """Told apart in print and by most colour-blind readers."""
 
@@ -38,6 +42,10 @@ class Panel:
     y_label: str
     curves: Sequence[Curve]
     spans: Sequence[Span] = field(default_factory=tuple)
+    log_x: bool = False
+    """Tens on the x axis; points at or below 0 are left out."""
+    y_max: float | None = None
+    """Where the y axis ends; None: at the highest point."""
 
 
 def svg(panels: Sequence[Panel]) -> str:
@@ -50,46 +58,88 @@ def svg(panels: Sequence[Panel]) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """From values to places in the picture."""
+
+    ticks: Sequence[float]
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        low, high, value = (self._scaled(each) for each in (self.ticks[0], self.ticks[-1], value))
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+
 def _panel(panel: Panel, top: int) -> str:
-    xs = [x for curve in panel.curves for x, _ in curve.points] + [x for span in panel.spans for x in (span.start, span.end)]
-    ys = [y for curve in panel.curves for _, y in curve.points]
-    x_axis, y_axis = _ticks(min(xs, default=0.0), max(xs, default=1.0)), _ticks(min(0.0, *ys, 0.0), max(ys, default=1.0))
-    left, right = MARGIN_LEFT, WIDTH - MARGIN_RIGHT
-    low, high = top + PANEL_HEIGHT - MARGIN_BOTTOM, top + MARGIN_TOP
+    left, right, low, high = MARGIN_LEFT, WIDTH - MARGIN_RIGHT, top + PANEL_HEIGHT - MARGIN_BOTTOM, top + MARGIN_TOP
+    curves = [curve._replace(points=[(x, y) for x, y in curve.points if x > 0 or not panel.log_x]) for curve in panel.curves]
+    xs = [x for curve in curves for x, _ in curve.points] + [x for span in panel.spans for x in (span.start, span.end)]
+    ys = [y for curve in curves for _, y in curve.points]
+    first, last = min(xs, default=1.0 if panel.log_x else 0.0), max(xs, default=10.0 if panel.log_x else 1.0)
+    x_axis = _Axis(_tens(first, last) if panel.log_x else _ticks(first, last), left, right, panel.log_x)
+    y_axis = _Axis(_ticks(0.0, panel.y_max if panel.y_max is not None else max(ys, default=1.0)), low, high)
 
-    def x_at(x: float) -> float:
-        return left + (x - x_axis[0]) / (x_axis[-1] - x_axis[0]) * (right - left)
-
-    def y_at(y: float) -> float:
-        return low - (y - y_axis[0]) / (y_axis[-1] - y_axis[0]) * (low - high)
-
-    parts = [f'<text x="{left}" y="{top + 20}" font-weight="bold">{escape(panel.title)}</text>']
-    for span in panel.spans:
-        start, end = x_at(span.start), x_at(span.end)
-        parts.append(
-            f'<rect x="{start:.1f}" y="{high}" width="{max(1.0, end - start):.1f}" height="{low - high}" fill="#f2e6d8"/>'
-        )
-        parts.append(f'<text x="{start + 3:.1f}" y="{high + 12}" fill="#7a5c3a">{escape(span.label)}</text>')
-    for y in y_axis:
-        parts.append(f'<path d="M{left} {y_at(y):.1f}H{right}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 6}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for x in x_axis:
-        parts.append(f'<path d="M{x_at(x):.1f} {low}v4" stroke="#888"/>')
-        parts.append(f'<text x="{x_at(x):.1f}" y="{low + 17}" text-anchor="middle">{x:g}</text>')
-    for number, curve in enumerate(panel.curves):
+    parts = [f'<text x="{left}" y="{top + 18}" font-weight="bold">{escape(panel.title)}</text>']
+    parts += _spans(panel.spans, x_axis, low, high)
+    for y in y_axis.ticks:
+        parts.append(f'<path d="M{left} {y_axis.at(y):.1f}H{right}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y_axis.at(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
+    for x in x_axis.ticks:
+        parts.append(f'<path d="M{x_axis.at(x):.1f} {low}v4" stroke="#888"/>')
+        parts.append(f'<text x="{x_axis.at(x):.1f}" y="{low + 17}" text-anchor="middle">{x:g}</text>')
+    for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
-        path = "L".join(f"{x_at(x):.1f} {y_at(y):.1f}" for x, y in curve.points)
-        dash = ' stroke-dasharray="5 4"' if curve.dashed else ""
+        path = "L".join(f"{x_axis.at(x):.1f} {y_axis.at(y):.1f}" for x, y in curve.points)
+        dash = ' stroke-dasharray="6 4"' if curve.dashed else ""
         if path:
             parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
-        parts.append(
-            f'<text x="{right - 4}" y="{low - 8 - 15 * number}" text-anchor="end" fill="{colour}">{escape(curve.label)}</text>'
-        )
+    parts += _legend(curves, right, top + 18)
     parts.append(f'<text x="{(left + right) / 2}" y="{low + 34}" text-anchor="middle">{escape(panel.x_label)}</text>')
     parts.append(
         f'<text transform="translate(16 {(low + high) / 2}) rotate(-90)" text-anchor="middle">{escape(panel.y_label)}</text>'
     )
     return "".join(parts)
+
+
+def _spans(spans: Sequence[Span], x_axis: _Axis, low: float, high: float) -> list[str]:
+    """Stretches behind the curves. A name stands where there is room for it in one of the rows, else in the tooltip only."""
+    parts, rows = [], [0.0] * SPAN_ROWS
+    for span in sorted(spans):
+        start, end = x_axis.at(span.start), x_axis.at(span.end)
+        parts.append(
+            f'<rect x="{start:.1f}" y="{high}" width="{max(1.5, end - start):.1f}" height="{low - high}" fill="#e8c99b" '
+            f'fill-opacity="0.45"><title>{escape(span.label)}</title></rect>'
+        )
+        width = LETTER_WIDTH * len(span.label)
+        row = next((number for number, taken in enumerate(rows) if taken <= start and start + width <= x_axis.end), None)
+        if row is not None:
+            rows[row] = start + width + LETTER_WIDTH
+            parts.append(f'<text x="{start + 3:.1f}" y="{low - 8 - 14 * row:.1f}" fill="#7a5c3a">{escape(span.label)}</text>')
+    return parts
+
+
+def _legend(curves: Sequence[Curve], right: float, y: float) -> list[str]:
+    """In the line of the title, from the right."""
+    parts, x = [], float(right)
+    for number, curve in reversed(list(enumerate(curves))):
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(f'<text x="{x:.0f}" y="{y}" text-anchor="end" fill="{colour}">{escape(curve.label)}</text>')
+        x -= LETTER_WIDTH * len(curve.label) + 6
+        dash = ' stroke-dasharray="6 4"' if curve.dashed else ""
+        parts.append(f'<path d="M{x - 22:.0f} {y - 4}h20" stroke="{colour}" stroke-width="1.8"{dash}/>')
+        x -= 36
+    return parts
+
+
+def _tens(low: float, high: float) -> list[float]:
+    """Powers of ten that enclose [low, high]."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mesh.testing import Mesh, SimulationError, microseconds
+from mesh.testing import SECOND, Mesh, SimulationError, microseconds
 from tools.sim import units
 from tools.sim.checks import CheckFailure, Inspector
 from tools.sim.faults import draw_history
@@ -21,8 +21,11 @@ from tools.sim.stage import Stage
 from tools.sim.units import hosts_text
 from tools.sim.workload import Workload
 
-SETTLE_SECONDS: Final = 3.0
-"""For the mesh to form before anything goes wrong."""
+STEP_MIN_SECONDS: Final = 0.25
+WRITES_MIN: Final = 20
+"""A run that should have so many writes and has none is an error."""
+STALL_EVERY_SECONDS: Final = 10.0
+STALL_SECONDS_MAX: Final = 1.0
 SAMPLES_MAX: Final = 400
 """Looks along a phase: an hour-long run is not looked at every second."""
 QUIET_SECONDS: Final = 12.0
@@ -45,7 +48,10 @@ class Outcome:
     """Seconds of calm that it took."""
     digest: str = ""
     counts: Counter[str] = field(default_factory=Counter)
+    """What the checkers looked at."""
     writes: Counter[str] = field(default_factory=Counter)
+    happened: Counter[str] = field(default_factory=Counter)
+    """What the faults did."""
 
     @property
     def passed(self) -> bool:
@@ -53,9 +59,9 @@ class Outcome:
 
 
 class Run:
-    """`watch`: called every virtual second or so, for progress."""
+    """`watch`: called about every virtual second with the run, for progress. `sampled`: look along the run, for a picture."""
 
-    def __init__(self, options: Options, *, watch: Callable[[Run], None] | None = None) -> None:
+    def __init__(self, options: Options, *, watch: Callable[[Run], None] | None = None, sampled: bool = False) -> None:
         options.check()
         self.options = options
         self.mesh = Mesh(options.nodes, seed=options.seed, setup=options.setup())
@@ -69,11 +75,17 @@ class Run:
         self.counters_at_start = (0, 0, 0)
         self.fault_start = self.fault_end = 0.0
         self._watch = watch
+        self._sampled = sampled
         if options.script:
             self.script = parse(options.script)
         else:
-            self.script = draw_history(self.mesh.world.rng("faults"), options.nodes, options.seconds, options.faults)
+            self.script = draw_history(options.seed, options.nodes, options.seconds, options.faults)
         self.outcome = Outcome(options, self.script)
+
+    @property
+    def expected_seconds(self) -> float:
+        """Virtual length of the run, if all goes well."""
+        return self.options.settle_seconds() + self.options.seconds + REST_SECONDS
 
     def play(self) -> Outcome:
         outcome = self.outcome
@@ -86,40 +98,59 @@ class Run:
         outcome.virtual_seconds = self.mesh.now
         outcome.digest = self.mesh.digest
         outcome.counts.update(self.inspector.counts)
+        outcome.happened = self._happened()
         return outcome
 
     def _phases(self, outcome: Outcome) -> None:
         mesh, options = self.mesh, self.options
         mesh.start()
-        self._pass(SETTLE_SECONDS)
+        self._pass(options.settle_seconds())
         self.counters_at_start = self.meter.counters()
         self.fault_start = mesh.now
         workload = Workload(mesh, rate=options.rate, seconds=options.seconds, types=options.types, paths=options.paths)
         outcome.writes = workload.counts
+        stall(mesh, units.share(options.stalls), options.seconds)
         self.stage.play(self.script)
         self._pass(options.seconds)
         self.fault_end = mesh.now
-        self.calm()
+        mesh.calm()
         began = mesh.now
-        if not mesh.run_until(self._is_one, options.calm_bound(), every=0.05):
+        if not self._until_one(options.calm_bound()):
             raise CheckFailure("convergence", f"not one again after {options.calm_bound():g} s of calm: {self._difference()}")
         outcome.converged_after = mesh.now - began
-        self._sample()
         self._pass(REST_SECONDS)
         self.inspector.settled()
         if options.rest:
             self.inspector.rest.rested(QUIET_SECONDS, options.rest)
             self.inspector.settled()
+        self.stage.play(parse(options.finale))
+        if options.rate * options.seconds >= WRITES_MIN and not (outcome.writes and self.inspector.counts["views"]):
+            raise CheckFailure("vacuous", "nothing was written, or nothing of it was seen: this run proves nothing")
 
     def _pass(self, seconds: float) -> None:
-        if self._watch is None:
-            self.mesh.run(seconds)
-            return
-        step = max(1.0, seconds / SAMPLES_MAX)
+        step = max(STEP_MIN_SECONDS, seconds / SAMPLES_MAX)
         while seconds > 0:
             self.mesh.run(min(step, seconds))
             seconds -= step
+            self._look()
+
+    def _until_one(self, bound: float) -> bool:
+        """Looks every 50 ms, so that what follows does not depend on who watches."""
+        end = self.mesh.now + bound
+        while not self._is_one():
+            if self.mesh.now >= end:
+                return False
+            self.mesh.run(0.05)
+            for host in self.mesh.hosts:
+                if not host.running:  # it was about to leave when the faults ended
+                    self.mesh.restart(host.number)
+            self._look()
+        return True
+
+    def _look(self) -> None:
+        if self._sampled:
             self._sample()
+        if self._watch is not None:
             self._watch(self)
 
     def _sample(self) -> None:
@@ -131,18 +162,21 @@ class Run:
         alive = sum(len(mesh.peer(number).swim.alive()) + 1 for number in running)
         self.samples.append((mesh.now, max(states.values()) / len(running), alive / len(running) / len(mesh.hosts)))
 
-    def calm(self) -> None:
-        """Every fault ends: links as configured, disks good, everybody up."""
-        mesh = self.mesh
-        mesh.heal()
-        mesh.world.network.links.clear()
-        mesh.world.network.default = mesh.setup.link
-        for host in mesh.hosts:
-            if host.disk is not None:
-                host.disk.full = False
-                host.disk.fsync = mesh.setup.fsync
-            if not host.running:
-                mesh.restart(host.number)
+    def _happened(self) -> Counter[str]:
+        """What faults really did: to datagrams, disks, clocks and processes. Zero: it may have been asked for, it never came."""
+        network, disks = self.mesh.world.network, [host.disk for host in self.mesh.hosts if host.disk is not None]
+        happened = Counter(self.mesh.world.marks)
+        happened.update({f"datagrams dropped by {reason}": count for reason, count in network.dropped.items()})
+        happened["datagrams duplicated"] = network.duplicated
+        happened["datagrams reordered"] = network.reordered
+        happened["datagrams waited for bandwidth"] = network.waited
+        happened["disk refused a transaction"] = sum(disk.failures for disk in disks)
+        happened["disk lost unsynced batches"] = sum(disk.lost_batches for disk in disks)
+        happened["disk lost reported transactions"] = sum(disk.torn for disk in disks)
+        happened["disk took 100 ms or more"] = sum(disk.slowest >= SECOND // 10 for disk in disks)
+        happened["clock jumped or drifted"] = self.stage.played["clock"]
+        happened["write refused by a wrong clock"] = self.outcome.writes["ClockWrong"]
+        return +happened
 
     def _is_one(self) -> bool:
         mesh = self.mesh
@@ -166,6 +200,24 @@ class Run:
                 held = "; ".join(f"{hosts_text(who)} at {floor} loose {list(loose)}" for (floor, loose), who in where.items())
                 apart.append(f"{self.mesh.shelf_name(shelf)}: {held}")
         return f"states {states}, members alive {alive}, shelves apart: {apart}"
+
+
+def stall(mesh: Mesh, share: float, seconds: float) -> None:
+    """So many of the nodes stop now and then: about every ten seconds, each time for up to one second."""
+    rng, end = mesh.world.rng("stalls"), mesh.world.time + microseconds(seconds)
+
+    def again(number: int) -> None:
+        at = mesh.world.time + microseconds(rng.uniform(0.5, 1.5) * STALL_EVERY_SECONDS)
+        if at < end:
+            mesh.world.at(at, lambda: stop(number))
+
+    def stop(number: int) -> None:
+        mesh.pause(number, rng.uniform(0.0, STALL_SECONDS_MAX))
+        again(number)
+
+    if share:
+        for number in sorted(rng.sample(range(len(mesh.hosts)), max(1, round(share * len(mesh.hosts))))):
+            again(number)
 
 
 def run(options: Options) -> Outcome:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from crdt.ids import ReplicaId, ShelfId, make_dot
 from crdt.ops import Key
-from mesh.events import Event, MemberDown
+from mesh.events import CaughtUp, Event, MemberDown
 from mesh.peer import Peer
 from mesh.testing import SECOND, Host, Mesh, Written
 
@@ -43,6 +44,12 @@ class Meter:
         """(microseconds from a crash to one observer's MemberDown, observer)."""
         self.false_deaths: list[tuple[int, int, ReplicaId]] = []
         """(world time, observer, member that ran)."""
+        self.caught_up: list[int] = []
+        """Microseconds from each restart of a process to its CaughtUp."""
+        self.events: Counter[str] = Counter()
+        """What nodes told their users, by class."""
+        self._started: dict[int, tuple[int, int]] = {}
+        """By host: (which start, world time)."""
         self._numbers = {membership.replica_id: number for number, membership in enumerate(mesh.memberships)}
         for number in range(len(mesh.hosts)):
             mesh.node(number).on_write.append(self._wrote)
@@ -66,13 +73,18 @@ class Meter:
         core = host.core
         if core is None:
             return
+        if self._started.get(host.number, (0, 0))[0] != host.starts:
+            self._started[host.number] = (host.starts, self._mesh.world.time)
         for key in changes:
             tracks = self._open.get(key)
             if tracks:
                 self._look(host, core, key, tracks)
         for event in events:
+            self.events[type(event).__name__] += 1
             if isinstance(event, MemberDown):
                 self._down(host.number, event.replica)
+            elif isinstance(event, CaughtUp) and host.starts > 1:
+                self.caught_up.append(self._mesh.world.time - self._started[host.number][1])
 
     def _look(self, host: Host[Peer], core: Peer, key: Key, tracks: list[Track]) -> None:
         time, number = self._mesh.world.time, host.number
@@ -89,7 +101,7 @@ class Meter:
 
     def _down(self, observer: int, replica: ReplicaId) -> None:
         host = self._mesh.hosts[self._numbers[replica]]
-        if host.running:
+        if host.running and self._mesh.identities[host.number] == host.number:
             self.false_deaths.append((self._mesh.world.time, observer, replica))
         elif host.stopped_at is not None:
             self.detections.append((self._mesh.world.time - host.stopped_at, observer))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from mesh.presets import preset
 from mesh.testing import Link, Setup
 from tools.sim import units
 from tools.sim.faults import KINDS
+from tools.sim.script import one_line, parse
 from tools.sim.workload import ACTS
 
 CALM_FLOOR_SECONDS: Final = 5.0
+SETTLE_PROBES: Final = 12
+"""Probe intervals for a mesh to form before anything goes wrong: 3 s with the `lan` preset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +33,11 @@ class Options:
     paths: int = 2
     types: tuple[str, ...] = tuple(ACTS)
     faults: tuple[str, ...] = ()
-    """Kinds to draw from."""
+    """Kinds that happen, drawn by the seed."""
     script: str = ""
     """A history to play instead of drawing one."""
+    finale: str = ""
+    """What is played after the calm, to look at the end."""
     delay: str = "1-3ms"
     loss: str = "0%"
     bandwidth: str = "none"
@@ -43,6 +49,8 @@ class Options:
     """Seconds after the calm within which housekeeping must come to rest; 0: not looked at. No disk may be lost before."""
     cost: str = "0us"
     """Time of a machine that one received datagram takes."""
+    stalls: str = "0%"
+    """Share of the nodes that stall now and then: about every ten seconds, for up to one second."""
 
     def link(self) -> Link:
         bandwidth = None if self.bandwidth == "none" else units.rate(self.bandwidth)
@@ -62,7 +70,10 @@ class Options:
         """Raises TextError or ConfigError for what cannot be."""
         self.setup()
         units.seconds(self.cost)
+        units.share(self.stalls)
         preset(self.preset)
+        parse(self.script)
+        parse(self.finale)
         if self.nodes < 1:
             raise units.TextError(f"nodes={self.nodes}: at least one")
         for kind in self.faults:
@@ -71,6 +82,9 @@ class Options:
         for name in self.types:
             if name not in ACTS:
                 raise units.TextError(f"there is no type {name!r}; there are {', '.join(ACTS)}")
+
+    def settle_seconds(self) -> float:
+        return SETTLE_PROBES * preset(self.preset).swim.probe_interval_seconds
 
     def calm_bound(self) -> float:
         """Seconds within which a mesh whose faults have ended must be one again, computed from the options.
@@ -101,8 +115,43 @@ class Options:
             if isinstance(value, bool):
                 words.append(f"--{name}" if value else f"--no-{name}")
             else:
-                words += [
-                    f"--{name}",
-                    ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value),
-                ]
+                words += [f"--{name}", _text(value)]
         return shlex.join(words)
+
+    def line(self) -> str:
+        """What differs from the standard, as name=value: a line of a file of seeds, which `from_line` reads."""
+        standard = Options()
+        changed = [field.name for field in fields(self) if getattr(self, field.name) != getattr(standard, field.name)]
+        if "\n" in self.script + self.finale:
+            return replace(self, script=one_line(self.script), finale=one_line(self.finale)).line()
+        return shlex.join(f"{name}={_text(getattr(self, name))}" for name in dict.fromkeys(["seed", *changed]))
+
+    @classmethod
+    def from_line(cls, line: str) -> Options:
+        """Raises TextError for a name or a value that is none."""
+        given = dict(word.partition("=")[::2] for word in shlex.split(line))
+        kinds = {field.name: field.type for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in given.items():
+            try:
+                values[name] = _READERS[str(kinds[name])](text)
+            except (KeyError, ValueError) as error:
+                raise units.TextError(f"{name}={text}: no option, or no value of it") from error
+        options = cls(**values)
+        options.check()
+        return options
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+_READERS: Final[dict[str, Callable[[str], Any]]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": lambda text: {"True": True, "False": False}[text],
+    "tuple[str, ...]": lambda text: tuple(filter(None, text.split(","))),
+}

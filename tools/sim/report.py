@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from textwrap import wrap
 from typing import Any, Final
 
 from mesh.testing import SECOND
+from tools.sim import theory
 from tools.sim.figure import Curve, Panel, Span, svg
 from tools.sim.history import Run
 from tools.sim.meter import quantiles
-from tools.sim.units import duration_text
+from tools.sim.script import Line
 
 CURVE_POINTS: Final = 120
 
@@ -17,7 +18,7 @@ CURVE_POINTS: Final = 120
 def summary(run: Run) -> dict[str, Any]:
     """Plain values, stable names: this is the --json output."""
     outcome, meter, mesh = run.outcome, run.meter, run.mesh
-    network = mesh.world.network
+    network, sync = mesh.world.network, meter.sync_counts()
     return {
         "passed": outcome.passed,
         "failed": outcome.failed or None,
@@ -34,8 +35,10 @@ def summary(run: Run) -> dict[str, Any]:
             "not_followed": meter.skipped,
         },
         "write_to_each_ms": quantiles(meter.to_each()),
+        "theory_to_each_ms": {"theory": theory.NAME, **quantiles(_theory(run))},
         "detection_seconds": quantiles(sorted(delay / SECOND for delay, _ in meter.detections)),
         "false_deaths": len(meter.false_deaths),
+        "caught_up_seconds": {**quantiles(sorted(time / SECOND for time in meter.caught_up)), "times": len(meter.caught_up)},
         "per_node": {name: round(value, 1) for name, value in meter.traffic(run.counters_at_start).items()},
         "datagrams": {
             "delivered": network.delivered,
@@ -45,9 +48,12 @@ def summary(run: Run) -> dict[str, Any]:
             "dropped": dict(sorted(network.dropped.items())),
         },
         "frames": {name: {"frames": frames, "bytes": size} for name, (frames, size) in mesh.crypto.by_kind().items()},
-        "sync": meter.sync_counts(),
+        "sync": sync,
+        "received_per_delta": round(1 + sync.get("deltas_duplicate", 0) / max(1, sync.get("deltas_new", 0)), 4),
+        "events": dict(sorted(meter.events.items())),
+        "played": dict(sorted(run.stage.played.items())),
+        "happened": dict(sorted(outcome.happened.items())),
         "checked": dict(sorted(outcome.counts.items())),
-        "exercised": dict(sorted(run.stage.played.items())),
     }
 
 
@@ -64,14 +70,15 @@ def text(run: Run) -> str:
             return "none"
         return "  ".join(f"{name} {values[name]:g} {unit}" for name in ("p50", "p99", "max"))
 
-    everybody = report["write_to_everybody_ms"]
-    line(
-        "writes",
-        f"{sum(count for name, count in run.outcome.writes.items() if name in run.options.types)} ({_counts(report['writes'])})",
-    )
+    everybody, each = report["write_to_everybody_ms"], report["write_to_each_ms"]
+    written = sum(count for name, count in run.outcome.writes.items() if name in run.options.types)
+    line("writes", f"{written} ({_counts(report['writes'])})")
     line("seen by everybody", spread(everybody, "ms") + (f"; {everybody['not_at_all']} never" if everybody["not_at_all"] else ""))
-    line("seen by each", spread(report["write_to_each_ms"], "ms"))
+    line("seen by each", spread(each, "ms"))
+    line("  in theory", spread(report["theory_to_each_ms"], "ms") + f"  ({theory.NAME}; no other faults)")
     line("crash known", spread(report["detection_seconds"], "s") + f"; {report['false_deaths']} living taken for dead meanwhile")
+    if run.meter.caught_up:
+        line("caught up", spread(report["caught_up_seconds"], "s") + " after a restart")
     line(
         "one again after",
         "not" if report["converged_after_seconds"] is None else f"{report['converged_after_seconds']:g} s of calm",
@@ -79,9 +86,16 @@ def text(run: Run) -> str:
     traffic = report["per_node"]
     line("per node", f"{traffic['bytes_per_second']:g} bytes/s, {traffic['datagrams_per_second']:g} datagrams/s")
     datagrams = report["datagrams"]
-    line("datagrams", f"{datagrams['delivered']} delivered; dropped: {_counts(datagrams['dropped']) or 'none'}")
+    line(
+        "datagrams",
+        f"{datagrams['delivered']} delivered, {datagrams['duplicated']} of them twice; "
+        f"dropped: {_counts(datagrams['dropped']) or 'none'}",
+    )
+    line("duplicates", f"each delta was received {report['received_per_delta']:g} times")
     line("sync", _counts(report["sync"]))
-    line("exercised", _counts(report["exercised"]) or "no faults")
+    line("told to users", _counts(report["events"]) or "nothing")
+    line("played", _counts(report["played"]) or "no script")
+    line("happened", _counts(report["happened"]) or "no faults")
     line("checked", _counts(report["checked"]))
     line("digest", report["digest"])
     return "\n".join(lines)
@@ -92,49 +106,37 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def picture(run: Run) -> str:
-    """SVG: how writes spread, with the theory of a push tree beside it, and the run as a timeline."""
+    """SVG: how writes spread, with the theory beside it, and the run as a timeline."""
     return svg([_spread(run), _timeline(run)])
 
 
 def _spread(run: Run) -> Panel:
     """Share of (write, host) pairs reached so long after the write."""
     delays = run.meter.to_each()
-    total = sum(track.to - 1 for track in run.meter.tracks) or 1
-    points = [(0.0, 0.0)]
-    for number in range(1, CURVE_POINTS + 1):
-        reached = len(delays) * number // CURVE_POINTS
-        if reached:
-            points.append((delays[reached - 1], reached / total))
-    cut_at = delays[int(len(delays) * 0.995)] if delays else 1.0
-    points = [(x, y) for x, y in points if x <= cut_at]
+    expected = _theory(run)
     return Panel(
         f"A write on its way to {run.options.nodes} nodes",
         "ms after the write",
         "share of nodes",
-        [Curve("measured", points), Curve("theory: push tree over these links", _theory(run, cut_at), dashed=True)],
+        [
+            Curve("measured", _curve(delays, sum(track.to - 1 for track in run.meter.tracks))),
+            Curve(f"theory: {theory.NAME}", _curve(expected, len(expected)), dashed=True),
+        ],
+        log_x=True,
+        y_max=1.0,
     )
 
 
-def _theory(run: Run, until: float) -> list[tuple[float, float]]:
-    """One link delay per level of the tree, nothing lost: drawn from the run's own distribution."""
-    nodes, sync = run.options.nodes, run.mesh.preset.sync
-    rng = run.mesh.world.rng("theory")
-    delay = run.options.link().delay
+def _curve(ascending: list[float], total: int) -> list[tuple[float, float]]:
+    """The share of `total` that is there by each of these times, in so many points."""
+    count = len(ascending)
+    indices = sorted({number * count // CURVE_POINTS for number in range(1, CURVE_POINTS)} | {count - 1}) if count else []
+    start = [(ascending[0], 0.0)] if count else []
+    return start + [(ascending[index], (index + 1) / total) for index in indices]
 
-    def hop() -> float:
-        return delay.draw(rng.random, rng.randrange(nodes), rng.randrange(nodes)) / 1_000
 
-    arrivals = []
-    for _ in range(2_000):
-        position = rng.randrange(1, nodes) if nodes > 1 else 0
-        levels = (
-            1 if nodes <= sync.direct_max else max(1, math.ceil(math.log(max(2, position * (sync.degree - 1) + 1), sync.degree)))
-        )
-        arrivals.append(sum(hop() for _ in range(levels)))
-    arrivals.sort()
-    return [(0.0, 0.0)] + [
-        (arrivals[index], (index + 1) / len(arrivals)) for index in range(0, len(arrivals), 20) if arrivals[index] <= until
-    ]
+def _theory(run: Run) -> list[float]:
+    return theory.push_tree(run.options, run.mesh.world.rng("theory"))
 
 
 def _timeline(run: Run) -> Panel:
@@ -145,37 +147,59 @@ def _timeline(run: Run) -> Panel:
         "The run: who agrees, who is taken for alive",
         "virtual seconds",
         "share",
-        [Curve("largest group with one state", agreeing), Curve("members taken for alive", alive)],
+        [Curve("largest group with one state", agreeing), Curve("members taken for alive", alive, dashed=True)],
         _spans(run),
+        y_max=1.0,
     )
 
 
 def _spans(run: Run) -> list[Span]:
-    """Cuts and crashes of the script, with their ends."""
+    """What the script broke, from then until it was mended."""
     open_since: dict[str, float] = {}
     spans: list[Span] = []
-    end = run.fault_end
-    for line in run.script:
+    for line in sorted(run.script, key=lambda line: line.at or 0.0):
         at = run.fault_start + (line.at or 0.0)
-        if line.verb == "cut":
-            open_since[f"cut {line.options.get('name', '')}".strip()] = at
-        elif line.verb == "crash":
-            open_since[f"down {line.words[0]}"] = at
-        elif line.verb in ("mend", "restart"):
-            name = f"cut {line.words[0]}" if line.verb == "mend" else f"down {line.words[0]}"
+        name = _broken(line)
+        if name is None:
+            continue
+        if line.verb in ("mend", "restart") or "base" in line.options.values() or line.words[-1:] == ("good",):
             if name in open_since:
                 spans.append(Span(open_since.pop(name), at, name))
-    return spans + [Span(start, end, name) for name, start in open_since.items()]
+        else:
+            open_since.setdefault(name, at)
+    return spans + [Span(start, run.fault_end, name) for name, start in open_since.items()]
+
+
+def _broken(line: Line) -> str | None:
+    """A name for what this line breaks or mends, the same for both."""
+    match line.verb:
+        case "cut":
+            return f"cut {line.options.get('name', 'cut')}"
+        case "mend":
+            return f"cut {line.words[0]}"
+        case "crash" | "restart":
+            return f"down {line.words[0]}"
+        case "disk":
+            return f"disk {line.words[0]}"
+        case "link":
+            return f"{next(iter(line.options), 'link')} {' '.join(line.words)}"
+        case _:
+            return None
 
 
 def heading(run: Run, commit: str) -> str:
     """Everything that is needed to repeat the run; printed before it begins."""
-    options = ", ".join(f"{name}={value}" for name, value in run.options.describe().items() if name not in ("script", "faults"))
-    lines = [
-        f"seed {run.options.seed}, commit {commit}",
-        f"  {options}",
-        f"  faults: {', '.join(run.options.faults) or 'none drawn'}",
-    ]
-    if run.script:
-        lines.append(f"  {len(run.script)} scripted events, from {duration_text(run.script[0].at or 0.0)} on")
+    options = run.options.describe()
+    shown = ", ".join(f"{name}={_shown(value)}" for name, value in options.items() if name not in ("script", "finale"))
+    lines = [f"seed {run.options.seed}, commit {commit}", *wrap(shown, 120, initial_indent="  ", subsequent_indent="  ")]
+    if run.options.script:
+        lines += ["  script:", *(f"    {line}" for line in run.script)]
+    elif run.script:
+        lines.append(f"  history drawn by the seed: {len(run.script)} lines, {len({line.verb for line in run.script})} verbs")
+    if run.options.finale:
+        lines += ["  finale:", *(f"    {line.strip()}" for line in run.options.finale.strip().splitlines())]
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return (",".join(value) or "none") if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,43 +7,66 @@ about = "Why somebody would want to see it."
 nodes = 32
 seconds = 30
 
-[limits]                  # what must hold; exit status 1 if not
-converge = "2s"           # after the end of the faults
-false_deaths = 0
+[must]                    # what must be true of the figures that --json prints; exit status 1 if not
+converged_after_seconds = "<= 2"
+false_deaths = "= 0"
+datagrams.dropped.cut = ">= 1000"      # or it would prove nothing
 
 [script]                  # see tools.sim.stage for the verbs
 text = '''
 5s cut 0-9 | 10-31 name=half
 20s mend half
 '''
+
+[finale]                  # after the calm
+text = '''
+expect * map/door register open
+'''
 """
 
 from __future__ import annotations
 
+import operator
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from tools.sim import units
 from tools.sim.options import Options
-from tools.sim.script import parse
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """None: not asked for."""
+class Must(NamedTuple):
+    """One thing that must be true of a run."""
 
-    converge: float | None = None
-    """Seconds of calm until all are one again."""
-    p99_ms: float | None = None
-    """Write to everybody."""
-    detect: float | None = None
-    """Seconds, p99, from a crash until each other node knows it."""
-    false_deaths: int | None = None
-    bytes_per_second: float | None = None
-    """Per node."""
+    figure: tuple[str, ...]
+    """Names on the way through the summary (tools.sim.report)."""
+    relation: str
+    limit: float
+
+    def found(self, summary: dict[str, Any]) -> float | None:
+        """A counter that is not there counts nothing; None where nothing was measured. Raises TextError for no figure at all."""
+        if self.figure[0] not in summary:
+            raise units.TextError(f"there is no figure {self.figure[0]!r}; there are {', '.join(summary)}")
+        value: Any = summary
+        for name in self.figure:
+            value = value.get(name, 0) if isinstance(value, dict) else 0
+        return None if value is None else float(value)
+
+    def missed(self, summary: dict[str, Any]) -> str | None:
+        """Why it does not hold; None when it does."""
+        found = self.found(summary)
+        if found is not None and RELATIONS[self.relation](found, self.limit):
+            return None
+        return f"{'.'.join(self.figure)} is {'not measured' if found is None else f'{found:g}'}, must be {self}"
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.limit:g}"
+
+
+RELATIONS: Final[dict[str, Callable[[float, float], bool]]] = {"<=": operator.le, ">=": operator.ge, "=": operator.eq}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +75,7 @@ class Scenario:
     title: str
     about: str
     options: Options
-    limits: Limits = field(default_factory=Limits)
+    must: tuple[Must, ...] = ()
 
 
 def names() -> list[str]:
@@ -80,14 +103,14 @@ def read(name: str, text: str) -> Scenario:
         raise units.TextError(f"{name}: {error}") from error
     options = dict(content.get("options", {}))
     options["script"] = content.get("script", {}).get("text", "")
+    options["finale"] = content.get("finale", {}).get("text", "")
     scenario = Scenario(
         name,
         content.get("title", name),
         content.get("about", ""),
         options_of(name, options),
-        _limits(name, content.get("limits", {})),
+        tuple(_musts(name, content.get("must", {}))),
     )
-    parse(scenario.options.script)
     scenario.options.check()
     return scenario
 
@@ -105,10 +128,15 @@ def options_of(name: str, given: dict[str, Any], base: Options | None = None) ->
     return replace(base if base is not None else Options(), **changes)
 
 
-def _limits(name: str, given: dict[str, Any]) -> Limits:
-    known = [each.name for each in fields(Limits)]
-    for limit in given:
-        if limit not in known:
-            raise units.TextError(f"{name}: there is no limit {limit!r}; there are {', '.join(known)}")
-    limits: dict[str, Any] = {limit: units.seconds(value) if isinstance(value, str) else value for limit, value in given.items()}
-    return Limits(**limits)
+def _musts(name: str, given: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[Must]:
+    for figure, value in given.items():
+        if isinstance(value, dict):
+            yield from _musts(name, value, (*above, figure))
+            continue
+        relation, _, limit = str(value).partition(" ")
+        try:
+            if relation not in RELATIONS:
+                raise ValueError
+            yield Must((*above, figure), relation, float(limit))
+        except ValueError:
+            raise units.TextError(f'{name}: {figure} = {value!r}: write ">= 3", "<= 3" or "= 3"') from None

@@ -7,7 +7,7 @@ be read and replayed.
     3.5s cut 0-3 | 4-7 name=a         3.5 s after the script's start
     run 2s
 
-A line is an optional time, a verb, words, and name=value options. `#` begins a comment.
+A line is an optional time, a verb, words, and name=value options. `#` begins a comment; `;` ends a line as a line break does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from tools.sim.units import TextError, duration_text, seconds
 
 _TIME = re.compile(r"\d+(?:\.\d+)?(?:us|ms|s|m|min|h|d)")
+
+_BREAK = re.compile(r"[\n;]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def parse_line(text: str) -> Line | None:
 
 def parse(text: str) -> list[Line]:
     lines = []
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(_BREAK.split(text), 1):
         try:
             line = parse_line(raw)
         except TextError as error:
@@ -75,6 +77,11 @@ def parse(text: str) -> list[Line]:
         if line is not None:
             lines.append(line)
     return lines
+
+
+def one_line(text: str) -> str:
+    """The same script without line breaks."""
+    return "; ".join(map(str, parse(text)))
 
 
 def render(lines: list[Line]) -> str:

@@ -10,10 +10,12 @@
 | `cut 0-3 \\| 4-7 name=a`, `cut 0 > 1 name=b`, `mend a`, `heal` | partitions, both ways or one way |
 | `link 0-3 > * loss=10% delay=30ms ...` | properties of links (`=` both ways; a value `base` ends it) |
 | `crash H`, `restart H disk=kept\\|lost\\|old`, `backup H`, `pause H 2s`, `leave H` | processes |
+| `clone H TO` | machine TO starts with a copy of H's card: one identity, twice |
 | `clock H jump=-1h drift=50` | clocks |
-| `disk H full\\|good\\|slow 300ms` | disks |
+| `disk H full\\|good\\|slow 300ms\\|lying` | disks; a lying one loses at a crash what it had reported as stored |
 | `move H ADDRESS` | another address |
 | `converge LIMIT` | run until every running replica shows the same |
+| `expect H PATH TYPE VALUE` | fails unless every one of these hosts shows this value |
 | `show PATH`, `members H`, `floors` | for scenario tests: print |
 
 Values are JSON, or text as it is.
@@ -169,6 +171,10 @@ class Stage:
         for number in self._hosts(line.words[0]):
             self.mesh.restart(number, fate)  # type: ignore[arg-type]  # checked above
 
+    def verb_clone(self, line: Line) -> None:
+        (source,), (target,) = self._hosts(line.words[0]), self._hosts(line.words[1])
+        self.mesh.clone(source, target)
+
     def verb_backup(self, line: Line) -> None:
         for number in self._hosts(line.words[0]):
             self.mesh.back_up(number)
@@ -196,9 +202,17 @@ class Stage:
             if disk is None:
                 continue
             disk.full = state == "full"
+            disk.lie(state == "lying")
             disk.fsync = Fixed(microseconds(units.seconds(line.words[2]))) if state == "slow" else FSYNC_DEFAULT
 
-    # ---- for scenario tests
+    # ---- looking
+
+    def verb_expect(self, line: Line) -> None:
+        hosts, path, kind, text = line.words
+        for number in self._hosts(hosts):
+            found = self.mesh.read(number, path).get(kind)
+            if _shown(found) != _shown(_value(text)):
+                raise SimulationError(f"host {number} shows {_shown(found)} as the {kind} at {path}, expected {text}")
 
     def verb_show(self, line: Line) -> None:
         """Every type at the path, on every running host; hosts that show the same share a line."""
