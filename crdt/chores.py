@@ -36,8 +36,8 @@ class Chores:
         """Other shelves of our replica that covers name: perhaps all that is left of one whose disk was lost."""
         self.suspects: dict[Name, None] = {}
         """Cells of ours that something new may have made superfluous."""
-        self.patient: deque[tuple[float, Name]] = deque()
-        """The same, once seen by `drop`: since when."""
+        self.patient: deque[tuple[float, Name, int]] = deque()
+        """Those that `drop` found superfluous: since when, and which write it was."""
         self.absent: dict[Name, int] = {}
         """Removed and dropped cells of our shelf, by place."""
         self.covering: dict[Name, Held] = {}

@@ -50,18 +50,23 @@ invent them."""
 
 def drop(writer: Writer, now: float, patience: float) -> int:
     """Take off our shelf what a cell of some base covers or a newer write of its origin replaced, `patience` seconds after
-    that was seen.
+    that was seen. A later write at the same place has its own patience.
 
     Returns the number of cells.
     """
     chores = writer.chores
-    chores.patient.extend((now, name) for name in chores.suspects)
-    chores.suspects.clear()
-    count = 0
-    while chores.patient and chores.patient[0][0] <= now - patience:
-        _, name = chores.patient.popleft()
+    suspects, chores.suspects = chores.suspects, {}
+    for name in suspects:
         op = superfluous(writer, name)
         if op is not None:
+            chores.patient.append((now, name, op.dot))
+        elif writer.is_drafted(*name):
+            chores.suspects[name] = None  # to be seen when it is sealed
+    count = 0
+    while chores.patient and chores.patient[0][0] <= now - patience:
+        _, name, dot = chores.patient.popleft()
+        op = superfluous(writer, name)
+        if op is not None and op.dot == dot:
             writer.draft_dropped(op)
             count += 1
     return count + _drop_chunks(writer)

@@ -29,6 +29,20 @@ def test_a_covered_cell_leaves_after_a_while() -> None:
     assert sound(b)
 
 
+def test_patience_is_with_the_write_not_with_its_place() -> None:
+    """Found by `mesh sim --nodes 24 --rate 30 --seconds 60`: where several write one register all the time, the patience of a
+    former cell ended when the new one had just been covered; who had the next overwrite before the drop showed both for a while."""
+    a, b = replica("A"), replica("B")
+    give([a.write(*KEY, 1)], b)
+    give([b.write(*KEY, 2)], a)
+    assert a.drop(100.0) == 0, "the first is covered, and seen to be"
+    give([a.write(*KEY, 3)], b)
+    give([b.write(*KEY, 4)], a)
+    assert a.drop(131.0) == 0, "the second only since a moment ago"
+    assert a.drop(160.9) == 0
+    assert a.drop(161.0) == 1
+
+
 def test_a_cover_that_is_only_loose_drops_nothing() -> None:
     a, b = replica("A"), replica("B")
     give([a.write(*KEY, 1)], b)
