@@ -31,7 +31,7 @@ def test_a_covered_cell_leaves_after_a_while() -> None:
 
 def test_patience_is_with_the_write_not_with_its_place() -> None:
     """Found by `mesh sim --nodes 24 --rate 30 --seconds 60`: where several write one register all the time, the patience of a
-    former cell ended when the new one had just been covered; who had the next overwrite before the drop showed both for a while."""
+    former cell ended when the new one had just been covered; who had the next overwrite before the drop showed both a while."""
     a, b = replica("A"), replica("B")
     give([a.write(*KEY, 1)], b)
     give([b.write(*KEY, 2)], a)
