@@ -11,6 +11,7 @@ shelf), and here what comes in from others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from crdt import housekeeping, journal, statements
@@ -18,7 +19,7 @@ from crdt.base import Base, Entry, Listing
 from crdt.body import Body
 from crdt.delta import NO_HASH, Delta, Head
 from crdt.digest import digest_16
-from crdt.ids import ShelfId, replica_of
+from crdt.ids import ReplicaId, ShelfId, replica_of
 from crdt.index import key_order
 from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from crdt.limits import CORE_TYPE, LOOSE_MAX, SHELVES_MAX
@@ -261,6 +262,24 @@ class Replica(Writer):
     def repack(self) -> int:
         """Draft the live ops of sparse bodies again, when there is much waste (rule 6). Returns how many."""
         return housekeeping.repack(self)
+
+    def unhost(self) -> int:
+        """Draft again all that our shelf hosts of former ones, so that nothing refers to them any more. Returns how many ops."""
+        base = self.bases.get(self.shelf)
+        return housekeeping.reissue(self, list(base.hosted.values())) if base else 0
+
+    def written_by(self, replica: ReplicaId) -> dict[ShelfId, int]:
+        """Shelves of this replica of which something is held here, and the last seq of it: those that have a base, and former
+        ones whose bodies another shelf hosts. Those with a base first, then by how much of them lives."""
+        last = {shelf: base.floor for shelf, base in self.bases.items() if replica_of(shelf) == replica and base.floor}
+        lives: Counter[ShelfId] = Counter()
+        for base in self.bases.values():
+            for held in base.hosted.values():
+                shelf = held.body.shelf
+                if held.mask and replica_of(shelf) == replica:
+                    lives[shelf] += held.mask.bit_count()
+                    last[shelf] = max(last.get(shelf, 0), held.body.seq)
+        return dict(sorted(last.items(), key=lambda item: (item[0] not in self.bases, -lives[item[0]], item[0])))
 
     def take_over(self, *, final: bool = False) -> int:
         """Make this replica's former shelves part of ours (rule 8). Sealed at once; `seal` gives the deltas. Returns how many."""

@@ -142,6 +142,17 @@ class MemberRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyReplaced(Event):
+    """A member signs with another key from now on. When that is this agent and it was not told (`Node.rekey`): its next key
+    was put into force by the authority, and it goes on with the former one until it is given the next.
+    """
+
+    replica: ReplicaId
+    name: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CharterRaised(Event):
     """A newer charter is in force: other critical prefixes, other limits."""
 

@@ -28,11 +28,11 @@ from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
 from mesh.paths import parse_path, parse_prefix
-from mesh.peer import Peer
+from mesh.peer import Peer, honoured_of
 from mesh.store.memory import Store
 from mesh.store.rows import Batch
 from mesh.swim.roster import Member, State
-from mesh.trust import KeyInfo
+from mesh.trust import KeyInfo, Membership
 from mesh.values import Entry, Reading, history_of, read_value, value_keys
 from mesh.watch import LIMIT, EventStream, Watch
 
@@ -120,6 +120,20 @@ class Node(Handles):
         taken = self._peer.directory.add_untrusted(statement, self._clock.now())
         self._driver.wake()
         return bool(taken)
+
+    def rekey(self, membership: Membership) -> None:
+        """Sign with another key of this replica from now on (`mesh keys rotate`): nothing is lost, nobody restarts.
+
+        `membership`: the new identity, and the statement of the authority that puts it into force. Raises ConfigError,
+        Malformed or Refused; then the former key goes on.
+        """
+        self._peer.rekey(membership, self._clock.now())
+        self._driver.wake()
+
+    def written_by(self, replica: ReplicaId) -> list[tuple[int, int]]:
+        """(birth, last seq) of each shelf of a replica of which something is held here: what a revocation of it honours, the
+        most important first: a statement lists `HONOURED_MAX`."""
+        return honoured_of(self._peer.replica.written_by(replica))
 
     def heads(self) -> list[tuple[ShelfId, int]]:
         """Each shelf and the newest seq of it that is held here without a gap, sorted."""

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, assert_never
 
 import crdt
-from crdt.ids import Dot, ReplicaId, ShelfId, replica_of, shelf_id
+from crdt.ids import Dot, ReplicaId, ShelfId, birth_of, replica_of, shelf_id
 from crdt.ops import Key, Path, Value
 from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
 from crdt.types.paths import format_path
 from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowance
 from mesh.effects import Address, Now, Transmit
-from mesh.errors import Backpressure, ClockWrong, Malformed, NotPermitted, Refused
-from mesh.events import Event, IdentityInUse, NotAdmitted, ShelfFault, StatementIgnored
+from mesh.errors import Backpressure, ClockWrong, ConfigError, Malformed, NotPermitted, Refused
+from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, ShelfFault, StatementIgnored
 from mesh.housekeeping import Housekeeper
 from mesh.port import Port
 from mesh.presets import LAN, Preset
@@ -34,6 +34,7 @@ from mesh.store.rows import Batch, Restored
 from mesh.swim import Swim
 from mesh.sync.sync import Sync
 from mesh.trust import Admission, Directory, Membership
+from mesh.trust.statements import HONOURED_MAX
 from mesh.wire import cbor
 from mesh.wire.cose import to_be_signed
 from mesh.wire.crypto import LIBSODIUM, Crypto
@@ -79,6 +80,11 @@ ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
 
 
+def honoured_of(written: Mapping[ShelfId, int]) -> list[tuple[int, int]]:
+    """What a statement honours of a replica, as (birth, seq): `crdt.Replica.written_by`, in its order."""
+    return [(birth_of(shelf), seq) for shelf, seq in written.items()]
+
+
 @dataclass(frozen=True, slots=True)
 class PeerConfig:
     """What one start of an agent is made of. `birth` and `boot_id` are fresh random values."""
@@ -110,6 +116,12 @@ class Peer(Port):
         membership = config.membership
         identity = membership.identity
         self.config = config
+        self.membership = membership
+        """What this agent is now; `config` says what it was at the start."""
+        self._former_open = True
+        """Perhaps there is a former key of this replica that is to be closed."""
+        self._becoming: Membership | None = None
+        """The key that sessions are to be opened with, once the others have been told of it."""
         self.replica_id: ReplicaId = identity.replica_id
         self.drops: Counter[str] = Counter()
         self._now = now
@@ -132,7 +144,7 @@ class Peer(Port):
         mesh_id = self.directory.mesh_id
         self.replica = crdt.Replica(
             shelf_id(self.replica_id, config.birth),
-            sign=lambda header: sign_header(identity.sign, header, mesh_id),
+            sign=lambda header: sign_header(self.membership.identity.sign, header, mesh_id),
             encode=cbor.encode,
             decode=cbor.decode_untrusted,
             void_ops=self.directory.void_ops,
@@ -147,7 +159,7 @@ class Peer(Port):
             mesh_id=mesh_id,
             boot_id=config.boot_id,
             credential=membership.presentation,
-            admit=self.directory.admit,
+            admit=self._admit,
             rng=rng,
             entropy=config.entropy,
             limits=config.preset.transport,
@@ -192,6 +204,7 @@ class Peer(Port):
             self.replica.rights = rights
             if self.replica.take_over():
                 self._draft_due = now.monotonic
+        self._tell_own_key()
 
     # ---- what comes in
 
@@ -239,6 +252,9 @@ class Peer(Port):
             self._expiry_due = now.monotonic + EXPIRY_SECONDS
             for replica in self.directory.expired(now):
                 self._forget(replica)
+        if self._former_open and self.sync.synced:
+            self._former_open = self.directory.has_open_former_keys(self.membership.identity)
+            self._close_former_keys(now)
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.living:
             self.sync.in_step()
         seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
@@ -298,8 +314,57 @@ class Peer(Port):
         if self.swim.has_moved:
             self._members_moved(now)
 
+    def rekey(self, membership: Membership, now: Now) -> None:
+        """Sign with another key of the same replica from now on: what was drafted goes out under the former key, then every
+        member is told up to where that one counts. No write is lost, and nobody restarts. Raises ConfigError, Malformed or
+        Refused; then the former key goes on.
+        """
+        identity = membership.identity
+        if identity.replica_id != self.replica_id:
+            raise ConfigError(f"that key is of replica {identity.replica_id.hex()}, this is {self.replica_id.hex()}")
+        for raw in membership.statements:
+            self.directory.add_untrusted(raw, now)
+        if self.directory.public_key(self.replica_id) != identity.public_key:
+            raise ConfigError("the authority has not put that key into force, or another one since")
+        if identity == self.membership.identity:
+            return
+        self._now = now
+        if len(self.replica.written_by(self.replica_id)) > HONOURED_MAX:
+            self.replica.unhost()
+        self._seal(now)
+        self.membership = self._becoming = membership
+        self.directory.become(identity)
+        self._former_open = True
+        self._close_former_keys(now)
+        rights = self.directory.rights(self.replica_id)
+        if rights is not None:
+            self.replica.rights = rights
+        self.swim.repeat()  # with the new signature, for whoever joins later
+        self._draft_due = now.monotonic
+
+    def _close_former_keys(self, now: Now) -> None:
+        """After a rotation, once: what the former keys signed counts up to what is here of it. Not before all of it is here:
+        this agent may have lost its disk."""
+        if not self.sync.synced or not self.directory.has_open_former_keys(self.membership.identity):
+            return
+        written = self.replica.written_by(self.replica_id)
+        if len(written) <= HONOURED_MAX:
+            self._former_open = False
+            self.directory.close_former_keys(self.membership.identity, honoured_of(written), now)
+        elif self.replica.unhost():
+            self._draft_due = now.monotonic
+
+    def _tell_own_key(self) -> None:
+        """A rotation that came while this agent was away shows at the start, too."""
+        key = self.directory.public_key(self.replica_id)
+        if key is not None and key != self.membership.identity.public_key:
+            self.notify(KeyReplaced(self.replica_id, self.directory.name(self.replica_id), key))
+
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
         self.replica.rejudge(replica)
+        key = self._session_key(replica)
+        if key is not None:
+            self.transport.rekey(replica, key)
         if replica == self.replica_id:
             rights = self.directory.rights(replica)
             if rights is not None:
@@ -319,15 +384,32 @@ class Peer(Port):
         self.replica.alive_changed()
 
     def _route(self, peer: ReplicaId) -> None:
-        public_key, address = self.directory.public_key(peer), self.swim.address_of(peer)
+        public_key, address = self._session_key(peer), self.swim.address_of(peer)
         if public_key is not None and address is not None and self.directory.admission(peer, self._now) is Admission.MEMBER:
             self.transport.route(peer, public_key, address)
+
+    def _admit(self, public_key: bytes, presentation: bytes, now: Now) -> ReplicaId | None:
+        replica = self.directory.admit(public_key, presentation, now)
+        if replica is not None:
+            self.transport.rekey(replica, public_key)  # one of its keys that are in force, perhaps another than last time
+        return replica
+
+    def _session_key(self, peer: ReplicaId) -> bytes | None:
+        """The key that it is spoken to with: the one it used last, as long as that is open."""
+        open_keys, used = self.directory.open_keys(peer), self.transport.key_of(peer)
+        return used if used in open_keys else next(iter(open_keys), None)
 
     # ---- what goes out
 
     def transmits(self, now: Now) -> list[Transmit]:
         """Drain what is to be sent."""
         transmits = self.transport.flush(now)
+        if self._becoming is not None:
+            self.transport.become(self._becoming.identity, self._becoming.presentation)
+            self._becoming = None
+            for member in self.swim.alive():
+                self.sync.greet(member, now)
+            transmits += self.transport.flush(now)
         for replica in self._closing:
             self._forget(replica)
         self._closing.clear()
@@ -407,6 +489,8 @@ class Peer(Port):
     def _check_write(self, path: Path, now: Now) -> None:
         rights = self.directory.rights(self.replica_id)
         if rights is None:
+            if self.directory.admission(self.replica_id, now) is Admission.MEMBER:
+                raise NotPermitted("this agent's key was replaced by the authority, and it does not have the new one")
             raise NotPermitted("this agent's credential is revoked or unknown: enrol it anew with `mesh invite` and `mesh join`")
         if not self.directory.may_write(self.replica_id, rights, path):
             patterns = ", ".join(self._patterns())
@@ -442,25 +526,23 @@ class Peer(Port):
     # ---- what the parts ask
 
     def _sign_claim(self, purpose: bytes, payload: bytes) -> bytes:
-        return self.config.membership.identity.sign(to_be_signed(payload, purpose, self.directory.mesh_id))
+        return self.membership.identity.sign(to_be_signed(payload, purpose, self.directory.mesh_id))
 
     def _verify_claim(self, replica: ReplicaId, purpose: bytes, payload: bytes, signature: bytes) -> bool:
-        public_key = self.directory.public_key(replica)
-        if public_key is None or self.directory.revoked(replica):
+        if self.directory.revoked(replica):
             return False
-        return self.config.crypto.verify(public_key, to_be_signed(payload, purpose, self.directory.mesh_id), signature)
+        message, verify = to_be_signed(payload, purpose, self.directory.mesh_id), self.config.crypto.verify
+        return any(verify(key, message, signature) for key in self.directory.open_keys(replica))
 
     def _verify_delta(self, delta: crdt.Delta) -> bool:
-        public_key = self.directory.public_key(replica_of(delta.shelf))
+        public_key = self.directory.signing_key(delta.shelf, delta.seq, delta.content.rights)
         return public_key is not None and verify_delta(delta, public_key, self.directory.mesh_id, self.config.crypto.verify)
 
     def _check_head(self, shelf: ShelfId, header: bytes, signature: bytes) -> crdt.Head | None:
-        public_key = self.directory.public_key(replica_of(shelf))
         head = head_from_parts_untrusted(shelf, header, signature)
         verify, mesh_id = self.config.crypto.verify, self.directory.mesh_id
-        if public_key is None or not verify_header(header, signature, public_key, mesh_id, verify):
-            return None
-        return head
+        keys = self.directory.public_keys(replica_of(shelf), shelf, head.header.seq)
+        return head if any(verify_header(header, signature, key, mesh_id, verify) for key in keys) else None
 
     def _is_live(self, shelf: ShelfId) -> bool:
         """Whether this shelf is the one that a live member writes now (presence)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
-from crdt.ids import birth_of, replica_of
+from crdt.ids import ReplicaId, replica_of
 from crdt.ops import Path
 from crdt.types import parse_path
 from mesh.config import format_endpoint
@@ -89,6 +89,7 @@ def key_row(key: KeyInfo) -> dict[str, Any]:
     return {
         "name": key.name,
         "key": key.key_id.hex(),
+        "public_key": key.public_key.hex(),
         "state": key.state.value,
         "serial": key.serial,
         "may_write": list(key.may_write),
@@ -108,7 +109,7 @@ async def statements(node: Node, request: Request) -> AsyncGenerator[Any, None]:
 async def shelves(node: Node, request: Request) -> Any:
     """[birth, last seq] of each shelf of a replica, as known here: what a revocation honours."""
     replica = _bytes(request, "replica", from_hex=True)
-    return [[birth_of(shelf), seq] for shelf, seq in node.heads() if replica_of(shelf) == replica]
+    return [list(each) for each in node.written_by(ReplicaId(replica))]
 
 
 async def tell(node: Node, request: Request) -> Any:

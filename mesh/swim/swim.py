@@ -361,6 +361,10 @@ class Swim:
         self._myself.address = address
         self._announce()
 
+    def repeat(self) -> None:
+        """Say of this agent what was said before, signed anew: its key changed."""
+        self._announce()
+
     def describe(self, meta: bytes, now: Now) -> None:
         """Other metadata. Raises ConfigError when it is too long."""
         check_profile(self._myself.name, meta)

@@ -4,13 +4,23 @@ identity      an agent's key                       authority     issues statemen
 statements    what they say, on the wire           token         an invite as one line; redeeming it
 statement_set what peers compare                   membership    what an agent holds of all this
 contest       one invite used by two keys          patterns      paths that a credential may write
+rotation      asking the authority for a further key
 ledger        what follows from the set            files         the above in a directory, through keyfiles
 directory     the set with its two doors: the part of the peer core
 """
 
 from mesh.trust.authority import Authority
 from mesh.trust.directory import Directory
-from mesh.trust.files import init_dir, list_key_files, load_authority, load_membership, open_authority, save_membership
+from mesh.trust.files import (
+    adopt_next_key,
+    init_dir,
+    list_key_files,
+    load_authority,
+    load_membership,
+    open_authority,
+    prepare_next_key,
+    save_membership,
+)
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, KeyState
 from mesh.trust.membership import Membership
@@ -37,6 +47,7 @@ __all__ = [
     "StatementId",
     "Token",
     "Verdict",
+    "adopt_next_key",
     "compile_patterns",
     "init_dir",
     "key_id",
@@ -44,6 +55,7 @@ __all__ = [
     "load_authority",
     "load_membership",
     "open_authority",
+    "prepare_next_key",
     "read_token",
     "redeem",
     "save_membership",

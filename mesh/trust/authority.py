@@ -148,9 +148,28 @@ class Authority:
             old.score if score is None else score,
             expires,
         )
-        return self._issue(
-            Credential(self._next_serial, public_key, check_terms(terms), None if honoured is None else check_honoured(honoured))
-        )
+        closed = None if honoured is None else check_honoured(honoured)
+        rotated = None if key_id(public_key) == replica else replica
+        return self._issue(Credential(self._next_serial, public_key, check_terms(terms), closed, rotated))
+
+    def rotate(self, subject: str | ReplicaId, public_key: bytes, *, honoured: Sequence[tuple[int, int]] | None = None) -> bytes:
+        """A further key for a known replica, with the rights that it has. It goes on with its former key until it learns of
+        this, and then says itself what that one signed: nothing is lost.
+
+        `honoured`: only when the former key was stolen or lost, the last (birth, seq) of each shelf that still counts: it is
+        closed by this statement then, wherever it goes on. Raises ConfigError.
+        """
+        replica = self._replica(subject)
+        standing = self.directory.credential(replica)
+        if standing is None or self.directory.revoked(replica):
+            raise ConfigError(f"{replica.hex()} is no member: only a member's key can be replaced")
+        if type(public_key) is not bytes or len(public_key) != PUBLIC_KEY_BYTES:
+            raise ConfigError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes")
+        if self.directory.is_known_key(public_key):
+            raise ConfigError("this key is in use already: generate a new one")
+        terms = check_terms(standing.terms._replace(name=standing.name))
+        closed = None if honoured is None else check_honoured(honoured)
+        return self._issue(Credential(self._next_serial, public_key, terms, closed, replica))
 
     def invite(
         self,

@@ -87,9 +87,8 @@ class Contest:
         self._enrolments[enrolment.public_key] = Enrolled(statement.id, enrolment.name)
         return ([] if former is None else [former.statement]) + self._prune()
 
-    def add_witness(self, statement: Statement, witness: Witness) -> list[StatementId]:
+    def add_witness(self, statement: Statement, member: ReplicaId, witness: Witness) -> list[StatementId]:
         """Ids that leave the set for it. A member has one voice: of two statements the one with the lower id."""
-        member = ReplicaId(statement.issuer)
         former = self._witnesses.get(member)
         if former is not None and former[0] < statement.id:
             return [statement.id]

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from crdt.ids import ReplicaId, ShelfId
+from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.ops import Op, Path, Rights
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
-from mesh.events import CharterRaised, Event, InviteReused, MemberRevoked, SerialReused
+from mesh.events import CharterRaised, Event, InviteReused, KeyReplaced, MemberRevoked, SerialReused
 from mesh.fair import loser
 from mesh.trust.contest import SETTLED_SECONDS
 from mesh.trust.identity import Identity, key_id
@@ -35,6 +35,7 @@ from mesh.trust.statement_set import StatementSet
 from mesh.trust.statements import (
     PURPOSE,
     Charter,
+    Closing,
     Credential,
     Enrolment,
     Invite,
@@ -46,6 +47,7 @@ from mesh.trust.statements import (
     StatementId,
     Witness,
     charter_from_bytes,
+    check_honoured,
     issue,
     statement_from_bytes_untrusted,
     statement_id,
@@ -57,7 +59,7 @@ WAITING_MAX: Final = 64
 """Statements whose issuer is unknown; whoever brought most loses its oldest. DESIGN section 8."""
 RESTORE_PASSES_MAX: Final = 4
 """Two are enough, unless witnesses of one contest joined by another."""
-_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness)
+_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing)
 """Issuers before what they issued."""
 
 
@@ -206,8 +208,8 @@ class Directory:
         except Refused as refusal:
             self.drops[str(refusal)] += 1
             return None
-        replica = key_id(public_key)
-        if self.public_key(replica) != public_key:
+        replica = self.replica_of(public_key)
+        if public_key not in self.open_keys(replica):
             self.drops["not a member"] += 1
             return None
         admission = self.admission(replica, now)
@@ -221,7 +223,7 @@ class Directory:
         match statement.content:
             case Credential(public_key=subject) | Enrolment(public_key=subject) if subject != public_key:
                 raise Refused("presented another's credential")
-            case Revocation() | Witness() | Opaque():
+            case Revocation() | Witness() | Closing() | Opaque():
                 raise Refused("presented a statement that is not about itself")
         if not self._is_verified(statement):
             raise Refused("presented a statement of an unknown issuer")
@@ -264,17 +266,78 @@ class Directory:
         standing = self._ledger.standings.get(replica)
         return None if standing is None else standing.public_key
 
+    def replica_of(self, public_key: bytes) -> ReplicaId:
+        """Whose key this is, or would be."""
+        return self._ledger.replica_of(key_id(public_key))
+
+    def public_keys(self, replica: ReplicaId, shelf: ShelfId, seq: int) -> list[bytes]:
+        """The keys that may have signed header `seq` of a shelf of this replica, the newest first."""
+        standing = self._ledger.standings.get(replica)
+        return [] if standing is None else [key for key in standing.keys if standing.may_sign(key, shelf, seq)]
+
+    def open_keys(self, replica: ReplicaId) -> list[bytes]:
+        """The keys that it may use now, the newest first: also the former one, until it is closed."""
+        standing = self._ledger.standings.get(replica)
+        return [] if standing is None else standing.open_keys
+
+    def signing_key(self, shelf: ShelfId, seq: int, rights: Rights) -> bytes | None:
+        """The one key that may have signed delta `seq`, written under `rights`."""
+        standing = self._ledger.standings.get(ReplicaId(shelf[:REPLICA_ID_BYTES]))
+        grant = None if standing is None else standing.grants.get(rights.credential)
+        if standing is None or grant is None:
+            return None if standing is None else standing.public_key
+        return grant.public_key if standing.may_sign(grant.public_key, shelf, seq) else None
+
+    def close_former_keys(self, me: Identity, honoured: Sequence[tuple[int, int]], now: Now) -> bool:
+        """After a rotation: says with the new key what the former ones signed, unless that was said. True when it did.
+
+        `honoured`: (birth, last seq) of each of the replica's shelves that a former key signed.
+        """
+        if not self.has_open_former_keys(me):
+            return False
+        standing = self._ledger.standings[me.replica_id]
+        serial = min(each.serial for each in standing.grants.values() if each.public_key == me.public_key)
+        raw = issue(Closing(serial, check_honoured(honoured)), me, self._mesh_id)
+        self._take(statement_from_bytes_untrusted(raw), now.monotonic)
+        return True
+
+    def has_open_former_keys(self, me: Identity) -> bool:
+        """Whether this is the key of a rotation whose former keys the replica has not closed."""
+        standing = self._ledger.standings.get(me.replica_id)
+        if standing is None or standing.public_key != me.public_key or len(standing.keys) < 2:
+            return False
+        serial = min(each.serial for each in standing.grants.values() if each.public_key == me.public_key)
+        rotated = self._ledger.rotated_keys(me.replica_id, serial)
+        return bool(rotated) and not self._ledger.is_closed(me.replica_id, serial)
+
+    def become(self, identity: Identity) -> None:
+        """This replica signs with another key from now on."""
+        self._identity = identity
+
     def credential(self, replica: ReplicaId) -> Grant | None:
         """The newest, revoked or not."""
         standing = self._ledger.standings.get(replica)
         return None if standing is None else standing.newest
 
+    def grant_of(self, replica: ReplicaId, public_key: bytes) -> Grant | None:
+        """The newest credential of one of its keys."""
+        standing = self._ledger.standings.get(replica)
+        grants = [] if standing is None else [each for each in standing.grants.values() if each.public_key == public_key]
+        return max(grants, key=lambda each: each.serial, default=None)
+
     def rights(self, replica: ReplicaId) -> Rights | None:
-        """What its next delta is written under; None when it has no rights (any longer)."""
+        """What its next delta is written under; None when it has no rights (any longer).
+
+        Of this replica itself: by the key that it signs with. One that a rotation put out of use still speaks until the
+        replica closes it.
+        """
         standing = self._ledger.standings.get(replica)
         if standing is None or standing.revoked:
             return None
-        return Rights(standing.newest.serial, self._ledger.charter.serial)
+        serial: int | None = standing.newest.serial
+        if self._identity is not None and self._identity.replica_id == replica:
+            serial = standing.open_serial(self._identity.public_key)
+        return None if serial is None else Rights(serial, self._ledger.charter.serial)
 
     def revoked(self, replica: ReplicaId) -> bool:
         standing = self._ledger.standings.get(replica)
@@ -354,6 +417,10 @@ class Directory:
         authorities = {self._ledger.authorities[key]} if key in self._ledger.authorities else set()
         return sorted({*self._ledger.public_keys(key), *invites, *authorities})
 
+    def is_known_key(self, public_key: bytes) -> bool:
+        """Whether any statement names this very key."""
+        return public_key in self.keys_of(key_id(public_key)) or self.replica_of(public_key) != key_id(public_key)
+
     def invite_of(self, grant: Grant) -> bytes | None:
         """The invite statement that a grant came by."""
         issued = self._ledger.invites.get(grant.invite, {}) if grant.invite is not None else {}
@@ -373,7 +440,11 @@ class Directory:
         if isinstance(content, Enrolment):
             keys = sorted({each.invite_key for each in ledger.invites.get(issuer, {}).values()})
         elif isinstance(content, Witness):  # of no invite at all: it would be a way to fill the set
-            keys = ledger.joined_keys(issuer) if content.invite in ledger.invites else []
+            keys = ledger.joined_keys(ledger.replica_of(issuer)) if content.invite in ledger.invites else []
+            keys = [key for key in keys if key_id(key) == issuer]
+        elif isinstance(content, Closing):
+            keys = ledger.rotated_keys(ledger.replica_of(issuer), content.serial)
+            keys = [key for key in keys if key_id(key) == issuer]
         else:
             keys = [ledger.authorities[issuer]] if issuer in ledger.authorities else []
             if not keys and (issuer in ledger.invites or issuer in ledger.standings):
@@ -419,7 +490,9 @@ class Directory:
         match statement.content:
             case Charter(authorities=keys):
                 issuers = {key_id(key) for key in keys}
-            case Credential(public_key=key) | Enrolment(public_key=key) | Invite(invite_key=key):
+            case Credential(public_key=key):
+                issuers = {key_id(key)}
+            case Enrolment(public_key=key) | Invite(invite_key=key):
                 issuers = {key_id(key)}
             case _:
                 return []
@@ -465,11 +538,14 @@ class Directory:
             chosen = self._ledger.chosen(statement.issuer)
             contested = chosen is not None and self._ledger.contests[statement.issuer].is_contested
         charter = getattr(self._ledger, "charter", None)
-        return _Before(chosen, contested, 0 if charter is None else charter.serial)
+        key = self.public_key(content.subject) if isinstance(content, Credential) else None
+        return _Before(chosen, contested, 0 if charter is None else charter.serial, key)
 
     def _tell(self, statement: Statement, before: _Before) -> None:
         content = statement.content
         match content:
+            case Credential(subject=replica, public_key=key) if before.key not in (None, key) and key == self.public_key(replica):
+                self._emit(KeyReplaced(replica, self.name(replica), key))
             case Charter() if self._ledger.charter.serial > before.charter:
                 self._emit(CharterRaised(self._ledger.charter.serial))
             case Revocation(subject=subject):
@@ -506,6 +582,7 @@ class _Before(NamedTuple):
     chosen: bytes | None
     contested: bool
     charter: int
+    key: bytes | None
 
 
 def _needs(statement: Statement) -> set[KeyId]:

@@ -1,6 +1,8 @@
 """The trust files of one agent's directory.
 
     member.key       the agent's secret key, mode 0600
+    member.next.key  only during a rotation: the key that takes its place once the authority has put it into force
+    member.former.*  keys that were in use before; they open values that were encrypted to them, and sign nothing any more
     charter          the root of trust: one charter statement as it travels (COSE_Sign1), readable by any COSE library
     statements       what else is known at a start: credential, or invite and enrolment, others', and the seeds of a token
     authority.key    only where `mesh init` ran: the authority's secret key, mode 0600. Keep a copy offline; it may be moved away
@@ -12,7 +14,7 @@ A running node keeps what it learns in its own store, not here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ from mesh.trust.token import checked_address
 from mesh.wire import cbor
 
 MEMBER_KEY: Final = "member.key"
+NEXT_KEY: Final = "member.next.key"
+FORMER_KEY: Final = "member.former.{}.key"
 AUTHORITY_KEY: Final = "authority.key"
 AUTHORITY_LOCK: Final = "authority.lock"
 CHARTER: Final = "charter"
@@ -70,10 +74,46 @@ def save_membership(directory: str | Path, membership: Membership) -> None:
 def load_membership(directory: str | Path) -> Membership:
     """The membership that a directory holds, everything checked. Raises ConfigError, which names the file and the way out."""
     directory = Path(directory)
-    identity = Identity.load(directory / MEMBER_KEY)
     known, seeds = _load_directory(directory)
-    grant = known.credential(identity.replica_id)
-    if grant is None or known.public_key(identity.replica_id) != identity.public_key:
+    return _membership_of(directory, Identity.load(directory / MEMBER_KEY), known, seeds)
+
+
+def prepare_next_key(directory: str | Path) -> Identity:
+    """The key that is to take the place of this member's: made now, unless a rotation was begun before. Raises ConfigError."""
+    path = Path(directory) / NEXT_KEY
+    if not path.exists():
+        Identity.generate().save(path)
+    return Identity.load(path)
+
+
+def adopt_next_key(directory: str | Path, statements: Iterable[bytes]) -> Membership | None:
+    """Puts the next key into the place of the present one, if it was prepared and the authority has put it into force.
+
+    `statements`: what is known, the rotation among it; they are kept in the directory. The former key is kept aside. None, and
+    nothing changed, while it is not in force. Raises ConfigError.
+    """
+    directory = Path(directory)
+    if not (directory / NEXT_KEY).exists():
+        return None
+    present, following = Identity.load(directory / MEMBER_KEY), Identity.load(directory / NEXT_KEY)
+    known, seeds = _load_directory(directory)
+    known.restore(statements)
+    replica = known.replica_of(present.public_key)
+    if known.public_key(replica) != following.public_key:
+        return None
+    content = _statements_to_bytes(known.statements(), seeds)
+    keyfiles.replace_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
+    former = directory / FORMER_KEY.format(present.public_key.hex()[:8])
+    keyfiles.replace_file(former, present.to_text(MEMBER_KEY_PREFIX), keyfiles.SECRET_MODE)
+    keyfiles.replace_file(directory / MEMBER_KEY, following.to_text(MEMBER_KEY_PREFIX), keyfiles.SECRET_MODE)
+    keyfiles.remove_file(directory / NEXT_KEY)
+    return _membership_of(directory, following, known, seeds)
+
+
+def _membership_of(directory: Path, key: Identity, known: Directory, seeds: tuple[Address, ...]) -> Membership:
+    identity = key.of_replica(known.replica_of(key.public_key))
+    grant = known.grant_of(identity.replica_id, key.public_key)
+    if grant is None:
         raise ConfigError(
             f"{directory / STATEMENTS} has no credential for the key in {directory / MEMBER_KEY}: they are of different agents"
         )

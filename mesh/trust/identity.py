@@ -33,14 +33,19 @@ class Identity:
     public_key: bytes
     """32 bytes."""
     replica_id: ReplicaId
+    """The id of the replica's first key; later keys sign in its name (`of_replica`)."""
 
-    def __init__(self, seed: bytes, crypto: Crypto = LIBSODIUM) -> None:
+    def __init__(self, seed: bytes, crypto: Crypto = LIBSODIUM, replica_id: ReplicaId | None = None) -> None:
         if len(seed) != SEED_BYTES:
             raise ConfigError(f"an Ed25519 seed has {SEED_BYTES} bytes, not {len(seed)}")
         self._crypto = crypto
         self.seed = seed
         self.public_key, self._secret_key = crypto.keypair(seed)
-        self.replica_id = key_id(self.public_key)
+        self.replica_id = key_id(self.public_key) if replica_id is None else replica_id
+
+    def of_replica(self, replica_id: ReplicaId) -> Identity:
+        """The same key, as a further one of a replica whose first key was another."""
+        return Identity(self.seed, self._crypto, replica_id)
 
     @classmethod
     def generate(cls, entropy: bytes | None = None, crypto: Crypto = LIBSODIUM) -> Identity:

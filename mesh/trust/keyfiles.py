@@ -64,6 +64,15 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def remove_file(path: Path) -> None:
+    """Removes a file that is no longer needed. Raises ConfigError."""
+    try:
+        path.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be removed: {error.strerror}") from error
+
+
 def make_directory(path: Path) -> None:
     """A directory for keys, open to its owner only; one that is there is left as it is. Raises ConfigError."""
     try:

@@ -50,7 +50,8 @@ def list_keys(ledger: Ledger, now: Now) -> list[KeyInfo]:
 def _members(ledger: Ledger, now: Now) -> Iterator[KeyInfo]:
     for replica, standing in ledger.standings.items():
         grant, state = standing.newest, KeyState(standing.admission(now).value)
-        yield _info(ledger.name(replica), standing.public_key, state, grant.serial, grant.terms, grant.terms.expires)
+        told = _info(ledger.name(replica), standing.public_key, state, grant.serial, grant.terms, grant.terms.expires)
+        yield told._replace(key_id=replica)  # also where it signs with a later key than its first
 
 
 def _refused(ledger: Ledger) -> Iterator[KeyInfo]:

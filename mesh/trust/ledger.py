@@ -6,7 +6,7 @@ every op. Rules that decide between statements of equal rank take the lowest ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
@@ -18,6 +18,7 @@ from mesh.trust.patterns import PathPatterns
 from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
 from mesh.trust.statements import (
     Charter,
+    Closing,
     Credential,
     Enrolment,
     Honoured,
@@ -44,6 +45,8 @@ class _Claim(NamedTuple):
     name: str
     invite: KeyId | None
     chosen_name: bool
+    rotates: bool
+    """Names the replica: another key than the first one's is meant."""
 
     @property
     def precedence(self) -> tuple[int, StatementId, StatementId]:
@@ -68,6 +71,9 @@ class Ledger:
         self._credentials: dict[ReplicaId, dict[StatementId, Credential]] = {}
         self._redeemed: dict[ReplicaId, set[KeyId]] = {}
         self._revocations: dict[KeyId, dict[StatementId, Revocation]] = {}
+        self._closings: dict[ReplicaId, dict[int, tuple[StatementId, Closing]]] = {}
+        self._rotated: dict[KeyId, ReplicaId] = {}
+        """Of keys that do not make their replica's id: whose they are."""
         self._named: dict[str, set[ReplicaId]] = {}
 
     # --- the statements
@@ -82,9 +88,12 @@ class Ledger:
                 self._charters[statement.id] = content
                 self._read_charters()
                 affected.update(self.standings)
-            case Credential(public_key=public_key):
-                self._credentials.setdefault(key_id(public_key), {})[statement.id] = content
-                affected.add(key_id(public_key))
+            case Credential():
+                subject = key_id(content.public_key) if content.replica is None else content.replica
+                self._credentials.setdefault(subject, {})[statement.id] = content
+                if content.replica is not None:
+                    self._rotated[key_id(content.public_key)] = subject
+                affected.add(subject)
             case Invite(invite_key=invite_key):
                 self.invites.setdefault(key_id(invite_key), {})[statement.id] = content
                 affected.update(self._contenders(key_id(invite_key)))
@@ -94,7 +103,12 @@ class Ledger:
                 self._revocations.setdefault(subject, {})[statement.id] = content
                 affected.update(self._contenders(subject), (ReplicaId(subject),))
             case Witness(invite=invite):
-                gone = self._change(invite, affected, lambda contest: contest.add_witness(statement, content))
+                member = self.replica_of(statement.issuer)
+                gone = self._change(invite, affected, lambda contest: contest.add_witness(statement, member, content))
+            case Closing(serial=serial):
+                owner = self.replica_of(statement.issuer)
+                gone = self._close(owner, serial, statement.id, content)
+                affected.add(owner)
         self.serial_max = max(self.serial_max, getattr(content, "serial", 0))
         self._reconsider(affected, all_of_them=isinstance(content, Charter))
         return gone
@@ -105,6 +119,19 @@ class Ledger:
         for invite in self._redeemed.get(ReplicaId(replica), ()):
             keys.update(key for key in self.contests[invite].keys if key_id(key) == replica)
         return sorted(keys)
+
+    def replica_of(self, key: KeyId) -> ReplicaId:
+        """Whose key has this id, or would have."""
+        return self._rotated.get(key, ReplicaId(key))
+
+    def rotated_keys(self, replica: ReplicaId, serial: int) -> list[bytes]:
+        """The keys that a rotation of this serial brought: who may close the earlier ones."""
+        credentials = self._credentials.get(replica, {}).values()
+        return sorted({each.public_key for each in credentials if each.serial == serial and each.replica is not None})
+
+    def is_closed(self, replica: ReplicaId, serial: int) -> bool:
+        """Whether the keys before that of this serial are closed by the replica itself."""
+        return serial in self._closings.get(replica, {})
 
     def joined_keys(self, replica: KeyId) -> list[bytes]:
         """Keys of this id that joined by a credential or by an invite that nobody contests: who may be a witness. Ascending."""
@@ -243,6 +270,15 @@ class Ledger:
                     gone += self._silence(replica, affected)
         return gone
 
+    def _close(self, replica: ReplicaId, serial: int, identifier: StatementId, closing: Closing) -> list[StatementId]:
+        """One closing per rotation: of two, which only the owner of the key can make, the one with the lowest id."""
+        closings = self._closings.setdefault(replica, {})
+        former = closings.get(serial)
+        if former is not None and former[0] < identifier:
+            return [identifier]
+        closings[serial] = (identifier, closing)
+        return [] if former is None else [former[0]]
+
     def _silence(self, replica: ReplicaId, affected: set[ReplicaId]) -> list[StatementId]:
         """What it witnessed leaves the set: its enrolment may leave, too, and then nobody could check its voice."""
         gone: list[StatementId] = []
@@ -290,22 +326,38 @@ class Ledger:
         claims = sorted(self._claims(replica), key=lambda each: each.precedence)
         if not claims:
             return None
-        # Two keys of one 8-byte id: the older statement keeps it. The authority refuses to make such a pair.
-        public_key = claims[0].public_key
+        # Two first keys of one 8-byte id: the older statement keeps it. The authority refuses to make such a pair.
+        first = claims[0].public_key
         grants: dict[int, Grant] = {}
         for claim in claims:
-            if claim.public_key == public_key and claim.serial not in grants:
-                patterns = claim.terms.patterns
+            if (claim.rotates or claim.public_key == first) and claim.serial not in grants:
                 grants[claim.serial] = Grant(
-                    claim.serial, claim.name, claim.terms, patterns, claim.statement, claim.invite, claim.chosen_name
+                    claim.serial,
+                    claim.name,
+                    claim.terms,
+                    claim.terms.patterns,
+                    claim.statement,
+                    claim.invite,
+                    claim.chosen_name,
+                    claim.public_key,
                 )
         newest = grants[max(grants)]
-        narrowings, revoked = self._narrowings(public_key, {each.invite for each in grants.values() if each.invite is not None})
-        return Standing(public_key, grants, narrowings, newest, revoked > newest.serial)
+        narrowings, revoked = self._narrowings(replica, grants)
+        return Standing(newest.public_key, grants, narrowings, newest, revoked > newest.serial)
 
     def _claims(self, replica: ReplicaId) -> list[_Claim]:
         claims = [
-            _Claim(each.serial, statement, statement, each.public_key, each.terms, each.terms.name or "", None, chosen_name=False)
+            _Claim(
+                each.serial,
+                statement,
+                statement,
+                each.public_key,
+                each.terms,
+                each.terms.name or "",
+                None,
+                chosen_name=False,
+                rotates=each.replica is not None,
+            )
             for statement, each in self._credentials.get(replica, {}).items()
         ]
         for invite_key in self._redeemed.get(replica, ()):
@@ -317,13 +369,23 @@ class Ledger:
                 name = invite.terms.name or enrolled.name or default_name(replica)
                 chosen_name = invite.terms.name is None
                 claims.append(
-                    _Claim(invite.serial, enrolled.statement, source, public_key, invite.terms, name, invite_key, chosen_name)
+                    _Claim(
+                        invite.serial,
+                        enrolled.statement,
+                        source,
+                        public_key,
+                        invite.terms,
+                        name,
+                        invite_key,
+                        chosen_name,
+                        rotates=False,
+                    )
                 )
         return claims
 
-    def _narrowings(self, public_key: bytes, invites: set[KeyId]) -> tuple[tuple[Narrowing, ...], int]:
-        """All narrowings of this key's rights, and the highest serial of a revocation among them (0: none)."""
-        replica = key_id(public_key)
+    def _narrowings(self, replica: ReplicaId, grants: Mapping[int, Grant]) -> tuple[tuple[Narrowing, ...], int]:
+        """All narrowings of this replica's rights, and the highest serial of a revocation among them (0: none)."""
+        invites = {each.invite for each in grants.values() if each.invite is not None}
         found: set[tuple[int, Honoured]] = set()
         revoked = 0
         for subject in (replica, *sorted(invites)):
@@ -331,8 +393,11 @@ class Ledger:
                 found.add((each.serial, each.honoured))
                 revoked = max(revoked, each.serial)
         for credential in self._credentials.get(replica, {}).values():
-            if credential.public_key == public_key and credential.honoured is not None:
+            grant = grants.get(credential.serial)
+            if credential.honoured is not None and grant is not None and grant.public_key == credential.public_key:
                 found.add((credential.serial, credential.honoured))
+        for serial, (_, closing) in self._closings.get(replica, {}).items():
+            found.add((serial, closing.honoured))
         return tuple(Narrowing.of(*each) for each in sorted(found)), revoked
 
 

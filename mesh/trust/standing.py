@@ -48,6 +48,8 @@ class Grant(NamedTuple):
     """The invite's key, when there was one."""
     chosen_name: bool
     """The agent named itself: names given by the authority go first."""
+    public_key: bytes = b""
+    """What signs under this serial."""
 
 
 class Narrowing(NamedTuple):
@@ -65,6 +67,7 @@ class Narrowing(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Standing:
     public_key: bytes
+    """The newest: all that is signed from now on is signed with it."""
     grants: dict[int, Grant]
     """By serial. Older ones are needed to judge what was written under them."""
     narrowings: tuple[Narrowing, ...]
@@ -76,6 +79,33 @@ class Standing:
         """Whether delta `seq` of this replica's `shelf`, written under `serial`, counts."""
         birth = birth_of(shelf)
         return all(seq <= each.honoured.get(birth, 0) for each in self.narrowings if each.serial > serial)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """All that this replica ever signed with, the newest first."""
+        return list(dict.fromkeys(self.grants[serial].public_key for serial in sorted(self.grants, reverse=True)))
+
+    @property
+    def open_keys(self) -> list[bytes]:
+        """The newest, and those that no narrowing has closed yet."""
+        return [key for key in self.keys if key == self.public_key or self.open_serial(key) is not None]
+
+    def may_sign(self, public_key: bytes, shelf: ShelfId, seq: int) -> bool:
+        """Whether this key speaks for the replica there: the newest anywhere, an earlier one up to where it was closed.
+
+        Until it is closed it speaks everywhere, so a rotation costs nothing that was written meanwhile.
+        """
+        if public_key == self.public_key:
+            return True
+        serials = [serial for serial, grant in self.grants.items() if grant.public_key == public_key]
+        return bool(serials) and self.honours(shelf, seq, max(serials))
+
+    def open_serial(self, public_key: bytes) -> int | None:
+        """The newest serial under which this key may go on; None when it is closed or none of this replica's."""
+        serials = [serial for serial, grant in self.grants.items() if grant.public_key == public_key]
+        if not serials or any(each.serial > max(serials) for each in self.narrowings):
+            return None
+        return max(serials)
 
     def admission(self, now: Now) -> Admission:
         if self.revoked:

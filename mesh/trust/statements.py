@@ -6,12 +6,15 @@ CBOR arrays
     [format, kind, fields...]
 
     charter     serial, mesh id, [authority key...], [critical pattern...], {limit: value}                     by the authority
-    credential  serial, public key, name, [pattern...], voter, score, expires, honoured or null                by the authority
-    invite      serial, invite key, name or null, [pattern...], voter, score, expires, redeem by               by the authority
+    credential  serial, public key, TERMS, honoured or null, replica or null                                   by the authority
+    invite      serial, invite key, TERMS, redeem by                                                           by the authority
     enrolment   public key, name or null                                                                      by an invite's key
     revocation  serial, key id, honoured                                                                       by the authority
     witness     key id of the invite, public key                                                               by a member
+    closing     serial, honoured                                                                              by a member
 
+TERMS are: name or null, [pattern...], voter, score, expires. `replica`: whose further key this is (a rotation); null: the key
+makes the replica id.
 `honoured`: [[birth, seq]...], the last deltas of each shelf that still count; null: all that was written before still counts.
 Times are seconds since 1970. The `kid` of the signature names the issuer's key. All kinds share one purpose, the kind being
 inside what is signed: so a replica that does not know a kind yet (a cut, say: kind 6 is kept for it) can still check that the
@@ -26,6 +29,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
 
+from crdt.ids import ReplicaId
 from mesh.errors import ConfigError, Malformed
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.patterns import PathPatterns, compile_patterns
@@ -47,8 +51,9 @@ SCORE_MAX: Final = 15
 """DESIGN section 7: certified scores are 0 to 15."""
 NAME_BYTES_MAX: Final = 64
 AUTHORITIES_MAX: Final = 8
-HONOURED_MAX: Final = 40
-"""Shelves in one list: 14 bytes each, and a replica has one or two that are not yet taken over."""
+HONOURED_MAX: Final = 56
+"""Shelves in one list: 8 to 14 bytes each. A replica has one that it writes, and as many former ones as starts of which
+something lives on as it was written then."""
 
 StatementId = NewType("StatementId", bytes)
 KeyId: TypeAlias = bytes
@@ -64,6 +69,7 @@ class Kind(IntEnum):
     ENROLMENT = 4
     REVOCATION = 5
     WITNESS = 7
+    CLOSING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,12 @@ class Credential(NamedTuple):
     terms: Terms
     honoured: Honoured | None
     """Not None: narrows. Deltas of older serials count only up to here."""
+    replica: ReplicaId | None = None
+    """Not None: a rotation. This replica signs with `public_key` from now on."""
+
+    @property
+    def subject(self) -> ReplicaId:
+        return key_id(self.public_key) if self.replica is None else self.replica
 
 
 class Invite(NamedTuple):
@@ -147,6 +159,14 @@ class Witness(NamedTuple):
     public_key: bytes
 
 
+class Closing(NamedTuple):
+    """ "I sign with the key of this credential now": what this replica's earlier keys signed counts up to here. By that key."""
+
+    serial: int
+    """Of the credential that brought the key."""
+    honoured: Honoured
+
+
 class Opaque(NamedTuple):
     """By the authority, and of a format or kind that this version does not know."""
 
@@ -154,7 +174,7 @@ class Opaque(NamedTuple):
     kind: int
 
 
-Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Opaque
+Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Opaque
 
 
 class Statement(NamedTuple):
@@ -173,7 +193,7 @@ def statement_id(raw: bytes) -> StatementId:
 def issue(content: Content, issuer: Identity, mesh_id: bytes) -> bytes:
     """A statement, signed. Raises ConfigError when it does not fit into a datagram."""
     payload = cbor.encode(_encode(content))
-    raw = cose.sign1(issuer.sign, payload, kid=issuer.replica_id, purpose=PURPOSE, mesh_id=mesh_id)
+    raw = cose.sign1(issuer.sign, payload, kid=key_id(issuer.public_key), purpose=PURPOSE, mesh_id=mesh_id)
     if len(raw) > STATEMENT_BYTES_MAX:
         what = f"{type(content).__name__.lower()} has {len(raw)} bytes"
         raise ConfigError(f"the {what}, at most {STATEMENT_BYTES_MAX} fit into a datagram: fewer or shorter patterns")
@@ -252,8 +272,8 @@ def _encode(content: Content) -> list[object]:
     match content:
         case Charter(serial, mesh_id, authorities, critical, limits):
             return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map()]
-        case Credential(serial, public_key, terms, honoured):
-            return [FORMAT, Kind.CREDENTIAL.value, serial, public_key, *terms, honoured]
+        case Credential(serial, public_key, terms, honoured, replica):
+            return [FORMAT, Kind.CREDENTIAL.value, serial, public_key, *terms, honoured, replica]
         case Invite(serial, invite_key, terms, redeem_by):
             return [FORMAT, Kind.INVITE.value, serial, invite_key, *terms, redeem_by]
         case Enrolment(public_key, name):
@@ -262,6 +282,8 @@ def _encode(content: Content) -> list[object]:
             return [FORMAT, Kind.REVOCATION.value, serial, subject, honoured]
         case Witness(invite, public_key):
             return [FORMAT, Kind.WITNESS.value, invite, public_key]
+        case Closing(serial, honoured):
+            return [FORMAT, Kind.CLOSING.value, serial, honoured]
         case Opaque():
             raise ValueError("this version does not issue what it does not know")
 
@@ -284,12 +306,16 @@ def _charter(fields: tuple[Any, ...]) -> Charter:
 
 
 def _credential(fields: tuple[Any, ...]) -> Credential:
-    serial, public_key, *terms, honoured = _exactly(fields, 8)
+    serial, public_key, *terms, honoured, replica = _exactly(fields, 9)
     checked = _terms(terms)
     if checked.name is None:
         raise Malformed("a credential names its subject")
     return Credential(
-        _serial(serial), _bytes(public_key, PUBLIC_KEY_BYTES), checked, None if honoured is None else _honoured(honoured)
+        _serial(serial),
+        _bytes(public_key, PUBLIC_KEY_BYTES),
+        checked,
+        None if honoured is None else _honoured(honoured),
+        None if replica is None else ReplicaId(_bytes(replica, cose.KID_BYTES)),
     )
 
 
@@ -315,6 +341,11 @@ def _witness(fields: tuple[Any, ...]) -> Witness:
     return Witness(_bytes(invite, cose.KID_BYTES), _bytes(public_key, PUBLIC_KEY_BYTES))
 
 
+def _closing(fields: tuple[Any, ...]) -> Closing:
+    serial, honoured = _exactly(fields, 2)
+    return Closing(_serial(serial), _honoured(honoured))
+
+
 _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.CHARTER: _charter,
     Kind.CREDENTIAL: _credential,
@@ -322,6 +353,7 @@ _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.ENROLMENT: _enrolment,
     Kind.REVOCATION: _revocation,
     Kind.WITNESS: _witness,
+    Kind.CLOSING: _closing,
 }
 
 

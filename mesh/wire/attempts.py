@@ -101,6 +101,11 @@ class Attempts:
         for attempt in [attempt for attempt in self._by_address.values() if attempt.peer == peer]:
             self.end(attempt)
 
+    def end_all(self) -> None:
+        """End every attempt: what was begun with another key of ours leads nowhere."""
+        for attempt in list(self._by_address.values()):
+            self.end(attempt)
+
     @property
     def deadline(self) -> float:
         timers = self._timers

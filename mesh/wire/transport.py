@@ -113,8 +113,6 @@ class Transport:
         """
         if len(boot_id) != BOOT_ID_BYTES:
             raise ConfigError(f"a boot id has {BOOT_ID_BYTES} bytes, not {len(boot_id)}")
-        if len(credential) > CREDENTIAL_BYTES_MAX:
-            raise ConfigError(f"the credential has {len(credential)} bytes; at most {CREDENTIAL_BYTES_MAX} fit a datagram")
         self.limits = limits or TransportLimits()
         self.counters = Counters()
         self.drops = self.counters.drops
@@ -123,7 +121,8 @@ class Transport:
         self._public_key, self._secret_key = crypto.keypair(identity.seed)
         self._mesh_id = mesh_id
         self._mesh_tag = mesh_tag(mesh_id)
-        self._hello = encode_frame(Frame.HELLO, boot_id + credential)
+        self._boot_id = boot_id
+        self.present(credential)
         self._admit = admit
         self._jar = CookieJar(entropy)
         self._strangers = Strangers(self.limits.strangers_per_s, self.limits.strangers_burst)
@@ -157,6 +156,38 @@ class Transport:
         else:
             self.drops["route_other_key"] += 1
 
+    def rekey(self, peer: ReplicaId, public_key: bytes) -> None:
+        """A member has another key from now on: what was agreed with the former one ends. What waits for it stays."""
+        known = self._peers.get(peer)
+        if known is None or known.public_key == public_key:
+            return
+        del self._by_key[known.public_key]
+        known.public_key = public_key
+        self._by_key[public_key] = known
+        self._end_sessions(known)
+
+    def become(self, identity: HoldsSeed, credential: bytes) -> None:
+        """We have another key from now on. Call after a `flush`: everybody is asked anew as soon as there is something to
+        send. Raises ConfigError for a credential that fits no datagram."""
+        self._public_key, self._secret_key = self._crypto.keypair(identity.seed)
+        self.present(credential)
+        self._attempts.end_all()
+        for known in self._peers.values():
+            self._end_sessions(known)
+
+    def present(self, credential: bytes) -> None:
+        """What we show of ourselves from now on. Raises ConfigError when it fits no datagram."""
+        if len(credential) > CREDENTIAL_BYTES_MAX:
+            raise ConfigError(f"the credential has {len(credential)} bytes; at most {CREDENTIAL_BYTES_MAX} fit a datagram")
+        self._hello = encode_frame(Frame.HELLO, self._boot_id + credential)
+
+    def _end_sessions(self, peer: Peer) -> None:
+        for entry in peer.sessions:
+            self._unlist(entry)
+        peer.sessions.clear()
+        peer.shared = None
+        self._sender.wake(peer)
+
     def close(self, peer: ReplicaId) -> None:
         """Forget a member (revoked, expired, left for good): its sessions, its route and what waits for it."""
         known = self._peers.pop(peer, None)
@@ -174,6 +205,11 @@ class Transport:
         if known is None:
             return None
         return known.sessions[0].session.address if known.sessions else known.address
+
+    def key_of(self, peer: ReplicaId) -> bytes | None:
+        """The key that it is known by here."""
+        known = self._peers.get(peer)
+        return None if known is None else known.public_key
 
     def is_open(self, peer: ReplicaId) -> bool:
         known = self._peers.get(peer)

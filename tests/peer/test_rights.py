@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crdt.ids import birth_of, replica_of
 from mesh.errors import NotPermitted
 from mesh.events import Event, NotAdmitted
+from mesh.peer import honoured_of
 from mesh.swim.roster import State
 from mesh.testing import Mesh, open_mesh
 from tests.peer.test_dissemination import equal_after
@@ -15,8 +15,7 @@ from tests.peer.test_dissemination import equal_after
 def revoke(mesh: Mesh, host: int, *, by: int) -> None:
     """The authority signs, and one member hands it to the mesh."""
     replica = mesh.memberships[host].replica_id
-    held = mesh.peer(by).replica
-    honoured = [(birth_of(shelf), held.floor(shelf)) for shelf in held.shelves() if replica_of(shelf) == replica]
+    honoured = honoured_of(mesh.peer(by).replica.written_by(replica))
     mesh.peer(by).directory.add_untrusted(mesh.authority.revoke(replica, honoured=honoured), mesh.hosts[by].now())
     mesh.hosts[by].wake()
 
@@ -57,6 +56,22 @@ def test_a_revoked_member_is_out_everywhere_and_knows_it() -> None:
         mesh.run(20.0)
         states = {member.name: member.state for member in mesh.node(0).members()}
         assert states.get("node-4", State.DEAD) is not State.ALIVE
+
+
+def test_a_revocation_honours_what_was_written_before_the_last_start() -> None:
+    """Its former shelves live on in the one that took them over, and were not in the list: all that they held was lost."""
+    with open_mesh(3, seed=6) as mesh:
+        mesh.node(2).register("first start").set(1)
+        mesh.run(1.0)
+        mesh.restart(2)
+        mesh.run(5.0)
+        mesh.node(2).register("second start").set(2)
+        mesh.run(1.0)
+        revoke(mesh, 2, by=0)
+        mesh.run(5.0)
+        for host in (0, 1):
+            assert mesh.node(host).register("first start").value == 1
+            assert mesh.node(host).register("second start").value == 2
 
 
 def test_a_member_that_was_away_learns_of_a_revocation_before_it_believes_the_revoked() -> None:

@@ -10,6 +10,7 @@ import pytest
 from crdt.ids import ReplicaId
 from mesh.errors import ConfigError
 from mesh.trust import Authority, Directory, Identity, redeem
+from mesh.trust.statements import HONOURED_MAX
 from tests.trust.world import at, authority, entropy, identity
 
 A, B = identity("a"), identity("b")
@@ -147,7 +148,7 @@ def test_revoking_by_name_or_id() -> None:
     token = tool.invite("guest", entropy=entropy("t"))
     with pytest.raises(ConfigError, match="nobody is named 'nobody'"):
         tool.revoke("nobody", honoured=[])
-    for pairs in ([(1, 0)], [(1 << 32, 1)], [(1, 1), (1, 2)], [(i, 1) for i in range(41)]):
+    for pairs in ([(1, 0)], [(1 << 32, 1)], [(1, 1), (1, 2)], [(i, 1) for i in range(HONOURED_MAX + 1)]):
         with pytest.raises(ConfigError, match="honour"):
             tool.revoke("a", honoured=pairs)
     tool.revoke(A.replica_id.hex(), honoured=[])

@@ -14,7 +14,7 @@ from mesh.errors import ConfigError, Refused
 from mesh.events import CharterRaised, MemberRevoked, SerialReused
 from mesh.trust import Admission, Authority, Directory, StatementId, Verdict, key_id, redeem
 from mesh.trust.directory import WAITING_MAX
-from mesh.trust.statements import Credential, Enrolment, Invite, Revocation, Terms, Witness, issue, statement_id
+from mesh.trust.statements import Closing, Credential, Enrolment, Invite, Revocation, Terms, Witness, issue, statement_id
 from tests.trust.world import Node, add_all, at, authority, charter_of, entropy, identity, signed
 
 GRANT = Terms("x", ("**",), False, 0, None)
@@ -51,6 +51,12 @@ def history(rng: random.Random) -> tuple[Authority, list[bytes], list[ReplicaId]
             raws.append(signed(tool, Revocation(next(serials), key.replica_id, pairs())))
     for member in rng.sample(members, 2):
         raws.append(signed(tool, Credential(next(serials), member.public_key, terms("m"), rng.choice([None, pairs()]))))
+    for someone in rng.sample(members + guests, 2):
+        for number in range(rng.choice([1, 1, 2])):
+            serial, key = next(serials), identity(("rotated", someone.public_key, number)).of_replica(someone.replica_id)
+            closed = rng.choice([None, pairs()])
+            raws.append(signed(tool, Credential(serial, key.public_key, terms("rotated"), closed, someone.replica_id)))
+            raws.extend(issue(Closing(serial, pairs()), key, tool.mesh_id) for _ in range(rng.randrange(3)))
     for someone in rng.sample(members + guests, 3):
         raws.append(signed(tool, Revocation(next(serials), someone.replica_id, pairs())))
         if rng.random() < 0.5:
@@ -68,12 +74,14 @@ def everything_said(known: Directory, everybody: list[ReplicaId]) -> object:
     for replica in everybody:
         said += [
             known.public_key(replica),
+            known.open_keys(replica),
+            [known.public_keys(replica, shelf_id(replica, birth), seq) for birth in range(3) for seq in range(1, 5, 2)],
             known.credential(replica),
             known.revoked(replica),
             known.name(replica),
             known.rights(replica),
         ]
-        for credential in range(30):
+        for credential in range(36):
             for charter in (1, credential):
                 rights = Rights(credential, charter)
                 said += [known.may_write(replica, rights, path) for path in (("a", "1"), ("a", "1", "2"), ("tasks", "1"))]
@@ -108,7 +116,7 @@ def test_the_histories_contain_what_they_are_meant_to() -> None:
         add_all(known, raws, at(0))
         seen.update(info.state.value for info in known.keys(at(0)))
         for replica in everybody:
-            seen.update(known.verdict(shelf_id(replica, 1), 2, Rights(serial, 1)).value for serial in range(1, 30))
+            seen.update(known.verdict(shelf_id(replica, 1), 2, Rights(serial, 1)).value for serial in range(1, 36))
     assert seen == {"member", "revoked", "refused", "honoured", "void", "unknown"}
 
 
@@ -227,9 +235,10 @@ def test_only_the_authority_makes_credentials_invites_and_revocations() -> None:
             known.add_untrusted(issue(known.charter._replace(serial=99), forger, tool.mesh_id), at(0))
     # Signed by a stranger in the authority's name: the kid is not proof of anything.
     stranger = identity("stranger")
-    stranger.replica_id = tool.identity.replica_id
+    raw = issue(Credential(99, stranger.public_key, GRANT, None), stranger, tool.mesh_id)
+    raw = raw.replace(stranger.replica_id, tool.identity.replica_id, 1)
     with pytest.raises(Refused, match="signature"):
-        known.add_untrusted(issue(Credential(99, stranger.public_key, GRANT, None), stranger, tool.mesh_id), at(0))
+        known.add_untrusted(raw, at(0))
     assert known.digest == digest
 
 

@@ -14,9 +14,11 @@ from mesh.control.verbs import key_row
 from mesh.effects import Now
 from mesh.errors import ConfigError
 from mesh.trust import Authority, Directory, list_key_files, load_membership, open_authority
+from mesh.trust.statements import HONOURED_MAX
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json, print_table
+from tools.cli.rotate import rotate
 from tools.control import Client, NotRunning
 
 _KEY_ID: Final = re.compile("[0-9a-f]{16}")
@@ -89,12 +91,20 @@ def revoke(name: str, directory: Path | None, as_json: bool) -> None:
                     f"{name} is this very agent, which could not tell the others: run this where another member runs"
                 )
             honoured = [] if bearer is None else node.ask("shelves", replica=bearer.hex())
-            statement = authority.revoke(name, honoured=[(birth, seq) for birth, seq in honoured])
+            statement = authority.revoke(name, honoured=[(birth, seq) for birth, seq in honoured[:HONOURED_MAX]])
         node.ask("tell", statement=base64.b64encode(statement).decode())
+    left_out = max(0, len(honoured) - HONOURED_MAX)
     if as_json:
-        print_json({"revoked": name, "key": None if bearer is None else bearer.hex()})
+        print_json({"revoked": name, "key": None if bearer is None else bearer.hex(), "starts_left_out": left_out})
     else:
         click.echo(f"{name} is revoked: members that can be reached know within a second, the others when they return.")
+        if left_out:
+            click.echo(
+                f"What is left of {left_out} of its former starts does not count any more: too many for one list.", err=True
+            )
+
+
+keys.add_command(rotate)
 
 
 def bearer_of(authority: Authority, name: str) -> bytes | None:

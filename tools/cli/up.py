@@ -16,12 +16,13 @@ import trio
 
 import mesh
 from mesh.config import format_endpoint
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, MeshError
 from mesh.events import (
     CatchingUp,
     Event,
     IdentityInUse,
     InviteReused,
+    KeyReplaced,
     MemberDown,
     MemberRevoked,
     NotAdmitted,
@@ -31,7 +32,7 @@ from mesh.events import (
 )
 from mesh.net import systemd
 from mesh.nursery import open_plain_nursery
-from mesh.trust import load_membership
+from mesh.trust import adopt_next_key, load_membership
 from tools.cli.home import Home, dir_option, find_home, load_home
 from tools.cli.output import escape
 
@@ -114,7 +115,7 @@ async def run(config: mesh.NodeConfig, home: Home) -> None:
                     systemd.notify(systemd.READY, f"STATUS=member {config.membership.name} at {format_endpoint(node.address)}")
                     async with open_plain_nursery() as watching:
                         watching.start_soon(systemd.watchdog)
-                        watching.start_soon(_log_events, node)
+                        watching.start_soon(_log_events, node, home)
                 systemd.notify(systemd.STOPPING)
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -146,12 +147,26 @@ class _Stop:
                 self._node.hurry()
 
 
-async def _log_events(node: mesh.Node) -> None:
+async def _log_events(node: mesh.Node, home: Home) -> None:
     async with node.events() as events:
+        _rekey(node, home)  # what was put into force while this node was away
         async for event in events:
             log.log(_LEVELS.get(type(event), logging.INFO), "%s", describe(event))
+            if isinstance(event, KeyReplaced) and event.replica == node.replica_id:
+                _rekey(node, home)
             if isinstance(event, MemberRevoked) and event.replica == node.replica_id:
                 log.warning("that is this agent: the others take nothing from it any more; let it join again with a new token")
+
+
+def _rekey(node: mesh.Node, home: Home) -> None:
+    """Go on with the key that `mesh keys rotate` prepared, once the authority has put it into force."""
+    try:
+        membership = adopt_next_key(home.keys, node.statements())
+        if membership is not None:
+            node.rekey(membership)
+            log.info("this agent signs with a new key, %s; the former one is closed", membership.identity.public_key.hex()[:16])
+    except MeshError as error:
+        log.error("the key could not be replaced: %s", error)
 
 
 def describe(event: Event) -> str:

@@ -1,0 +1,71 @@
+"""`mesh keys rotate` with real processes: new keys under running nodes."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from tests.cli.test_running import Shell, make
+from tests.cli.test_running import shell as shell  # the fixture
+
+
+def public_key(shell: Shell, name: str, *, seen_by: str) -> str:
+    return next(str(key["public_key"]) for key in shell.json("keys", "show", "--dir", seen_by) if key["name"] == name)
+
+
+def test_a_running_agent_gets_a_new_key_with_the_authority_at_hand(shell: Shell) -> None:
+    make(shell, "a", "b")
+    a = shell.up("a")
+    shell.up("b")
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == {"a", "b"})
+    former = public_key(shell, "a", seen_by="b")
+    shell.run("put", "before", "1", "--dir", "a", "--copies", "1")
+    told = shell.json("keys", "rotate", "--dir", "a")
+    assert told["running"]
+    shell.run("put", "after", "2", "--dir", "a", "--copies", "1")
+    shell.until(lambda: public_key(shell, "a", seen_by="b") == told["public_key"] != former)
+    assert shell.run("get", "before", "--dir", "b") == "1\n"
+    assert shell.run("get", "after", "--dir", "b") == "2\n"
+    keys = Path("a/keys")
+    assert not (keys / "member.next.key").exists()
+    (kept,) = keys.glob("member.former.*.key")
+    assert stat.S_IMODE(kept.stat().st_mode) == stat.S_IMODE((keys / "member.key").stat().st_mode) == 0o600
+    shell.end(a)
+    shell.up("a")
+    shell.until(lambda: shell.alive("b") == {"a", "b"})
+    shell.run("put", "restarted", "3", "--dir", "a", "--copies", "1")
+
+
+def test_an_agent_elsewhere_asks_with_one_line(shell: Shell) -> None:
+    make(shell, "a", "b")
+    shell.up("a")
+    b = shell.up("b")
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == {"a", "b"})
+    request = shell.json("keys", "rotate", "--dir", "b")["request"]
+    assert shell.json("keys", "rotate", "--dir", "b")["request"] == request, "asked again: the same key"
+    shell.run("put", "meanwhile", "1", "--dir", "b", "--copies", "1")
+    told = shell.json("keys", "rotate", "--request", request, "--dir", "a")
+    assert told["rotated"] == "b"
+    shell.until(lambda: not Path("b/keys/member.next.key").exists())
+    shell.run("put", "after", "2", "--dir", "b", "--copies", "1")
+    assert shell.run("get", "meanwhile", "--dir", "a") == "1\n"
+    assert "signs with a new key" in shell.end(b)
+    assert "not signed by the key" in shell.run("keys", "rotate", "--request", request, "--dir", "a", exit_code=1)
+    assert "damaged" in shell.run("keys", "rotate", "--request", request[:-9], "--dir", "a", exit_code=1)
+
+
+def test_an_agent_that_is_down_has_the_new_key_at_its_next_start(shell: Shell) -> None:
+    make(shell, "a", "b")
+    b = shell.up("b")
+    request = shell.json("keys", "rotate", "--dir", "b")["request"]
+    shell.run("put", "alone", "1", "--dir", "b")
+    shell.end(b)
+    shell.run("keys", "rotate", "--request", request, "--dir", "a")
+    assert not shell.json("keys", "rotate", "--dir", "a")["running"]
+    shell.up("a")
+    shell.up("b")
+    shell.until(lambda: not Path("b/keys/member.next.key").exists())
+    shell.run("put", "after", "2", "--dir", "b", "--copies", "1")
+    shell.until(lambda: shell.json("status", "--dir", "a")["members"]["alive"] == 2)
+    shell.run("put", "other", "2", "--dir", "a", "--copies", "1")
+    assert shell.run("get", "alone", "--dir", "a") == "1\n"
