@@ -9,9 +9,11 @@ from typing import Any
 import click
 import trio
 from rich.console import Console
+from rich.progress import Progress
 
 from mesh.errors import MeshError
 from tools.measure import mesh_runs, micro
+from tools.measure.state_size import state_size
 
 Figures = dict[str, Any]
 agents_option = click.option("--agents", default=32, show_default=True, help="Processes.")
@@ -136,6 +138,19 @@ def costs(context: click.Context) -> None:
 def size(context: click.Context) -> None:
     """Bytes of a signed delta."""
     _show(context, "delta size", "<= 240 bytes alone", micro.delta_size())
+
+
+@main.command("state-size")
+@click.option("--operations", default=100_000, show_default=True, help="Adds and removes; the goal speaks of 1,000,000.")
+@click.option("--authors", default=3, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.pass_context
+def state_size_(context: click.Context, operations: int, authors: int, seed: int) -> None:
+    """What is left of many random adds and removes in one set, on virtual time."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("state size", total=operations)
+        figures = state_size(operations, authors, seed, lambda done: bar.update(task, advance=done))
+    _show(context, "state after adds and removes", "at rest <= 1.2 times a fresh replica's", figures)
 
 
 if __name__ == "__main__":

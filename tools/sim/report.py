@@ -11,8 +11,10 @@ from tools.sim.figure import Curve, Panel, Span, svg
 from tools.sim.history import Run
 from tools.sim.meter import quantiles
 from tools.sim.script import Line
+from tools.weigh import fresh_bytes, state_bytes
 
 CURVE_POINTS: Final = 120
+WEIGHED_NODES_MAX: Final = 300
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -50,11 +52,21 @@ def summary(run: Run) -> dict[str, Any]:
         "frames": {name: {"frames": frames, "bytes": size} for name, (frames, size) in mesh.crypto.by_kind().items()},
         "sync": sync,
         "received_per_delta": round(1 + sync.get("deltas_duplicate", 0) / max(1, sync.get("deltas_new", 0)), 4),
+        "state_times_fresh": _state_times_fresh(run),
         "events": dict(sorted(meter.events.items())),
         "played": dict(sorted(run.stage.played.items())),
         "happened": dict(sorted(outcome.happened.items())),
         "checked": dict(sorted(outcome.counts.items())),
     }
+
+
+def _state_times_fresh(run: Run) -> float | None:
+    """The state of the first node beside one that just wrote what is shown; of a large mesh too dear to say."""
+    mesh = run.mesh
+    if not mesh.hosts[0].running or run.options.nodes > WEIGHED_NODES_MAX:
+        return None
+    replica = mesh.peer(0).replica
+    return round(state_bytes(replica) / fresh_bytes(replica), 3) if replica.keys() else None
 
 
 def text(run: Run) -> str:
@@ -92,6 +104,8 @@ def text(run: Run) -> str:
         f"dropped: {_counts(datagrams['dropped']) or 'none'}",
     )
     line("duplicates", f"each delta was received {report['received_per_delta']:g} times")
+    if report["state_times_fresh"] is not None:
+        line("state", f"{report['state_times_fresh']:g} times that of a replica that just wrote what is shown")
     line("sync", _counts(report["sync"]))
     line("told to users", _counts(report["events"]) or "nothing")
     line("played", _counts(report["played"]) or "no script")
