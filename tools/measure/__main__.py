@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mesh.errors import MeshError
+from tools.measure import forgeries as forged
 from tools.measure import mesh_runs, micro
 from tools.measure.state_size import state_size
 
@@ -151,6 +152,20 @@ def state_size_(context: click.Context, operations: int, authors: int, seed: int
         task = bar.add_task("state size", total=operations)
         figures = state_size(operations, authors, seed, lambda done: bar.update(task, advance=done))
     _show(context, "state after adds and removes", "at rest <= 1.2 times a fresh replica's", figures)
+
+
+@main.command()
+@click.option("--count", default=1_000_000, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=1, show_default=True)
+@click.pass_context
+def forgeries(context: click.Context, count: int, seed: int) -> None:
+    """Forged datagrams and claims into a living agent, on virtual time. Exit status 1 when it accepted one."""
+    with Progress(console=Console(stderr=True), transient=True, disable=context.obj) as bar:
+        task = bar.add_task("forgeries", total=count)
+        figures = forged.forgeries(count, seed, lambda done: bar.update(task, advance=done))
+    _show(context, "forged datagrams and claims", "0 of 10^6 accepted", figures)
+    if figures["accepted"] or not figures["victim_still_in_step"]:
+        context.exit(1)
 
 
 if __name__ == "__main__":
