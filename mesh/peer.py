@@ -24,6 +24,7 @@ from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
 from crdt.types.paths import format_path
 from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowance
+from mesh.complaints import Complaints
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import Backpressure, ClockWrong, ConfigError, Malformed, NotPermitted, Refused
 from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, ShelfFault, StatementIgnored
@@ -72,10 +73,7 @@ ASK_COPIES_SECONDS: Final = 0.1
 SHELF_THAT_RAN: Final = "shelf"
 """The name under which the store keeps which shelf the last start on this disk wrote: only its rights are inherited."""
 COMPLAIN_SECONDS: Final = 60.0
-"""Between two complaints of not being admitted, or of one kind about one author. Guess: an operator reads the first."""
-ONCE_PER_SHELF: Final = frozenset({"fork", "identity"})
-"""Faults that end a shelf; of all others one word about their author is enough."""
-FAULTS_TOLD_MAX: Final = 1024
+"""Between two complaints of not being admitted. Guess: an operator reads the first."""
 DROP_REASON_MAX: Final = 80
 DROP_REASONS_MAX: Final = 256
 """Different reasons that are counted apart: some quote what came, so a liar could think of new ones for ever."""
@@ -139,7 +137,7 @@ class Peer(Port):
         self._expiry_due = now.monotonic + EXPIRY_SECONDS
         self._complain_at = -inf
         self.allowance = Allowance()
-        self._faults_told: dict[tuple[bytes, str], float] = {}
+        self._complaints = Complaints()
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
@@ -314,7 +312,10 @@ class Peer(Port):
             for shelf in dict.fromkeys([entry.shelf for entry in journal]):
                 self.sync.moved(shelf, now)
         for fault in self.replica.take_faults():
-            self._tell_fault(fault, now)
+            if self._complaints.is_due(fault, now):
+                self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
+            else:
+                self.drops["fault_repeated"] += 1
         if self.swim.has_moved:
             self._members_moved(now)
 
@@ -363,18 +364,6 @@ class Peer(Port):
         key = self.directory.public_key(self.replica_id)
         if key is not None and key != self.membership.identity.public_key:
             self.notify(KeyReplaced(self.replica_id, self.directory.name(self.replica_id), key))
-
-    def _tell_fault(self, fault: crdt.Fault, now: Now) -> None:
-        """Once a minute: whoever is at fault may be so a thousand times a second, and push other news out of users' queues."""
-        whose = fault.shelf if fault.kind in ONCE_PER_SHELF else replica_of(fault.shelf)
-        told = self._faults_told
-        if now.monotonic - told.get((whose, fault.kind), -inf) < COMPLAIN_SECONDS:
-            self.drops["fault_repeated"] += 1
-            return
-        if len(told) >= FAULTS_TOLD_MAX:
-            del told[min(told, key=lambda each: (told[each], each))]
-        told[whose, fault.kind] = now.monotonic
-        self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
 
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
         self.replica.rejudge(replica)

@@ -77,7 +77,8 @@ def record(mesh: Mesh) -> list[tuple[int, Address, bytes]]:
 class Author:
     """A shelf of a member, written by a program of its own: it checks nothing before it signs."""
 
-    def __init__(self, mesh: Mesh, host: int, birth: int) -> None:
+    def __init__(self, mesh: Mesh, host: int, birth: int, **options: Any) -> None:
+        """`options`: of its `crdt.Replica`."""
         self._mesh, self._host = mesh, host
         identity, directory = mesh.memberships[host].identity, mesh.peer(host).directory
         self.replica = crdt.Replica(
@@ -86,6 +87,7 @@ class Author:
             encode=cbor.encode,
             decode=cbor.decode_untrusted,
             body_bytes_max=BODY_BYTES_MAX,
+            **options,
         )
         rights = directory.rights(identity.replica_id)
         assert rights is not None
@@ -98,6 +100,11 @@ class Author:
     def write(self, path: str, value: crdt.Value, *, wall: int = 1_800_000_000_000_000) -> bytes:
         """The next delta, as it travels."""
         return delta_bytes(self.replica.write(REGISTER, tuple(path.split("/")), value, now_wall=wall))
+
+    def write_large(self, path: str, value: crdt.Value, *, wall: int = 1_800_000_000_000_000) -> list[bytes]:
+        """All deltas of a value that fits no single one."""
+        self.replica.draft(REGISTER, tuple(path.split("/")), value, now_wall=wall)
+        return [delta_bytes(delta) for delta in self.replica.seal()]
 
     def tell(self, victim: int, *raws: bytes) -> None:
         say(self._mesh, self._host, victim, Frame.DELTA, *raws)

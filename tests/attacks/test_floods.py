@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from crdt.ids import ReplicaId, ShelfId
+from mesh import complaints
 from mesh import peer as peer_module
 from mesh.allowance import MALFORMED_MICROSECONDS, PRICES, WORK_BURST, WORK_PER_SECOND, Allowance
 from mesh.effects import Now
+from mesh.events import ShelfFault
 from mesh.fair import loser
 from mesh.presets import LAN
 from mesh.swim.claims import Accusation, Alive, Reason, seal
@@ -36,7 +38,7 @@ from mesh.wire.handshake import Init, encode_init, mesh_tag
 from mesh.wire.packer import TokenBucket
 from mesh.wire.session import DATA
 from mesh.wire.transport import TransportLimits
-from tests.attacks.stage import Author, alive_at, both, record, say, shows, throw, without
+from tests.attacks.stage import Author, alive_at, both, record, say, shows, throw, told, without
 from tests.wire.world import World
 
 THREAT = "memory and CPU floods"
@@ -187,6 +189,18 @@ def test_a_few_liars_do_not_keep_all_places_of_witnesses(defended: bool) -> None
             say(mesh, LIAR, 0, Frame.PING_REQUEST, encode([number, mesh.memberships[3].replica_id, 120_000]))
         mesh.run(15.0)
         assert bool(prober._relays) == (not defended)
+
+
+@both
+def test_an_author_at_fault_does_not_fill_the_queues_of_events(defended: bool) -> None:
+    """One event for each delta outside its rights; 1,024 of them push all others out of a user's queue. Regression."""
+    with open_mesh(3, seed=16, may_write=("mine/**",)) as mesh, without(defended, complaints, "COMPLAIN_SECONDS", 0.0):
+        author = Author(mesh, LIAR, birth=7)
+        for number in range(60):
+            author.tell(0, author.write("yours/now", number))
+            mesh.run(0.01)
+        assert (len(told(mesh, 0, ShelfFault)) > 50) == (not defended)
+        assert told(mesh, 0, ShelfFault)
 
 
 # ---- work

@@ -9,7 +9,7 @@ import pytest
 from mesh.testing.crypto import SharedCrypto
 from mesh.wire.crypto import Libsodium
 from tests.attacks.stage import both, without
-from tools.measure.forgeries import forgeries
+from tools.measure.forgeries import Victim, forgeries
 
 THREAT = "forged and mutated datagrams and claims"
 
@@ -20,8 +20,9 @@ def accepted(figures: dict[str, Any]) -> set[str]:
 
 @both
 def test_no_signature_that_does_not_fit_moves_anything(defended: bool) -> None:
+    victim = Victim(seed=2)
     with without(defended, SharedCrypto, "verify", lambda *_: True):
-        figures = forgeries(2_400 if defended else 200, seed=2, at_each=not defended)
+        figures = forgeries(2_400 if defended else 200, victim, at_each=not defended)
     if defended:
         assert not accepted(figures)
         assert figures["victim_still_in_step"]
@@ -36,5 +37,6 @@ def test_what_is_not_sealed_in_the_session_moves_nothing(monkeypatch: pytest.Mon
     def unsealed(self: object, key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
         return Libsodium().open(key, nonce, sealed, associated) or b""
 
+    victim = Victim(seed=3)
     monkeypatch.setattr(SharedCrypto, "open", unsealed)
-    assert "outsider: live session tag, forged content" in accepted(forgeries(200, seed=3, at_each=True))
+    assert "outsider: live session tag, forged content" in accepted(forgeries(200, victim, at_each=True))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from crdt.delta import Delta
+from crdt.ids import ReplicaId
 from crdt.replica import Replica
+from mesh.effects import Now
 from mesh.swim import beliefs
 from mesh.swim.claims import Alive, Held, Verdict, precedence
 from mesh.testing import Mesh, open_mesh
@@ -137,7 +139,12 @@ def test_an_old_delta_brings_nothing_back(defended: bool) -> None:
     with open_mesh(3, seed=5) as mesh:
         kept: list[bytes] = []
         inner = mesh.peer(2).sync._handlers[Frame.DELTA]
-        mesh.peer(2).sync._handlers[Frame.DELTA] = lambda peer, raw, now: (kept.append(raw), inner(peer, raw, now))[1]
+
+        def hoard(peer: ReplicaId, raw: bytes, now: Now) -> None:
+            kept.append(raw)
+            inner(peer, raw, now)
+
+        mesh.peer(2).sync._handlers[Frame.DELTA] = hoard
         mesh.node(0).register("key").set("old")
         mesh.run(0.1)
         mesh.node(0).register("key").clear()

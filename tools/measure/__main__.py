@@ -162,7 +162,7 @@ def forgeries(context: click.Context, count: int, seed: int) -> None:
     """Forged datagrams and claims into a living agent, on virtual time. Exit status 1 when it accepted one."""
     with Progress(console=Console(stderr=True), transient=True, disable=context.obj) as bar:
         task = bar.add_task("forgeries", total=count)
-        figures = forged.forgeries(count, seed, lambda done: bar.update(task, advance=done))
+        figures = forged.forgeries(count, forged.Victim(seed), lambda done: bar.update(task, advance=done))
     _show(context, "forged datagrams and claims", "0 of 10^6 accepted", figures)
     if figures["accepted"] or not figures["victim_still_in_step"]:
         context.exit(1)

@@ -345,11 +345,12 @@ class Forger:
         return knock
 
 
-def forgeries(count: int, seed: int, progress: Callable[[int], None] = lambda _done: None, *, at_each: bool = False) -> Figures:
+def forgeries(
+    count: int, victim: Victim, progress: Callable[[int], None] = lambda _done: None, *, at_each: bool = False
+) -> Figures:
     """Feed so many, all kinds alike. `at_each`: look at the whole victim after each one, not after `BATCH` of them; slower, and
     says which one it was.
     """
-    victim = Victim(seed)
     forger = Forger(victim)
     fed: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
