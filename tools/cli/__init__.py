@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "doctor": "tools.cli.doctor:doctor",
     "demo": "tools.demo:command",
     "sim": "tools.sim.cli:command",
+    "bench": "tools.bench.command:command",
 }
 """In the order in which a newcomer needs them."""
 

@@ -11,6 +11,7 @@ import crdt
 from crdt.digest import SetHash
 from crdt.ids import shelf_id
 from crdt.types import type_named
+from crdt.types.local import Local
 from mesh.effects import Now
 from mesh.trust import Authority, Directory, Identity
 from mesh.wire import cbor
@@ -36,9 +37,9 @@ class Author:
         assert rights is not None
         self.replica.rights = rights
 
-    def _replica(self, birth: int) -> crdt.Replica:
+    def _replica(self, birth: int) -> Local:
         mesh_id = self.directory.mesh_id
-        return crdt.Replica(
+        return Local(
             shelf_id(self.identity.replica_id, birth),
             sign=lambda header: sign_header(self.identity.sign, header, mesh_id),
             encode=cbor.encode,
@@ -47,7 +48,7 @@ class Author:
             body_bytes_max=BODY_BYTES_MAX,
         )
 
-    def receiver(self) -> crdt.Replica:
+    def receiver(self) -> Local:
         return self._replica(2)
 
     def register(self, path: tuple[str, ...], value: float, wall: int) -> None:
@@ -81,7 +82,7 @@ def apply_rates(rounds: int = 5) -> Figures:
     single, full = Author(), Author()
     for number in range(30_000):
         full.register(("robots", f"r{number // 30}", f"value-{number:05}"), rng.random(), number)
-    singles, fulls = _sealed(single, rng), [delta_bytes(delta) for delta in full.replica.seal()]
+    singles, fulls = sealed_singles(single, rng), [delta_bytes(delta) for delta in full.replica.seal()]
     ops = sum(len(delta_from_bytes_untrusted(raw).ops) for raw in fulls)
     one, many = sorted(_timed(single, singles, rounds)), sorted(_timed(full, fulls, rounds))
     return {
@@ -92,7 +93,7 @@ def apply_rates(rounds: int = 5) -> Figures:
     }
 
 
-def _sealed(author: Author, rng: random.Random) -> list[bytes]:
+def sealed_singles(author: Author, rng: random.Random) -> list[bytes]:
     """3,000 deltas of one op over 500 keys, as they go over the wire."""
     raws = []
     for number in range(3000):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -43,6 +45,11 @@ class Swarm(Protocol):
     async def kill(self, name: str) -> None:
         """kill -9."""
 
+    def silenced(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Inside, this member is stopped: its port stays open, and nobody answers, as when its machine lost power. It is no
+        member of the swarm any more, and killed in the end.
+        """
+
 
 class FleetSwarm:
     """Processes that speak the line protocol of `tools.fleet`."""
@@ -67,6 +74,23 @@ class FleetSwarm:
     async def kill(self, name: str) -> None:
         await self._fleet.agents.pop(name).kill()
 
+    @asynccontextmanager
+    async def silenced(self, name: str) -> AsyncIterator[None]:
+        agent = self._fleet.agents.pop(name)
+        async with stopped(agent.pid, agent.kill):
+            yield
+
+
+@asynccontextmanager
+async def stopped(pid: int, kill: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """A process that was stopped inside and is gone afterwards, whatever happened."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await kill()
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -77,12 +101,14 @@ class Spread:
     reports: list[Report]
 
 
-async def spread(swarm: Swarm, writes: int, *, pause: float = 0.1, settle: float = 2.0) -> Spread:
-    """One write at a time, by the members in turn. Seconds between two writes, and after the last one."""
+async def spread(swarm: Swarm, writes: int, *, first: int = 1, pause: float = 0.1, settle: float = 2.0) -> Spread:
+    """One write at a time, by the members in turn. `first`: above every number that was written before, since whoever shows a
+    newer number has seen the older ones. `pause`, `settle`: seconds between two writes, and after the last one.
+    """
     start = now_us()
     names = swarm.names
     for number in range(writes):
-        await swarm.write(names[number * 7 % len(names)], number + 1)
+        await swarm.write(names[number * 7 % len(names)], first + number)
         await trio.sleep(pause)
     await trio.sleep(settle)
     reports = await swarm.reports()
@@ -100,22 +126,30 @@ class Deaths:
     false_deaths: int
 
 
-async def deaths(swarm: Swarm, rounds: int, *, wait: float, seed: int = 1) -> Deaths:
-    """kill -9 one member after the other, each time with `wait` seconds for the news to spread."""
+async def deaths(swarm: Swarm, rounds: int, *, wait: float, silent: bool = False, seed: int = 1) -> Deaths:
+    """One member after the other dies, each time with `wait` seconds for the news to spread: by kill -9, whose closed port a
+    peer may notice, or `silent`, as when the power of a machine fails.
+    """
     rng = random.Random(seed)
     known_ms: list[float] = []
     missed = 0
     for _ in range(rounds):
         victim = rng.choice(swarm.names)
-        killed_at = now_us()
-        await swarm.kill(victim)
-        await trio.sleep(wait)
-        delays = told_after_ms(await swarm.reports(), "MemberDown", victim, killed_at)
+        died_at = now_us()
+        async with swarm.silenced(victim) if silent else _killed(swarm, victim):
+            await trio.sleep(wait)
+        delays = told_after_ms(await swarm.reports(), "MemberDown", victim, died_at)
         known = [delay for delay in delays if delay is not None]
         missed += len(delays) - len(known)
         if known and len(known) == len(delays):
             known_ms.append(max(known))
     return Deaths(known_ms, missed, false_deaths(swarm.names, await swarm.reports()))
+
+
+@asynccontextmanager
+async def _killed(swarm: Swarm, name: str) -> AsyncIterator[None]:
+    await swarm.kill(name)
+    yield
 
 
 def false_deaths(running: Sequence[str], reports: Sequence[Report]) -> int:

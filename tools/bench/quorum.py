@@ -1,0 +1,80 @@
+"""This project's own quorum under measurement: three voters with disks, clients in the leader's process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+import mesh
+from mesh.trust.files import save_membership
+from tools.fleet import AgentFailed, AgentPlan, Fleet, open_fleet
+from tools.measure.notebook import now_us
+from tools.relay import free_ports
+
+VOTERS: Final = 3
+START_SECONDS: Final = 30.0
+
+
+def missing() -> str | None:
+    return None if hasattr(mesh.Node, "critical") else "critical writes are not part of `mesh.Node` yet"
+
+
+class OwnQuorum:
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def one(self, seconds: float) -> list[float]:
+        delays: list[float] = await self._fleet.agents[await self.leader()].ask(f"one {seconds}", "one")
+        return delays
+
+    async def many(self, clients: int, seconds: float) -> float:
+        return float(await self._fleet.agents[await self.leader()].ask(f"many {clients} {seconds}", "many"))
+
+    async def stream(self) -> None:
+        await self._fleet.tell_all("stream")
+
+    async def commits(self) -> list[tuple[int, int]]:
+        everybody = await self._fleet.ask_all("commits", "commits")
+        return [(begun, committed) for commits in everybody.values() for begun, committed in commits]
+
+    async def kill_leader(self) -> int:
+        leader = self._fleet.agents.pop(await self.leader())
+        killed_at = now_us()
+        await leader.kill()
+        return killed_at
+
+    async def leader(self) -> str:
+        """Its name, once all agree on it and all vote."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            answers = {(leader, voters) for leader, voters in (await self._fleet.ask_all("quorum", "quorum")).values()}
+            if len(answers) == 1 and (answer := answers.pop())[1] == VOTERS and answer[0] in self._fleet.agents:
+                return str(answer[0])
+            await trio.sleep(0.05)
+        raise AgentFailed(f"the quorum had no leader and {VOTERS} voters within {START_SECONDS:.0f} s")
+
+
+@asynccontextmanager
+async def open_ours() -> AsyncIterator[OwnQuorum]:
+    authority = mesh.Authority.generate(critical=["bench/**"])
+    ports = free_ports(VOTERS)
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as directory:
+        async with open_fleet() as fleet:
+            for number, port in enumerate(ports):
+                name = f"voter-{number}"
+                home = Path(directory) / name
+                membership = authority.enrol(mesh.Identity.generate(), name=name, may_write=["**"], voter=True, score=9 - number)
+                save_membership(home, membership)
+                address = f"127.0.0.1:{port}"
+                seeds = [f"127.0.0.1:{other}" for other in ports if other != port]
+                await fleet.start(AgentPlan("tools.bench.quorum_agent", name, home, address, address, seeds))
+            await fleet.ready_all()
+            quorum = OwnQuorum(fleet)
+            await quorum.leader()
+            yield quorum
