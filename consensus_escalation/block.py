@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consensus_escalation.quorum import Config, config_from_value_untrusted, config_to_value
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Purpose, Voter
@@ -27,6 +27,9 @@ class Kind(IntEnum):
     POLICY = 4
     DEMOTE = 5
     RESTORE = 6
+
+
+_KINDS: Final = {int(kind): kind for kind in Kind}
 
 
 class Entry(NamedTuple):
@@ -86,8 +89,61 @@ class Block:
         return len(self.header_bytes) + len(self.signature) + len(self.body) + 8
 
 
+def runs(entries: Sequence[Entry]) -> list[list[object]]:
+    """Entries as they travel: a batch that one author numbered in a row and signed once is one run with many bodies."""
+    found: list[list[object]] = []
+    bodies: list[bytes] = []
+    before: Entry | None = None
+    for entry in entries:
+        if before is not None and _continues(before, entry):
+            bodies.append(entry.body)
+        else:
+            bodies = [entry.body]
+            kind, author, since, number, _, signature, evidence = entry
+            found.append([int(kind), author, since, number, signature, evidence, bodies])
+        before = entry
+    return found
+
+
+def _continues(before: Entry, entry: Entry) -> bool:
+    return (
+        bool(entry.author)
+        and not entry.signature
+        and not entry.evidence
+        and before[:3] == entry[:3]
+        and entry.number == before.number + 1
+        and not before.evidence
+    )
+
+
 def body_bytes(time: int, entries: Sequence[Entry], keys: Keys) -> bytes:
-    return keys.encode([time, [list(entry) for entry in entries]])
+    return keys.encode([time, runs(entries)])
+
+
+def entries_from_runs_untrusted(value: object) -> tuple[Entry, ...]:
+    """Raises Malformed; whether these are the runs that `runs` makes is for the caller to check."""
+    if not isinstance(value, list | tuple):
+        raise Malformed("entries come in runs")
+    entries: list[Entry] = []
+    for run in value:
+        if (
+            not isinstance(run, list | tuple)
+            or len(run) != 7
+            or not _numbers_and_bytes(run[:6], "ibiibb")
+            or run[0] not in _KINDS
+            or not isinstance(run[6], list | tuple)
+            or not run[6]
+        ):
+            raise Malformed("a run of entries has another shape")
+        kind, author, since, number, signature, evidence, bodies = run
+        for place, body in enumerate(bodies):
+            if type(body) is not bytes or number + place >= 1 << 64:
+                raise Malformed("a body is bytes")
+            first = place == 0
+            entries.append(
+                Entry(_KINDS[kind], author, since, number + place, body, signature if first else b"", evidence if first else b"")
+            )
+    return tuple(entries)
 
 
 def cut(header: Header, time: int, entries: tuple[Entry, ...], keys: Keys) -> Block:
@@ -133,23 +189,22 @@ def block_from_bytes_untrusted(header_bytes: bytes, signature: bytes, body: byte
     header = header_from_bytes_untrusted(header_bytes, keys)
     if keys.hash(body) != header.body_hash:
         raise Malformed("body is not the header's")
+    time, entries = body_from_bytes_untrusted(body, keys)
+    return Block(header, signature, body, time, entries, header_bytes, keys.hash(header_bytes))
+
+
+def body_from_bytes_untrusted(body: bytes, keys: Keys) -> tuple[int, tuple[Entry, ...]]:
+    """(log time, entries). Raises Malformed."""
     try:
         value = keys.decode_untrusted(body)
     except Malformed as error:
         raise Malformed("body is no CBOR") from error
-    if (
-        not isinstance(value, list | tuple)
-        or len(value) != 2
-        or type(value[0]) is not int
-        or not isinstance(value[1], list | tuple)
-    ):
+    if not isinstance(value, list | tuple) or len(value) != 2 or type(value[0]) is not int or not 0 <= value[0] < 1 << 64:
         raise Malformed("body has another shape")
-    entries = []
-    for item in value[1]:
-        if not _numbers_and_bytes(item, "ibiibbb") or item[0] not in Kind.__members__.values():
-            raise Malformed("entry has another shape")
-        entries.append(Entry(Kind(item[0]), *item[1:]))
-    return Block(header, signature, body, value[0], tuple(entries), header_bytes, keys.hash(header_bytes))
+    entries = entries_from_runs_untrusted(value[1])
+    if body_bytes(value[0], entries, keys) != body:
+        raise Malformed("body has another encoding")
+    return value[0], entries
 
 
 def config_entry(config: Config, keys: Keys) -> Entry:

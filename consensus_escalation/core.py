@@ -84,7 +84,8 @@ class Core:
     role: Role = Role.FOLLOWER
     leader: Voter | None = None
     commit: int = 0
-    applied: tuple[int, bytes] = (0, bytes(16))
+    digest: tuple[int, bytes] = (0, bytes(16))
+    """(index, hash) of the newest snapshot: what headers say about the state, so that others may begin from it."""
     heard_at: float = -inf
     """When a valid leader was last heard, monotonic seconds."""
     snapshot: bytes | None = None
@@ -165,9 +166,9 @@ class Core:
         for block in self.log.between(self.commit + 1, index):
             self.commit = block.index
             self.effects.append(Committed(block, self.ledger.apply(block)))
-        if self.taking is None and self.commit - self.log.base.index >= self.pace.snapshot_blocks:
-            self.taking = (self.commit, self.ledger.to_value())
-            self.effects.append(TakeState(self.commit))
+            if self.commit % self.pace.snapshot_blocks == 0:
+                self.taking = (self.commit, self.ledger.to_value())
+                self.effects.append(TakeState(self.commit))
 
     # ---- snapshots
 
@@ -187,7 +188,7 @@ class Core:
     def _keep(self, raw: bytes, index: int, *, alone: bool) -> None:
         if not alone:
             self.log.compact(index)
-        self.snapshot = raw
+        self.snapshot, self.digest = raw, (index, self.keys.hash(raw))
         self.persist(SnapshotStored(index, raw, alone))
 
     def install(self, raw: bytes) -> bool:
@@ -214,6 +215,7 @@ class Core:
         if restored.snapshot is not None:
             snapshot, ledger = snapshot_from_bytes_untrusted(restored.snapshot, self.keys, self.ledger.read_score)
             self.log, self.snapshot = empty_log(snapshot, self.keys), restored.snapshot
+            self.digest = (snapshot.last.index, self.keys.hash(restored.snapshot))
             self._adopt(snapshot, ledger)
         self.log.put(restored.blocks)
         self.commit_to(restored.commit)

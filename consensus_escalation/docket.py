@@ -17,10 +17,23 @@ from consensus_escalation.impeachment import refused_proof
 from consensus_escalation.messages import CastVerdict, Propose
 from consensus_escalation.quorum import has_quorum
 from consensus_escalation.types import Purpose, Voter
-from consensus_escalation.verdict import Proposal, Verdict, endorsers, is_genuine, is_hopeless, may_cast, with_endorsements
+from consensus_escalation.verdict import (
+    RULE_BYTES_MAX,
+    Proposal,
+    Verdict,
+    endorsers,
+    is_genuine,
+    is_hopeless,
+    just_enough,
+    may_cast,
+    with_endorsements,
+)
 
 OPEN_MAX: Final = 256
 """Proposals remembered at once; the oldest evidence goes first. Verdicts of this term never do: they are small."""
+
+WAITING_MAX: Final = 64
+"""Proposals that wait for verdicts at once; each is repeated to every voter with each heartbeat. Guess."""
 
 
 @dataclass(slots=True)
@@ -39,6 +52,11 @@ class Docket:
         self._attempts = 0
 
     # ---- leader
+
+    @property
+    def is_full(self) -> bool:
+        """So many proposals of this leader wait for verdicts that another one has to wait at its author (backpressure)."""
+        return sum(case.give_up_at < inf for case in self._cases.values()) >= WAITING_MAX
 
     def propose(self, entry: Entry) -> None:
         core = self._core
@@ -81,7 +99,7 @@ class Docket:
                 self._refuse(digest, case, "term, policy or voters changed")
             elif has_quorum(config, endorsers(case.verdicts)):
                 case.give_up_at = inf
-                found.append(with_endorsements(proposal, case.verdicts, core.keys))
+                found.append(with_endorsements(proposal, case.verdicts, config, core.keys))
             elif is_hopeless(config, case.verdicts):
                 self._refuse(digest, case, "; ".join(sorted({v.rule for v in case.verdicts.values() if v.is_refusal})))
             elif core.now.monotonic >= case.give_up_at:
@@ -123,7 +141,8 @@ class Docket:
         core, case = self._core, self._cases.get(given.proposal)
         if case is None or not may_cast(case.proposal.term, core.term, self._cast.get(given.proposal)):
             return
-        verdict = Verdict(given.proposal, core.term, core.me, given.rule)
+        rule = given.rule.encode()[:RULE_BYTES_MAX].decode(errors="ignore")
+        verdict = Verdict(given.proposal, core.term, core.me, rule)
         verdict = verdict._replace(signature=core.keys.sign(Purpose.VERDICT, verdict.signed_bytes(core.keys)))
         self._cast = {key: old for key, old in self._cast.items() if old.term == core.term}
         self._cast[given.proposal] = verdict
@@ -161,6 +180,8 @@ class Docket:
         for case in self._cases.values():
             refusals = [verdict for verdict in case.verdicts.values() if verdict.is_refusal]
             is_its_own = case.proposal.entry.author == case.proposal.leader and case.proposal.term == core.term
-            if is_its_own and has_quorum(core.log.config, {verdict.voter for verdict in refusals}):
-                found.append(refused_proof(case.proposal, refusals, core.keys))
+            refusers = {verdict.voter for verdict in refusals}
+            if is_its_own and has_quorum(core.log.config, refusers):
+                enough = just_enough(core.log.config, refusers)
+                found.append(refused_proof(case.proposal, [case.verdicts[voter] for voter in enough], core.keys))
         return found

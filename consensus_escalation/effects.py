@@ -43,6 +43,20 @@ class Submit:
     """A client's entry, to be committed if this voter leads."""
 
     entry: Entry
+    more: tuple[Entry, ...] = ()
+    """The rest of a batch under the signature of `entry`: all of it goes into one block, or none."""
+
+    @property
+    def batch(self) -> tuple[Entry, ...]:
+        return (self.entry, *self.more)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A valid certificate says that the block of this hash is committed: nobody has to wait for the leader's word."""
+
+    index: int
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,11 @@ class Transfer:
     """The operator wants `heir` to lead, or this leader is about to go. Given up after the election time-out."""
 
     heir: Voter
+
+
+@dataclass(frozen=True, slots=True)
+class Resign:
+    """This leader cannot do its work (its disk stalls): it falls silent, and another one is elected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +113,8 @@ class Accuse:
     proof: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The host has applied all blocks up to `index`; `digest` is that of its state (16 bytes)."""
-
-    index: int
-    digest: bytes
-
-
 Input: TypeAlias = (
-    Received | Tick | Persisted | Submit | Campaign | Transfer | Read | Standby | StateTaken | Judged | Accuse | Applied
+    Received | Tick | Persisted | Submit | Proven | Campaign | Resign | Transfer | Read | Standby | StateTaken | Judged | Accuse
 )
 
 # ---- records

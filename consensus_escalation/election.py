@@ -121,11 +121,12 @@ class Election:
         self.campaign_at = core.now.monotonic + (len(electorate) + core.rng.random() * JITTER_SLOTS) * core.pace.slot_seconds
         self._candidacy = Candidacy(core.term + 1, mandate, granted={core.me})
         for voter in core.others(electorate):
-            core.send(voter, AskPreVote(core.term + 1, core.log.last, mandate, self._proof()))
+            core.send(voter, AskPreVote(core.term + 1, core.log.last, mandate, self._proof(mandate)))
         self._count()
 
-    def _proof(self) -> bytes:
-        return self._core.guilt.proof if self._core.guilt is not None else b""
+    def _proof(self, mandate: Mandate | None) -> bytes:
+        """One reason is enough to campaign, and one frame has no room for two."""
+        return self._core.guilt.proof if self._core.guilt is not None and mandate is None else b""
 
     def leader_is_guilty(self) -> None:
         """Its reign is over for me: campaign in my slot, not after its silence."""
@@ -146,7 +147,7 @@ class Election:
         core.set_leader(None)
         core.set_term(candidacy.term, core.me)
         for voter in core.others(core.log.config.electorate):
-            core.send(voter, AskVote(core.term, core.log.last, candidacy.mandate, self._proof()))
+            core.send(voter, AskVote(core.term, core.log.last, candidacy.mandate, self._proof(candidacy.mandate)))
 
     def voted_for_myself(self, term: int) -> None:
         """My own vote of `term` is durable, so it counts."""

@@ -20,8 +20,9 @@ from consensus_escalation.verdict import Proposal, Verdict, is_endorsed_untruste
 from crdt.errors import Malformed
 
 REFUSED, EQUIVOCATION, UNENDORSED = "refused", "equivocation", "unendorsed"
-PROOF_BYTES_MAX: Final = 1400
-"""An unendorsed block and the words around it; the others take under 700. Too large for an entry: see `Guilt.fits_log`."""
+PROOF_BYTES_MAX: Final = 1040
+"""An unendorsed block and the words around it; it travels with a campaign, in one frame. Too large for an entry: see
+`Guilt.fits_log`."""
 ENTRY_PROOF_BYTES_MAX: Final = 600
 
 

@@ -1,4 +1,4 @@
-"""What voters say to each other. The sender is known from the sealed session; `consensus_escalation.wire` has the bytes."""
+"""What voters say to each other. The sender is known from the sealed session; `wire` has the bytes."""
 
 from __future__ import annotations
 

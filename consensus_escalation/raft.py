@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import assert_never
 
-from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_entry, cut
+from consensus_escalation.authorship import IsSigned, batches, is_batch
+from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_entry, cut, runs
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
 from consensus_escalation.docket import Docket
 from consensus_escalation.effects import (
     Accuse,
-    Applied,
     Campaign,
     Effect,
     Impeached,
     Input,
     Judged,
     Persisted,
+    Proven,
     Read,
     Received,
     Refused,
+    Resign,
     Standby,
     StateTaken,
     Submit,
@@ -61,7 +63,7 @@ from consensus_escalation.reads import Reads
 from consensus_escalation.replication import Replication
 from consensus_escalation.sessions import Admission
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
-from consensus_escalation.verdict import is_endorsed_untrusted
+from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
@@ -73,6 +75,14 @@ def no_scores(_raw: bytes) -> Score | None:
 
 def nothing_dangerous(_entry: Entry) -> bool:
     return False
+
+
+def anybody(_batch: Sequence[Entry]) -> bool:
+    return True
+
+
+def any_evidence(_raw: bytes) -> bool:
+    return True
 
 
 class Raft:
@@ -87,18 +97,23 @@ class Raft:
         pace: Pace | None = None,
         read_score: Callable[[bytes], Score | None] = no_scores,
         is_dangerous: Callable[[Entry], bool] = nothing_dangerous,
+        is_signed: IsSigned = anybody,
+        is_certified: Callable[[bytes], bool] = any_evidence,
     ) -> None:
         """`read_score`: see `ledger.ReadScore`. `is_dangerous`: the class of an entry, by rule:
-        a pure function, the same on every voter."""
+        a pure function, the same on every voter. `is_signed`: whether its author signed a batch (`authorship`).
+        `is_certified`: whether the authority made the evidence of a score, as far as this voter knows."""
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now)
         self._election = Election(self._core, self._lead)
         self._replication = Replication(self._core, self._has_evidence)
-        self._is_dangerous = is_dangerous
+        self._is_dangerous, self._is_signed, self._is_certified = is_dangerous, is_signed, is_certified
         self._docket = Docket(self._core, {verdict.proposal: verdict for verdict in restored.verdicts})
         self._handback = Handback(self._core)
         self._reads = Reads(self._core, self._replication)
         self._standby: tuple[Voter, ...] = ()
-        self._pending: deque[Entry] = deque()
+        self._pending: deque[tuple[Entry, ...]] = deque()
+        """Batches, each under one signature."""
+        self._pending_entries = 0
         self._heartbeat_at = inf
         self._lead_alone()
 
@@ -129,6 +144,11 @@ class Raft:
         return self._core.log
 
     @property
+    def snapshot(self) -> bytes | None:
+        """What stands for all below the log."""
+        return self._core.snapshot
+
+    @property
     def ledger(self) -> Ledger:
         return self._core.ledger
 
@@ -151,10 +171,15 @@ class Raft:
                 self._tick()
             case Persisted(number):
                 self._durable(number)
-            case Submit(entry):
-                self._submit(entry)
+            case Submit():
+                self._submit(given.batch)
+            case Proven(index, digest):
+                if core.log.hash_at(index) == digest:
+                    core.commit_to(index)
             case Campaign():
                 self._election.campaign(None)
+            case Resign():
+                self._fall_silent()
             case Transfer(heir):
                 if core.role is Role.LEADER and heir != core.me and heir in core.log.config.voters:
                     self._handback.begin(heir)
@@ -169,8 +194,6 @@ class Raft:
                 self._docket.judged(given)
             case Accuse(proof):
                 self._accuse(proof)
-            case Applied(index, digest):
-                core.applied = max(core.applied, (index, digest))
             case _:
                 assert_never(given)
         self._flush()
@@ -249,8 +272,7 @@ class Raft:
             self._election.tick()
             return
         if core.now.monotonic >= self._silent_at():
-            core.follow(None)
-            self._election.campaign_at = core.now.monotonic + core.pace.election_seconds
+            self._fall_silent()
             return
         if core.now.monotonic >= self._handback.deadline:
             self._handback.reset()
@@ -260,6 +282,12 @@ class Raft:
             self._hand_back()
             self._reconfigure()
             self._docket.repeat()
+
+    def _fall_silent(self) -> None:
+        core = self._core
+        if core.role is Role.LEADER:
+            core.follow(None)
+            self._election.campaign_at = core.now.monotonic + core.pace.election_seconds
 
     def _reconfigure(self) -> None:
         """The next step towards the wanted voters, once the last one is committed."""
@@ -329,56 +357,64 @@ class Raft:
             body_hash=bytes(HASH_BYTES),
             config_index=core.log.config_index,
             policy_index=core.ledger.policy_index,
-            applied_index=core.applied[0],
-            result_digest=core.applied[1],
+            applied_index=core.digest[0],
+            result_digest=core.digest[1],
             leader=core.me,
         )
         time = max(core.now.wall, before.time if before else 0, core.ledger.time)
         core.store((cut(header, time, entries, core.keys),))
         self._replication.refresh()
 
-    def _submit(self, entry: Entry) -> None:
-        core = self._core
-        reason = self._reason_against(entry)
+    def _submit(self, batch: tuple[Entry, ...]) -> None:
+        reason = self._reason_against(batch)
         if reason:
-            core.effects.append(Refused(entry, reason, core.leader))
-        elif self._is_dangerous(entry):
-            self._docket.propose(entry)
+            self._core.effects.extend(Refused(entry, reason, self._core.leader) for entry in batch)
+        elif self._is_dangerous(batch[0]):
+            self._docket.propose(batch[0])
         else:
-            self._pending.append(entry)
+            self._pending.append(batch)
+            self._pending_entries += len(batch)
 
-    def _reason_against(self, entry: Entry) -> str:
+    def _reason_against(self, batch: tuple[Entry, ...]) -> str:
         core = self._core
         if core.role is not Role.LEADER:
             return "not the leader"
-        if len(self._pending) >= core.pace.pending_entries_max:
+        if self._pending_entries + len(batch) > core.pace.pending_entries_max or self._docket.is_full:
             return "busy"
-        if not self._is_clients(entry):
+        is_dangerous = any(map(self._is_dangerous, batch))
+        if not all(map(self._is_clients, batch)) or (len(batch) > 1 and (is_dangerous or not is_batch(batch))):
             return "malformed"
-        if len(body_bytes(core.now.wall, (entry,), core.keys)) > BODY_BYTES_MAX:
+        room = BODY_BYTES_MAX - (evidence_bytes(core.log.config) if is_dangerous else 0)
+        if len(body_bytes(core.now.wall, batch, core.keys)) > room:
             return "too large"
-        if not entry.author:
+        if not batch[0].author:
             return ""
-        admission = core.ledger.sessions.judge(key_of(entry), max(core.ledger.time, core.now.wall))
-        return "" if admission is Admission.FRESH else admission.value
+        if not self._is_signed(batch):
+            return "not signed by its author"
+        time = max(core.ledger.time, core.now.wall)
+        found = [core.ledger.sessions.judge(key_of(entry), time) for entry in batch]
+        return "" if Admission.FRESH in found else found[0].value
 
     def _is_clients(self, entry: Entry) -> bool:
         """A score speaks for itself, the authority's signature is in it; all else needs an author."""
         if entry.kind is Kind.SCORE:
-            return not entry.author and self._core.ledger.read_score(entry.evidence) is not None
+            readable = self._core.ledger.read_score(entry.evidence) is not None
+            return not entry.author and readable and self._is_certified(entry.evidence)
         return bool(entry.author) and entry.kind in (Kind.COMMAND, Kind.POLICY, Kind.RESTORE)
 
     def _flush(self) -> None:
         """Cut what waits, unless the disk is busy: then it waits for the disk, and batches grow by themselves."""
         core = self._core
         self._look_for_guilt()
-        self._pending.extend(self._docket.take())
+        for entry in self._docket.take():
+            self._pending.append((entry,))
+            self._pending_entries += 1
         if core.role is not Role.LEADER:
             self._replication.stop()
             self._handback.reset()
-            for entry in self._pending:
-                core.effects.append(Refused(entry, "not the leader", core.leader))
+            core.effects.extend(Refused(entry, "not the leader", core.leader) for batch in self._pending for entry in batch)
             self._pending.clear()
+            self._pending_entries = 0
             return
         if self._handback.heir is not None or not self._pending or core.is_writing:
             return
@@ -387,25 +423,31 @@ class Raft:
         self._replication.broadcast()
 
     def _batch(self) -> tuple[Entry, ...]:
-        """As many waiting entries as fit one block."""
+        """As many waiting batches as fit one block."""
         core = self._core
         entries: list[Entry] = []
         size = 16
         while self._pending:
-            size += len(core.keys.encode(list(self._pending[0])))
+            size += len(core.keys.encode(runs(self._pending[0])))
             if entries and size > BODY_BYTES_MAX:
                 break
-            entries.append(self._pending.popleft())
+            entries += self._pending.popleft()
+        self._pending_entries -= len(entries)
         return tuple(entries)
 
     # ---- evidence
 
     def _has_evidence(self, block: Block, config: Config) -> bool:
-        """Structure, not judgement: dangerous entries have their endorsements, demotions their proof."""
+        """Structure, not judgement: batches are their authors', dangerous entries have their endorsements, demotions their
+        proof."""
         core = self._core
+        if not all(map(self._is_signed, batches(block.entries))):
+            return False
         for entry in block.entries:
             if self._is_dangerous(entry) and not is_endorsed_untrusted(entry, block.header, config, core.keys):
                 self._replication.proofs.append(unendorsed_proof(block, core.keys))
+                return False
+            if entry.kind is Kind.SCORE and not self._is_certified(entry.evidence):
                 return False
             if entry.kind is Kind.DEMOTE:
                 guilt = self._read_proof(entry.evidence)

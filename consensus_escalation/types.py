@@ -49,6 +49,7 @@ class Purpose(Enum):
     MANDATE = b"mandate"
     PROPOSAL = b"proposal"
     VERDICT = b"verdict"
+    ENTRY = b"entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,15 @@ class Pace:
     pending_entries_max: int = 4096
     """Entries that wait for a block; more are refused at once (backpressure)."""
     snapshot_blocks: int = 4096
-    """A snapshot is wanted after so many blocks: about 4 MB of log."""
+    """A snapshot at every multiple of this index, the same at every voter, so that its hash can stand in headers: about 4 MB of
+    log."""
     verdict_seconds: float = 2.0
     """A dangerous proposal without a quorum of verdicts is given up. People get longer: the host extends it. Guess."""
     replace_seconds: float = 600.0
     """A voter silent for so long is replaced by one that stands by (DESIGN section 7)."""
 
 
-FRAME_BYTES_MAX: Final = 1000
-"""What one frame of the mesh may carry beside its seal."""
+FRAME_BYTES_MAX: Final = 1120
+"""What one message may have: a frame of the mesh carries 1,161 bytes; the rest is for the words around it."""
 BLOCK_BYTES_MAX: Final = 900
 """A block with its signature: fits a frame together with the fields of an Append."""

@@ -12,13 +12,16 @@ committed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple
 
 from consensus_escalation.block import Entry, Header
 from consensus_escalation.quorum import CONFIG_SIZE_MAX, Config, has_quorum
 from consensus_escalation.types import Keys, Purpose, Voter
 from crdt.errors import Malformed
+
+RULE_BYTES_MAX: Final = 48
+"""The name of a rule that refuses: a proof holds several."""
 
 
 class Proposal(NamedTuple):
@@ -75,9 +78,23 @@ def is_hopeless(config: Config, verdicts: Mapping[Voter, Verdict]) -> bool:
     return not has_quorum(config, set(config.electorate) - {voter for voter, verdict in verdicts.items() if verdict.is_refusal})
 
 
-def with_endorsements(proposal: Proposal, verdicts: Mapping[Voter, Verdict], keys: Keys) -> Entry:
+def just_enough(config: Config, agreed: Collection[Voter]) -> list[Voter]:
+    """Of those who agreed a quorum and no more, sorted: evidence has to fit a block. All of them when they are none."""
+    chosen = sorted(set(agreed) & set(config.electorate))
+    for voter in list(chosen):
+        if has_quorum(config, set(chosen) - {voter}):
+            chosen.remove(voter)
+    return chosen
+
+
+def evidence_bytes(config: Config) -> int:
+    """Room that the endorsements of an entry take in its block, at most."""
+    return 24 + 80 * len(just_enough(config, config.electorate))
+
+
+def with_endorsements(proposal: Proposal, verdicts: Mapping[Voter, Verdict], config: Config, keys: Keys) -> Entry:
     """The entry as it goes into the log: what the header does not say about the proposal, and who endorsed it."""
-    rows = [[voter, verdicts[voter].signature] for voter in sorted(endorsers(verdicts))]
+    rows = [[voter, verdicts[voter].signature] for voter in just_enough(config, endorsers(verdicts))]
     return proposal.entry._replace(evidence=keys.encode([proposal.attempt, proposal.base_index, rows]))
 
 

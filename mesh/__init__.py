@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from mesh.events import Event as Event
     from mesh.events import IdentityInUse as IdentityInUse
     from mesh.events import InviteReused as InviteReused
+    from mesh.events import KeyReplaced as KeyReplaced
     from mesh.events import Lagged as Lagged
+    from mesh.events import LeaderElected as LeaderElected
     from mesh.events import MemberDown as MemberDown
     from mesh.events import MemberEvent as MemberEvent
     from mesh.events import MemberLeft as MemberLeft
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
     from mesh.events import MemberUp as MemberUp
     from mesh.events import MemberUpdated as MemberUpdated
     from mesh.events import NotAdmitted as NotAdmitted
+    from mesh.events import QuorumFault as QuorumFault
+    from mesh.events import QuorumLost as QuorumLost
+    from mesh.events import QuorumRegained as QuorumRegained
     from mesh.events import SerialReused as SerialReused
     from mesh.events import ShelfFault as ShelfFault
     from mesh.events import StatementIgnored as StatementIgnored
@@ -93,7 +98,9 @@ _NAMES: Final = {
         "Event",
         "IdentityInUse",
         "InviteReused",
+        "KeyReplaced",
         "Lagged",
+        "LeaderElected",
         "MemberDown",
         "MemberEvent",
         "MemberLeft",
@@ -102,6 +109,9 @@ _NAMES: Final = {
         "MemberUp",
         "MemberUpdated",
         "NotAdmitted",
+        "QuorumFault",
+        "QuorumLost",
+        "QuorumRegained",
         "SerialReused",
         "ShelfFault",
         "StatementIgnored",

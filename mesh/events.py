@@ -210,3 +210,27 @@ class NotAdmitted(Event):
     """
 
     address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderElected(MemberEvent):
+    """The quorum has another leader, as this voter hears it."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumLost(Event):
+    """No majority of the voters is within reach: critical writes wait, everything else goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumRegained(Event):
+    """Critical writes go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumFault(Event):
+    """A voter lied, or this replica's critical state is not the others'."""
+
+    detail: str

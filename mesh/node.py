@@ -29,6 +29,7 @@ from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
 from mesh.paths import parse_path, parse_prefix
 from mesh.peer import Peer, honoured_of
+from mesh.store.journal import Journal
 from mesh.store.memory import Store
 from mesh.store.rows import Batch
 from mesh.swim.roster import Member, State
@@ -48,10 +49,10 @@ class Node(Handles):
     It is a `crdt.types.Store`: the handles that `register`, `set`, `counter` ... give read and write through it.
     """
 
-    def __init__(self, peer: Peer, store: Store, sock: UdpSocket, clock: Clock) -> None:
+    def __init__(self, peer: Peer, store: Store, journal: Journal, sock: UdpSocket, clock: Clock) -> None:
         self._peer, self._store, self._socket, self._clock = peer, store, sock, clock
         sink = _Durability(store, peer, self._acknowledge)
-        self._driver = _Driver(peer, sock, sink, clock, on_changes=self._told_changes, on_events=self._told_events)
+        self._driver = _Driver(peer, sock, sink, journal, clock, on_changes=self._told_changes, on_events=self._told_events)
         self._started = clock.now().monotonic
         self._address = peer.config.address
         self._leaving = trio.CancelScope(shield=True)

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, Final, assert_never
 
@@ -29,8 +28,10 @@ from mesh.effects import Address, Now, Transmit
 from mesh.errors import Backpressure, ClockWrong, ConfigError, Malformed, NotPermitted, Refused
 from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, ShelfFault, StatementIgnored
 from mesh.housekeeping import Housekeeper
+from mesh.peer_config import PeerConfig as PeerConfig
 from mesh.port import Port
-from mesh.presets import LAN, Preset
+from mesh.quorum.quorum import Quorum
+from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
 from mesh.store.rows import Batch, Restored
 from mesh.swim import Swim
 from mesh.sync.sync import Sync
@@ -38,10 +39,8 @@ from mesh.trust import Admission, Directory, Membership
 from mesh.trust.statements import HONOURED_MAX
 from mesh.wire import cbor
 from mesh.wire.cose import to_be_signed
-from mesh.wire.crypto import LIBSODIUM, Crypto
 from mesh.wire.delta import (
     BODY_BYTES_MAX,
-    delta_from_bytes_untrusted,
     head_from_parts_untrusted,
     sign_header,
     verify_delta,
@@ -86,34 +85,14 @@ def honoured_of(written: Mapping[ShelfId, int]) -> list[tuple[int, int]]:
     return [(birth_of(shelf), seq) for shelf, seq in written.items()]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerConfig:
-    """What one start of an agent is made of. `birth` and `boot_id` are fresh random values."""
-
-    membership: Membership
-    address: Address
-    """Where others reach this agent."""
-    birth: int
-    boot_id: bytes
-    entropy: Callable[[int], bytes]
-    """Makes secrets: the operating system's randomness, or a seeded stand-in under simulation."""
-    seeds: tuple[Address, ...] = ()
-    preset: Preset = LAN
-    coalesce_seconds: float = 0.005
-    """Writes that follow within this long of a delta share the next one (DESIGN section 2)."""
-    durable: bool = False
-    """There is a disk: acknowledge only what the store reported as committed."""
-    crypto: Crypto = LIBSODIUM
-    read_delta_untrusted: Callable[[bytes], crdt.Delta] = delta_from_bytes_untrusted
-    """Checks all but the signature; raises Malformed. A simulator injects one that remembers."""
-
-
 class Peer(Port):
     """One agent. Every public call takes the time; every effect is drained: `transmits`, `batch`, `changes`,
     `events`.
     """
 
-    def __init__(self, config: PeerConfig, restored: Restored, rng: random.Random, now: Now) -> None:
+    def __init__(
+        self, config: PeerConfig, restored: Restored, rng: random.Random, now: Now, quorum: QuorumRestored = NOTHING
+    ) -> None:
         membership = config.membership
         identity = membership.identity
         self.config = config
@@ -194,6 +173,20 @@ class Peer(Port):
             durable=config.durable,
             now=now,
         )
+        self.quorum = Quorum(
+            self.replica_id,
+            sign=self._sign_claim,
+            verify=self._verify_vote,
+            directory=self.directory,
+            members=self.swim,
+            port=self,
+            preset=config.preset,
+            rng=rng,
+            targets=self.sync.targets,
+            restored=quorum,
+            now=now,
+            may_begin=lambda: self.sync.synced,
+        )
         self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, now)
         self._incarnation_stored = restored.incarnation
         self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
@@ -224,7 +217,9 @@ class Peer(Port):
                 self.drops["over_allowance"] += 1
                 continue
             try:
-                if not self.sync.handle_untrusted(peer, kind, payload, now):
+                if not (
+                    self.sync.handle_untrusted(peer, kind, payload, now) or self.quorum.handle_untrusted(peer, kind, payload, now)
+                ):
                     self.swim.handle_untrusted(peer, kind, payload, now)
             except (Malformed, Refused) as error:
                 allowance.charge(peer, MALFORMED_MICROSECONDS)
@@ -264,6 +259,7 @@ class Peer(Port):
             self._seal(now)
         if seals or self.swim.has_moved:
             self._settle(now)
+        self.quorum.tick(now)
 
     @property
     def deadline(self) -> float:
@@ -278,6 +274,7 @@ class Peer(Port):
             self.sync.deadline,
             self._housekeeper.deadline,
             self._draft_due,
+            self.quorum.deadline,
             alone,
         )
 
@@ -288,6 +285,7 @@ class Peer(Port):
                     self.swim.session_opened(peer, now)
                     self.sync.copies.started_again(peer)
                     self.sync.greet(peer, now)
+                    self.quorum.greet(peer, now)
                 case Unreachable(address=address, answered=answered):  # membership notices by itself, and calls again
                     if answered and now.monotonic >= self._complain_at:
                         self._complain_at = now.monotonic + COMPLAIN_SECONDS
@@ -304,6 +302,7 @@ class Peer(Port):
         if added:
             self.sync.statements.spread(added, self.swim.living)
             self.sync.try_waiting(now)
+            self.quorum.trust_changed(now)
         for replica in self.directory.take_changed():
             self._rights_changed(replica, now)
         journal = self.replica.take_journal()
@@ -386,6 +385,7 @@ class Peer(Port):
         for replica in moved:
             self._route(replica)
         self.sync.members_moved(moved, now)
+        self.quorum.set_members(now)
         self.replica.alive_changed()
 
     def _route(self, peer: ReplicaId) -> None:
@@ -447,6 +447,14 @@ class Peer(Port):
         self._incarnation_stored = self.swim.incarnation
         journal, self._journal = tuple(self._journal), []
         return Batch(journal=journal, peers=peers, statements=statements, incarnation=incarnation, meta=meta)
+
+    def urgent(self, now: Now) -> QuorumBatch | None:
+        """Drain what the quorum's disk should commit, at once and apart from all else."""
+        return self.quorum.batch(now)
+
+    def urgent_committed(self, ticket: int, now: Now) -> None:
+        """All of `urgent` up to this ticket is durable: what waited for it goes out with the next `transmits`."""
+        self.quorum.durable(ticket, now)
 
     def committed(self, batch: Batch) -> bool:
         """The store reports that a batch is durable: its floors may be acknowledged now. True when somebody waited for that, so
@@ -538,6 +546,11 @@ class Peer(Port):
             return False
         message, verify = to_be_signed(payload, purpose, self.directory.mesh_id), self.config.crypto.verify
         return any(verify(key, message, signature) for key in self.directory.open_keys(replica))
+
+    def _verify_vote(self, replica: ReplicaId, purpose: bytes, payload: bytes, signature: bytes) -> bool:
+        """Also of who was revoked since: what it signed as a voter stays proof, and configurations say who votes."""
+        message = to_be_signed(payload, purpose, self.directory.mesh_id)
+        return any(self.config.crypto.verify(key, message, signature) for key in self.directory.keys_ever(replica))
 
     def _verify_delta(self, delta: crdt.Delta) -> bool:
         public_key = self.directory.signing_key(delta.shelf, delta.seq, delta.content.rights)

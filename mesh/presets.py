@@ -6,9 +6,10 @@ Every number says where it comes from: a paper ("SWIM" 2002, "Lifeguard" 2018), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from consensus_escalation.types import Pace
 from mesh.errors import ConfigError
 from mesh.swim.config import SwimConfig
 from mesh.wire.limits import TransportLimits
@@ -39,6 +40,8 @@ class Preset:
     swim: SwimConfig
     sync: SyncConfig
     transport: TransportLimits
+    quorum: Pace = field(default_factory=Pace)
+    """Its defaults suit a LAN."""
 
 
 LAN: Final = Preset(

@@ -26,6 +26,7 @@ from mesh.node import Node
 from mesh.nursery import open_plain_nursery
 from mesh.peer import Peer, PeerConfig
 from mesh.presets import preset
+from mesh.store.journal import open_journal
 from mesh.store.sqlite import open_store
 
 log: Final = logging.getLogger("mesh.start")
@@ -47,11 +48,13 @@ async def open_node(config: NodeConfig) -> AsyncIterator[Node]:
     async with AsyncExitStack() as stack:
         tell = _Tell()
         store = await stack.enter_async_context(open_store(config.data_path, notify=tell))
+        journal = await stack.enter_async_context(open_journal(config.data_path, notify=tell))
         sock = stack.enter_context(await open_udp(config.bind))
         address = await _advertised(config, sock)
         restored = await store.load()
-        peer = Peer(_peer_config(config, address), restored, random.Random(secrets.randbits(256)), clock.now())
-        node = Node(peer, store, sock, clock)
+        rng = random.Random(secrets.randbits(256))
+        peer = Peer(_peer_config(config, address), restored, rng, clock.now(), journal.restored)
+        node = Node(peer, store, journal, sock, clock)
         tell.now_to(node.notify)
         async with open_plain_nursery() as nursery:
             await nursery.start(store.run)

@@ -5,6 +5,7 @@
     who is said to be gone    -> core.refused
     the time                  -> core.tick
     core.transmits            -> socket.send
+    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed
     core.batch                -> store.submit
     core.changes, core.events -> callbacks
 
@@ -23,6 +24,7 @@ from mesh.effects import Address, Now, Transmit
 from mesh.events import Event
 from mesh.net.clock import Clock
 from mesh.net.udp import UdpSocket
+from mesh.quorum.rows import QuorumBatch
 from mesh.store.rows import Batch
 
 
@@ -48,6 +50,12 @@ class Core(Protocol):
     def batch(self) -> Batch | None:
         """Drain what the store should commit; None when nothing changed."""
 
+    def urgent(self, now: Now) -> QuorumBatch | None:
+        """Drain what the journal should commit, at once; None when there is nothing."""
+
+    def urgent_committed(self, ticket: int, now: Now) -> None:
+        """Everything that `urgent` gave up to this ticket is durable."""
+
     def changes(self) -> Sequence[Key]:
         """Drain the keys whose cells changed."""
 
@@ -62,6 +70,16 @@ class Sink(Protocol):
         """Take a batch; it is committed soon, in another thread."""
 
 
+class UrgentSink(Protocol):
+    """The part of a journal that the loop uses."""
+
+    on_durable: Callable[[int], None]
+    """Called in the trio thread with the newest ticket that is on the disk."""
+
+    def submit(self, batch: QuorumBatch) -> None:
+        """Take a batch; its commit begins now, or with the end of the one under way."""
+
+
 class Driver:
     """Runs one core. `run` is the loop; `wake` is how a local write tells it that there is something to send."""
 
@@ -70,12 +88,15 @@ class Driver:
         core: Core,
         socket: UdpSocket,
         store: Sink,
+        journal: UrgentSink,
         clock: Clock,
         *,
         on_changes: Callable[[Sequence[Key]], None],
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
         self._core, self._socket, self._store, self._clock = core, socket, store, clock
+        self._journal = journal
+        journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
         self._waiting: trio.CancelScope | None = None
         self._awake = False
@@ -108,12 +129,18 @@ class Driver:
         self._core.tick(now)
         for transmit in self._core.transmits(now):
             self._socket.send(transmit.datagram, transmit.address)
+        if (urgent := self._core.urgent(now)) is not None:
+            self._journal.submit(urgent)
         if (batch := self._core.batch()) is not None:
             self._store.submit(batch)
         if changes := self._core.changes():
             self._on_changes(changes)
         if events := self._core.events():
             self._on_events(events)
+
+    def _urgent_durable(self, ticket: int) -> None:
+        self._core.urgent_committed(ticket, self._clock.now())
+        self.wake()
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.

@@ -229,6 +229,10 @@ class Sync:
             self._differed[peer] = frozenset(range(BUCKETS))
             self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
 
+    def targets(self, author: ReplicaId) -> Sequence[ReplicaId]:
+        """To whom this replica passes on what is fresh from this author; of its own: to whom it sends it."""
+        return self._tree.targets(author)
+
     def publish(self, deltas: Sequence[crdt.Delta], now: Now, *, push: int, hold: bool = False) -> None:
         """Own deltas, just sealed. The last `push` that are not bulk go to everybody at once; all others are pulled by
         whoever sees from the next floor that it lacks them. With `hold`, nobody hears of them until they are on the

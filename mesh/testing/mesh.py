@@ -21,6 +21,7 @@ from mesh.events import Event
 from mesh.paths import parse_path
 from mesh.peer import Peer, PeerConfig
 from mesh.presets import Preset, preset
+from mesh.quorum.rows import Image, QuorumBatch, QuorumRestored
 from mesh.store.rows import Batch, KnownPeer, Restored
 from mesh.testing.clock import SECOND, Clock
 from mesh.testing.crypto import SharedCrypto
@@ -60,6 +61,12 @@ class Setup:
     coalesce: float = 0.005
     """Seconds, as NodeConfig.coalesce_ms."""
     may_write: tuple[str, ...] = ("**",)
+    critical: tuple[str, ...] = ()
+    """Prefixes of the charter."""
+    voters: int = 0
+    """So many of the first hosts are enrolled as voters."""
+    scores: tuple[int, ...] = ()
+    """Of the first voters; of the others 0."""
 
 
 class Mesh:
@@ -73,7 +80,7 @@ class Mesh:
         chosen = self.setup.preset
         self.preset = preset(chosen) if isinstance(chosen, str) else chosen
         keys = stream(seed, "keys")
-        self.authority = Authority.generate(entropy=keys.randbytes(48))
+        self.authority = Authority.generate(critical=self.setup.critical, entropy=keys.randbytes(48))
         self.memberships: list[Membership] = []
         self.identities = list(range(count))
         """Of which member each host has the keys: its own, unless its disk is a clone."""
@@ -86,7 +93,15 @@ class Mesh:
         self.world.observers.append(self._told)
         for number in range(count):
             identity = Identity.generate(keys.randbytes(32), self.crypto)
-            self.memberships.append(self.authority.enrol(identity, name=f"node-{number}", may_write=list(self.setup.may_write)))
+            score = self.setup.scores[number] if number < len(self.setup.scores) else 0
+            membership = self.authority.enrol(
+                identity,
+                name=f"node-{number}",
+                may_write=list(self.setup.may_write),
+                voter=number < self.setup.voters,
+                score=score,
+            )
+            self.memberships.append(membership)
         for number in range(count):
             self._add_host(number)
         if self.setup.warm:
@@ -102,11 +117,17 @@ class Mesh:
         disk: Disk[Batch, Restored] | None = None
         if self.setup.durable:
             disk = Disk(Tables, stream(self.seed, "disk", number), self.world.at, fsync=self.setup.fsync)
-        host = self.world.add_host(self._start_peer, clock=clock, disk=disk)
+        journal: Disk[QuorumBatch, QuorumRestored] | None = None
+        if self.setup.durable:
+            rng = stream(self.seed, "journal", number)
+            journal = Disk(Image, rng, self.world.at, fsync=self.setup.fsync, group_delay=0)
+        host = self.world.add_host(self._start_peer, clock=clock, disk=disk, journal=journal)
         self._nodes.append(VirtualNode(host))
         if disk is not None:
             disk.on_durable = lambda batches: self._committed(host, batches)
             disk.on_torn = lambda: self._disk_lost(number)
+        if journal is not None:
+            journal.on_durable = lambda batches: self._urgent_committed(host, batches)
 
     def _start_peer(self, boot: Boot) -> Peer:
         """One start of an agent's process, as mesh.start does it."""
@@ -123,7 +144,8 @@ class Mesh:
             crypto=self.crypto,
             read_delta_untrusted=self.crypto.read_delta_untrusted,
         )
-        return Peer(config, boot.restored if boot.restored is not None else Restored(), boot.rng, boot.now)
+        restored = boot.restored if boot.restored is not None else Restored()
+        return Peer(config, restored, boot.rng, boot.now, boot.quorum if boot.quorum is not None else QuorumRestored())
 
     def _committed(self, host: Host[Peer], batches: Sequence[Batch]) -> None:
         """The driver of mesh.node does the same: the core learns what is on the disk, and turns if that is news to somebody."""
@@ -133,6 +155,11 @@ class Mesh:
                     host.wake_soon()
         if self.on_durable is not None:
             self.on_durable(host, batches)
+
+    def _urgent_committed(self, host: Host[Peer], batches: Sequence[QuorumBatch]) -> None:
+        if host.core is not None and batches:
+            host.core.urgent_committed(batches[-1].ticket, host.now())
+            host.wake_soon()
 
     def _told(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         if events:
@@ -232,9 +259,11 @@ class Mesh:
             self._disk_lost(number)
         if disk == "lost":
             self.identities[number] = number
-        if host.disk is not None and disk == "lost":
-            host.disk.lose()
-        elif host.disk is not None and disk == "old" and not host.disk.restore_backup():
+        disks = [each for each in (host.disk, host.journal) if each is not None]
+        for each in disks:
+            if disk == "lost":
+                each.lose()
+        if disk == "old" and not [each for each in disks if each.restore_backup()]:
             disk = "kept"
         self.world.marks[f"restart, disk {disk}"] += 1
         host.start()
@@ -251,6 +280,8 @@ class Mesh:
         self._disk_lost(target)
         self.identities[target] = self.identities[source]
         machine.disk.copy_from(original.disk)
+        if machine.journal is not None and original.journal is not None:
+            machine.journal.copy_from(original.journal)
         self.world.marks["clone"] += 1
         machine.start()
 
@@ -259,9 +290,9 @@ class Mesh:
             self.on_disk_lost(number)
 
     def back_up(self, number: int) -> None:
-        disk = self.hosts[number].disk
-        if disk is not None:
-            disk.back_up()
+        for disk in (self.hosts[number].disk, self.hosts[number].journal):
+            if disk is not None:
+                disk.back_up()
 
     def pause(self, number: int, seconds: float) -> None:
         self.hosts[number].pause(seconds)

@@ -52,6 +52,8 @@ class Core(Protocol):
     def events(self) -> Sequence[Any]: ...
     def changes(self) -> Sequence[Any]: ...
     def batch(self) -> Any | None: ...
+    def urgent(self, now: Now) -> Any | None: ...
+    def urgent_committed(self, ticket: int, now: Now) -> None: ...
 
 
 CoreT = TypeVar("CoreT", bound=Core)
@@ -68,6 +70,8 @@ class Boot(NamedTuple):
     address: Address
     restored: Any
     """From the disk; None for a host without one."""
+    quorum: Any
+    """From the quorum's disk; None likewise."""
     rng: random.Random
     """Fresh for every start: boot ids and births come from it."""
     now: Now
@@ -99,6 +103,7 @@ class Host(Generic[CoreT]):
         "datagrams_received",
         "datagrams_sent",
         "disk",
+        "journal",
         "number",
         "runs",
         "starts",
@@ -114,11 +119,14 @@ class Host(Generic[CoreT]):
         address: Address,
         clock: Clock,
         disk: Disk[Any, Any] | None,
+        journal: Disk[Any, Any] | None,
     ) -> None:
         self.number = number
         self.address = address
         self.clock = clock
         self.disk = disk
+        self.journal = journal
+        """For what must be durable before it is sent; without one the core's memory has to do."""
         self.core: CoreT | None = None
         self.cost = 0
         """Microseconds of this machine's time per received datagram; while it is busy, others wait in the socket buffer."""
@@ -152,22 +160,25 @@ class Host(Generic[CoreT]):
         self.starts += 1
         rng = stream(self._world.seed, "process", self.number, self.starts)
         restored = self.disk.image.restored() if self.disk is not None else None
+        quorum = self.journal.image.restored() if self.journal is not None else None
         self._busy_until = self._world.time
-        self.core = core = self._start(Boot(self.number, self.address, restored, rng, self.now()))
+        self.core = core = self._start(Boot(self.number, self.address, restored, quorum, rng, self.now()))
         self._world.record(b"start", self.number, self.starts)
         self.wake()
         return core
 
     def stop(self) -> None:
         """The process ends in order: what it wanted to store is stored."""
-        if self.core is not None and self.disk is not None:
-            self.disk.close()
+        for disk in (self.disk, self.journal):
+            if self.core is not None and disk is not None:
+                disk.close()
         self._gone()
 
     def crash(self) -> None:
         """The battery is out: the core and what the kernel had for it are gone; the disk keeps what it had."""
-        if self.core is not None and self.disk is not None:
-            self.disk.crash()
+        for disk in (self.disk, self.journal):
+            if self.core is not None and disk is not None:
+                disk.crash()
         self._gone()
 
     def _gone(self) -> None:
@@ -260,6 +271,13 @@ class Host(Generic[CoreT]):
         batch = core.batch()
         if batch is not None and self.disk is not None:
             self.disk.commit(batch, time)
+        urgent = core.urgent(now)
+        if urgent is not None:
+            if self.journal is not None:
+                self.journal.commit(urgent, time)
+            else:
+                core.urgent_committed(urgent.ticket, now)
+                self.wake_soon()
         events, changes = core.events(), core.changes()
         for observer in world.observers:
             observer(self, events, changes)
@@ -329,12 +347,19 @@ class World(Generic[CoreT]):
         address: Address | None = None,
         clock: Clock | None = None,
         disk: Disk[Any, Any] | None = None,
+        journal: Disk[Any, Any] | None = None,
     ) -> Host[CoreT]:
         """`start` makes a core; it is called at every start of the process. The host is off until `host.start()`."""
         number = len(self.hosts)
         where = address if address is not None else host_address(number)
         host = Host(
-            self, number, start, address=where, clock=clock if clock is not None else Clock(start=1_000.0 + number), disk=disk
+            self,
+            number,
+            start,
+            address=where,
+            clock=clock if clock is not None else Clock(start=1_000.0 + number),
+            disk=disk,
+            journal=journal,
         )
         self.hosts.append(host)
         self._by_address[where] = host

@@ -20,9 +20,11 @@ from mesh.trust.identity import Identity, key_id
 from mesh.trust.membership import Membership
 from mesh.trust.patterns import checked_patterns
 from mesh.trust.statements import (
+    BASE_BYTES,
     Charter,
     Content,
     Credential,
+    Genesis,
     Invite,
     KeyId,
     Limits,
@@ -99,7 +101,9 @@ class Authority:
         """A place in the mesh for a key that is at hand. Raises ConfigError."""
         credential = self.certify(identity.public_key, name=name, may_write=may_write, voter=voter, score=score, expires=expires)
         charters = [raw for raw in self.directory.charters() if raw != self.charter]
-        return Membership(identity, name, self.charter, credential, (self.charter, *charters, credential))
+        genesis = self.directory.genesis()
+        begun = () if genesis is None else (genesis[0],)
+        return Membership(identity, name, self.charter, credential, (self.charter, *charters, credential, *begun))
 
     def certify(
         self,
@@ -118,7 +122,17 @@ class Authority:
         self._check_free(name)
         self._check_new(public_key)
         terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, expires))
-        return self._issue(Credential(self._next_serial, public_key, terms, None))
+        credential = self._issue(Credential(self._next_serial, public_key, terms, None))
+        if voter and self.directory.genesis() is None:
+            self.begin_quorum(public_key)
+        return credential
+
+    def begin_quorum(self, public_key: bytes, *, base: bytes = bytes(BASE_BYTES)) -> bytes:
+        """The genesis of the quorum's next epoch: this voter begins alone, with the state of hash `base`. Made by itself for
+        the first agent enrolled as a voter; again only when a majority of the voters is lost for ever."""
+        before = self.directory.genesis()
+        epoch = 1 if before is None else before[1].epoch + 1
+        return self._issue(Genesis(self._next_serial, epoch, public_key, base))
 
     def reissue(
         self,

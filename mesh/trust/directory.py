@@ -38,6 +38,7 @@ from mesh.trust.statements import (
     Closing,
     Credential,
     Enrolment,
+    Genesis,
     Invite,
     KeyId,
     Limits,
@@ -59,7 +60,7 @@ WAITING_MAX: Final = 64
 """Statements whose issuer is unknown; whoever brought most loses its oldest. DESIGN section 8."""
 RESTORE_PASSES_MAX: Final = 4
 """Two are enough, unless witnesses of one contest joined by another."""
-_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing)
+_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing, Genesis)
 """Issuers before what they issued."""
 
 
@@ -223,7 +224,7 @@ class Directory:
         match statement.content:
             case Credential(public_key=subject) | Enrolment(public_key=subject) if subject != public_key:
                 raise Refused("presented another's credential")
-            case Revocation() | Witness() | Closing() | Opaque():
+            case Revocation() | Witness() | Closing() | Genesis() | Opaque():
                 raise Refused("presented a statement that is not about itself")
         if not self._is_verified(statement):
             raise Refused("presented a statement of an unknown issuer")
@@ -258,6 +259,9 @@ class Directory:
         """The highest serial of any statement."""
         return self._ledger.serial_max
 
+    def genesis(self) -> tuple[bytes, Genesis] | None:
+        return self._ledger.newest_genesis()
+
     def replicas(self) -> list[ReplicaId]:
         """Who has or had rights, ascending."""
         return sorted(self._ledger.standings)
@@ -274,6 +278,11 @@ class Directory:
         """The keys that may have signed header `seq` of a shelf of this replica, the newest first."""
         standing = self._ledger.standings.get(replica)
         return [] if standing is None else [key for key in standing.keys if standing.may_sign(key, shelf, seq)]
+
+    def keys_ever(self, replica: ReplicaId) -> list[bytes]:
+        """Every key that it was ever entitled to, the newest first."""
+        standing = self._ledger.standings.get(replica)
+        return [] if standing is None else standing.keys
 
     def open_keys(self, replica: ReplicaId) -> list[bytes]:
         """The keys that it may use now, the newest first: also the former one, until it is closed."""

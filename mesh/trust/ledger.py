@@ -21,6 +21,7 @@ from mesh.trust.statements import (
     Closing,
     Credential,
     Enrolment,
+    Genesis,
     Honoured,
     Invite,
     KeyId,
@@ -63,6 +64,8 @@ class Ledger:
         self.serial_max = 0
         self.charter: Charter
         """The newest. Set by the first statement, which is a charter."""
+        self.geneses: dict[StatementId, tuple[bytes, Genesis]] = {}
+        """Of the quorum's epochs."""
         self.authorities: dict[KeyId, bytes] = {}
         """Keys that speak for the mesh: those of every charter (ending one takes a later kind of statement)."""
         self._charters: dict[StatementId, Charter] = {}
@@ -102,6 +105,8 @@ class Ledger:
             case Revocation(subject=subject):
                 self._revocations.setdefault(subject, {})[statement.id] = content
                 affected.update(self._contenders(subject), (ReplicaId(subject),))
+            case Genesis():
+                self.geneses[statement.id] = (statement.raw, content)
             case Witness(invite=invite):
                 member = self.replica_of(statement.issuer)
                 gone = self._change(invite, affected, lambda contest: contest.add_witness(statement, member, content))
@@ -224,6 +229,10 @@ class Ledger:
             return replica.hex()
         name = standing.newest.name
         return name if self.named(name)[0] == replica else f"{name}~{replica.hex()[:8]}"
+
+    def newest_genesis(self) -> tuple[bytes, Genesis] | None:
+        """(as it travels, what it says) of the quorum's newest epoch; of two for one epoch the one with the lower serial."""
+        return min(self.geneses.values(), key=lambda each: (-each[1].epoch, each[1].serial, each[0]), default=None)
 
     def newest_invite(self, invite: KeyId) -> Invite:
         issued = self.invites[invite]

@@ -12,6 +12,7 @@ CBOR arrays
     revocation  serial, key id, honoured                                                                       by the authority
     witness     key id of the invite, public key                                                               by a member
     closing     serial, honoured                                                                              by a member
+    genesis     serial, epoch, public key, base                                                                by the authority
 
 TERMS are: name or null, [pattern...], voter, score, expires. `replica`: whose further key this is (a rotation); null: the key
 makes the replica id.
@@ -54,6 +55,9 @@ AUTHORITIES_MAX: Final = 8
 HONOURED_MAX: Final = 56
 """Shelves in one list: 8 to 14 bytes each. A replica has one that it writes, and as many former ones as starts of which
 something lives on as it was written then."""
+EPOCH_LIMIT: Final = 1 << 31
+"""Of the quorum: a fencing token is a positive number of 64 bits, the epoch above the log index."""
+BASE_BYTES: Final = 16
 
 StatementId = NewType("StatementId", bytes)
 KeyId: TypeAlias = bytes
@@ -70,6 +74,7 @@ class Kind(IntEnum):
     REVOCATION = 5
     WITNESS = 7
     CLOSING = 8
+    GENESIS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,18 @@ class Closing(NamedTuple):
     honoured: Honoured
 
 
+class Genesis(NamedTuple):
+    """Where the quorum's log of one epoch begins: only this voter may write its first block."""
+
+    serial: int
+    epoch: int
+    """The highest counts: the authority begins a new one when a majority of the voters is lost for ever."""
+    public_key: bytes
+    """Of the only voter at first."""
+    base: bytes
+    """Hash of the state that the epoch begins with; zeros: an empty one."""
+
+
 class Opaque(NamedTuple):
     """By the authority, and of a format or kind that this version does not know."""
 
@@ -174,7 +191,7 @@ class Opaque(NamedTuple):
     kind: int
 
 
-Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Opaque
+Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Genesis | Opaque
 
 
 class Statement(NamedTuple):
@@ -284,6 +301,8 @@ def _encode(content: Content) -> list[object]:
             return [FORMAT, Kind.WITNESS.value, invite, public_key]
         case Closing(serial, honoured):
             return [FORMAT, Kind.CLOSING.value, serial, honoured]
+        case Genesis(serial, epoch, public_key, base):
+            return [FORMAT, Kind.GENESIS.value, serial, epoch, public_key, base]
         case Opaque():
             raise ValueError("this version does not issue what it does not know")
 
@@ -346,6 +365,13 @@ def _closing(fields: tuple[Any, ...]) -> Closing:
     return Closing(_serial(serial), _honoured(honoured))
 
 
+def _genesis(fields: tuple[Any, ...]) -> Genesis:
+    serial, epoch, public_key, base = _exactly(fields, 4)
+    if _serial(epoch) >= EPOCH_LIMIT:
+        raise Malformed("an epoch has 31 bits")
+    return Genesis(_serial(serial), epoch, _bytes(public_key, PUBLIC_KEY_BYTES), _bytes(base, BASE_BYTES))
+
+
 _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.CHARTER: _charter,
     Kind.CREDENTIAL: _credential,
@@ -354,6 +380,7 @@ _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.REVOCATION: _revocation,
     Kind.WITNESS: _witness,
     Kind.CLOSING: _closing,
+    Kind.GENESIS: _genesis,
 }
 
 

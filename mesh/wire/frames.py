@@ -48,3 +48,13 @@ class Frame(IntEnum):
     WANT_LISTING = 40
     REPAIR = 41
     """A delta that was asked for: as DELTA, but not relayed further."""
+    # the quorum (mesh.quorum)
+    RAFT = 48
+    """What voters say to each other (consensus_escalation.wire)."""
+    BLOCK = 49
+    PROOF = 50
+    STANDING = 51
+    WANT_BLOCKS = 52
+    BUNDLE = 53
+    REQUEST = 54
+    ANSWER = 55

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from crdt.ops import Key
 from mesh.effects import Address, Now, Transmit
 from mesh.events import Event
+from mesh.quorum.rows import QuorumBatch
 from mesh.store.rows import Batch
 
 
@@ -65,6 +66,12 @@ class EchoCore:
             return None
         drained, self._written = self._written, {}
         return Batch(meta=drained)
+
+    def urgent(self, now: Now) -> QuorumBatch | None:
+        return None
+
+    def urgent_committed(self, ticket: int, now: Now) -> None:
+        raise AssertionError("nothing was urgent")
 
     def changes(self) -> Sequence[Key]:
         drained, self._changes = self._changes, []

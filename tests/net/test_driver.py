@@ -17,6 +17,7 @@ from mesh.events import Event
 from mesh.net.clock import SystemClock
 from mesh.net.driver import Driver
 from mesh.net.udp import DRAIN_MAX, UdpSocket, open_udp
+from mesh.store.journal import MemoryJournal
 from mesh.store.rows import Batch
 from tests.net.echo import Answered, EchoCore
 
@@ -33,7 +34,13 @@ class Agent:
 
     def __post_init__(self) -> None:
         self.driver = Driver(
-            self.core, self.socket, self, SystemClock(), on_changes=self.changes.extend, on_events=self.events.extend
+            self.core,
+            self.socket,
+            self,
+            MemoryJournal(),
+            SystemClock(),
+            on_changes=self.changes.extend,
+            on_events=self.events.extend,
         )
 
     def submit(self, batch: Batch) -> None:

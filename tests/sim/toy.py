@@ -88,6 +88,12 @@ class Toy:
         new, self._new = self._new, []
         return new or None
 
+    def urgent(self, now: Now) -> None:
+        return None
+
+    def urgent_committed(self, ticket: int, now: Now) -> None:
+        raise AssertionError("nothing was urgent")
+
 
 def toy_world(hosts: int, *, seed: int = 1, link: Link | None = None, started: bool = True, quiet: bool = False) -> World[Toy]:
     """`quiet`: without rounds, so that only what the test does is on the wire."""

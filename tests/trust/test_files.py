@@ -102,7 +102,7 @@ def test_what_the_tool_issues_is_there_the_next_time(tmp_path: Path) -> None:
             tool.invite("guest")
         tool.revoke("guest", honoured=[])
         serial = tool.directory.serial_max
-    assert load_authority(tmp_path).directory.serial_max == serial == 4
+    assert load_authority(tmp_path).directory.serial_max == serial == 5
     states = {info.name: info.state for info in list_key_files(tmp_path, at(0))}
     assert states == {"robot-1": KeyState.MEMBER, "guest": KeyState.REVOKED}
 

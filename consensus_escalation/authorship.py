@@ -1,0 +1,52 @@
+"""Who wants an entry: its author's signature, one for a whole batch.
+
+A batch is entries of one author, numbered in a row, under one `since`. It is signed once, on its first entry, and goes into one
+block undivided, so that every voter can check it before it acknowledges, and anybody later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from consensus_escalation.block import Entry, runs
+from consensus_escalation.types import Keys, Purpose, Voter
+
+
+def signed_bytes(batch: Sequence[Entry], keys: Keys) -> bytes:
+    """What the author signs. Evidence is added later by others, so it is no part of it."""
+    return keys.encode(runs([entry._replace(signature=b"", evidence=b"") for entry in batch]))
+
+
+def sign_batch(batch: Sequence[Entry], keys: Keys) -> tuple[Entry, ...]:
+    """With this agent's own key. `batch` is not empty."""
+    first, *others = batch
+    return (first._replace(signature=keys.sign(Purpose.ENTRY, signed_bytes(batch, keys))), *others)
+
+
+def batches(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
+    """The batches in a block: each begins with a signature. What leaders write themselves has no author and is left out."""
+    batch: list[Entry] = []
+    for entry in entries:
+        if batch and (entry.signature or not entry.author):
+            yield tuple(batch)
+            batch = []
+        if entry.author:
+            batch.append(entry)
+    if batch:
+        yield tuple(batch)
+
+
+def is_batch(entries: Sequence[Entry]) -> bool:
+    """Whether these are one author's, in a row, under one signature: what `runs` makes one run of."""
+    return bool(entries) and bool(entries[0].signature) and len(runs([entry._replace(evidence=b"") for entry in entries])) == 1
+
+
+def is_signed_untrusted(batch: Sequence[Entry], keys: Keys) -> bool:
+    """Whether its author signed exactly this batch. False for strangers."""
+    author, signature = batch[0].author, batch[0].signature
+    return (
+        is_batch(batch) and len(author) == 8 and keys.verify(Voter(author), Purpose.ENTRY, signed_bytes(batch, keys), signature)
+    )
+
+
+IsSigned = Callable[[Sequence[Entry]], bool]

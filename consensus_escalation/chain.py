@@ -1,0 +1,407 @@
+"""The quorum as a replica: the committed blocks as every agent has them, voter or not, each proven before it is applied.
+
+    blocks, from anybody, in any order  --+
+                                          +-->  in a row, up to a valid certificate  -->  ledger, state machine
+    certificates, from anybody  ----------+
+
+An agent trusts nobody here but the genesis: certificates lead from there to the voters of today (`certificate.Trail`), and a
+certificate stands for all blocks before it. A voter's own Raft may bring blocks too, which are applied on its word
+(`committed`). Whoever is far behind jumps: a snapshot counts when a certified later header names its hash.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from consensus_escalation.block import Block, Kind
+from consensus_escalation.certificate import HEADERS_MAX, Ack, Certificate, NotCertified, Trail
+from consensus_escalation.core import Genesis
+from consensus_escalation.ledger import Ledger, ReadScore
+from consensus_escalation.log import Log
+from consensus_escalation.machine import Machine, Outcome
+from consensus_escalation.quorum import Config
+from consensus_escalation.snapshot import SNAPSHOT_BYTES_MAX, Snapshot, empty_log, snapshot_from_bytes_untrusted
+from consensus_escalation.types import Keys, Position
+from consensus_escalation.wire import (
+    block_from_value_untrusted,
+    block_to_value,
+    certificate_from_value_untrusted,
+    certificate_to_value,
+)
+from crdt.errors import Malformed
+
+PROOFS_KEPT: Final = 512
+"""The newest certificates: what a receipt of the last seconds is made of."""
+WAITING_MAX: Final = 64
+"""Certificates whose blocks are still on their way; the newest count."""
+STEPS_MAX: Final = 4096
+"""Changes of voters in a bundle: years of them. Guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A block was applied here."""
+
+    block: Block
+    outcomes: tuple[Outcome, ...]
+    """One for each entry."""
+
+
+class Step(NamedTuple):
+    """A change of voters, and what proves it."""
+
+    block: Block
+    certificate: Certificate
+
+
+class Bundle(NamedTuple):
+    """Snapshot, changes of voters and what proves them, for whoever is far behind."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    raw: bytes
+
+
+class Proof(NamedTuple):
+    """A certificate without the headers, which the log has."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    hash: bytes
+    acks: tuple[Ack, ...]
+
+
+class State(NamedTuple):
+    """A snapshot that was taken or came: it stands for all blocks up to `index`."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
+    raw: bytes
+    is_own: bool
+    """The blocks above it go on from it."""
+
+
+Kept = Step | Bundle | Proof | State
+"""What the disk should have, besides the blocks."""
+
+
+class Chain:
+    def __init__(self, genesis: Genesis, keys: Keys, read_score: ReadScore, snapshot_blocks: int) -> None:
+        self.genesis, self.keys = genesis, keys
+        self.machine = self._new_machine(read_score)
+        self._read_score, self._snapshot_blocks = read_score, snapshot_blocks
+        self.log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
+        """What is applied, above a former snapshot."""
+        self.ledger = Ledger(read_score)
+        self.trail = Trail(genesis.config, genesis.epoch, keys)
+        self.steps: list[Step] = []
+        """Each certified change of voters, in order."""
+        self.proofs: OrderedDict[int, tuple[Ack, ...]] = OrderedDict()
+        """By the index of the certified block: verified certificates, without the headers, which the log has."""
+        self.snapshot: bytes | None = None
+        self.digest: tuple[int, bytes] = (0, bytes(16))
+        """(index, hash) of the snapshot."""
+        self.bundle: bytes | None = None
+        """Snapshot, changes of voters and what proves them, for whoever is far behind."""
+        self.faults: list[str] = []
+        """What no honest quorum does; to be taken away and told to the operator."""
+        self._state = (0, b"")
+        self._pending: dict[int, Block] = {}
+        self._waiting: dict[int, tuple[bytes, tuple[Ack, ...]]] = {}
+        self._done: list[Done] = []
+        self._bundled = 0
+        self._rows: list[Kept] = []
+        self.jumps = 0
+        """How often the state came as a whole instead of block by block."""
+
+    def _new_machine(self, read_score: ReadScore) -> Machine:
+        return Machine(read_score=read_score, encode=self.keys.encode, decode_untrusted=self.keys.decode_untrusted)
+
+    # ---- what it shows
+
+    @property
+    def applied(self) -> int:
+        return self.log.last_index
+
+    @property
+    def config(self) -> Config:
+        """Who votes, as far as it is applied here."""
+        return self.log.config
+
+    @property
+    def proven(self) -> int:
+        """Up to here anybody can be convinced."""
+        return next(reversed(self.proofs), self.digest[0] if self.bundle else 0)
+
+    @property
+    def reach(self) -> int:
+        """Blocks above this one are not kept yet."""
+        return self.applied + 2 * self._snapshot_blocks
+
+    def state_at(self, index: int) -> bytes | None:
+        """The machine's state exactly after the newest multiple of `snapshot_blocks`."""
+        return self._state[1] if index and self._state[0] == index else None
+
+    def take_done(self) -> list[Done]:
+        done, self._done = self._done, []
+        return done
+
+    def take_rows(self) -> list[Kept]:
+        """What changed since the last call and should be kept, oldest first."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def proof(self, index: int) -> Certificate | None:
+        """The nearest certificate for the block at `index` or one that follows on it, headers included."""
+        found = min((at for at in self.proofs if at >= index), default=None)
+        return None if found is None else self._full(index, self.proofs[found])
+
+    def has(self, index: int) -> bool:
+        """Whether the block at `index` is applied, or waits for its proof."""
+        return index <= self.applied or index in self._pending
+
+    def missing(self, limit: int) -> list[int]:
+        """Indexes of blocks that are needed for the certificates at hand, at most `limit`, the next one first."""
+        newest = min(max(self._waiting, default=0), self.reach)
+        found = []
+        for index in range(self.applied + 1, newest + 1):
+            if index not in self._pending:
+                found.append(index)
+                if len(found) >= limit:
+                    break
+        return found
+
+    def lacks_step(self) -> bool:
+        """Whether a change of voters is applied here that this replica could not prove to others."""
+        return self.step_wanted() is not None
+
+    def step_wanted(self) -> int | None:
+        """The first change of voters that is applied here and not proven."""
+        return next((at for at in self.log.configs_between(self.log.base.index, self.applied) if not self.trail.knows(at)), None)
+
+    # ---- what comes in
+
+    def offer_block(self, block: Block) -> bool:
+        """A block from anybody; True when it is kept or applied."""
+        if block.header.epoch != self.genesis.epoch or not self.applied < block.index <= self.reach:
+            return False
+        if block.index in self._pending:
+            return False
+        self._pending[block.index] = block
+        return True
+
+    def offer_acks_untrusted(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> bool:
+        """A certificate for the block of this hash, from anybody; True when it may be news. `settle` decides."""
+        if index <= self.log.base.index or index > self.reach or not acks or index in self.proofs:
+            return False
+        if index <= self.proven and index != self.step_wanted():
+            return False
+        self._waiting[index] = (digest, acks)
+        if len(self._waiting) > WAITING_MAX:
+            wanted = self.step_wanted()
+            del self._waiting[min(at for at in self._waiting if at != wanted)]
+        return True
+
+    def settle(self) -> bool:
+        """Apply what is proven now; True when something was, or a certificate was added."""
+        progress = False
+        while self._waiting and any(self._try(index) for index in sorted(self._waiting, reverse=True)):
+            progress = True
+        return progress
+
+    def committed(self, block: Block) -> None:
+        """This agent's own Raft says so."""
+        if block.index == self.applied + 1 and block.header.prev == self.log.last_hash:
+            self._apply(block)
+
+    # ---- proving
+
+    def _block(self, index: int) -> Block | None:
+        return self.log.get(index) if index <= self.applied else self._pending.get(index)
+
+    def _full(self, index: int, acks: tuple[Ack, ...]) -> Certificate | None:
+        """With the headers from the certified block to the furthest acknowledged one."""
+        last = max(ack.index for ack in acks)
+        if not index <= last < index + HEADERS_MAX:
+            return None
+        blocks = [self._block(each) for each in range(index, last + 1)]
+        headers = [block.header_bytes for block in blocks if block is not None]
+        return Certificate(tuple(headers), acks) if len(headers) == len(blocks) else None
+
+    def _try(self, index: int) -> bool:
+        """Use the certificate for `index` if all that it takes is here."""
+        digest, acks = self._waiting[index]
+        if index > self.applied:
+            if len(self._pending) < index - self.applied or not self._joins(index, digest):
+                return False
+        elif self.log.hash_at(index) != digest:
+            del self._waiting[index]
+            return False
+        certificate = self._full(index, acks)
+        block = self._block(index)
+        if certificate is None or block is None or not self.trail.knows(block.header.config_index):
+            return False
+        del self._waiting[index]
+        is_change = any(entry.kind is Kind.CONFIG for entry in block.entries)
+        try:
+            if is_change and not self.trail.knows(index):
+                self.trail.extend_untrusted(block, certificate)
+                self._rows.append(step := Step(block, certificate))
+                self.steps.append(step)
+            else:
+                self.trail.verify_untrusted(certificate)
+        except NotCertified as error:
+            self.faults.append(f"a certificate for block {index} proves nothing: {error}")
+            return False
+        newest = self.proven
+        self.proofs[index] = acks
+        self._rows.append(Proof(index, digest, acks))
+        if index < newest:
+            self.proofs = OrderedDict(sorted(self.proofs.items()))
+        while len(self.proofs) > PROOFS_KEPT:
+            self.proofs.popitem(last=False)
+        for each in range(self.applied + 1, index + 1):
+            self._apply(self._pending[each])
+        self._make_bundle(certificate, block)
+        return True
+
+    def _joins(self, index: int, digest: bytes) -> bool:
+        """Whether the pending blocks lead from the certified hash down to mine. What does not belong there is thrown away."""
+        expected = digest
+        for each in range(index, self.applied, -1):
+            block = self._pending.get(each)
+            if block is not None and block.hash != expected:
+                del self._pending[each]
+                block = None
+            if block is None:
+                return False
+            expected = block.header.prev
+        if expected != self.log.last_hash:
+            self.faults.append(f"a certificate for block {index} is of another history than mine")
+            del self._waiting[index]
+            return False
+        return True
+
+    # ---- applying
+
+    def _apply(self, block: Block) -> None:
+        self.log.put((block,))
+        self._pending.pop(block.index, None)
+        self.ledger.apply(block)
+        self._done.append(Done(block, self.machine.apply(block)))
+        header = block.header
+        if header.applied_index == self.digest[0] > 0 and header.result_digest != self.digest[1]:
+            self.faults.append(f"block {block.index} names another state after block {header.applied_index} than mine")
+        if block.index % self._snapshot_blocks == 0:
+            self._take_snapshot(block)
+
+    def _take_snapshot(self, block: Block) -> None:
+        state = self.machine.snapshot()
+        config = self.log.config_before(block.index + 1)
+        snapshot = Snapshot(Position(block.term, block.index), block.hash, *config, self.ledger.to_value(), state)
+        self.snapshot, self._state = snapshot.to_bytes(self.keys), (block.index, state)
+        self._rows.append(State(block.index, self.snapshot, True))
+        before, self.digest = self.digest[0], (block.index, self.keys.hash(self.snapshot))
+        if before > self.log.base.index:
+            self.log.compact(before)  # one window stays, for those who are a little behind
+        self._forget_below()
+
+    def _forget_below(self) -> None:
+        for index in [index for index in self.proofs if index <= self.log.base.index]:
+            del self.proofs[index]
+
+    # ---- jumping
+
+    def _make_bundle(self, certificate: Certificate, block: Block) -> None:
+        header = block.header
+        if self.snapshot is None or (header.applied_index, header.result_digest) != self.digest or self.lacks_step():
+            return
+        if self.bundle is not None and self._bundled == self.digest[0]:
+            return
+        steps = [
+            [block_to_value(step), certificate_to_value(proof)] for step, proof in self.steps if step.index <= self.digest[0]
+        ]
+        self._bundled = self.digest[0]
+        self.bundle = self.keys.encode([self.genesis.epoch, steps, self.snapshot, certificate_to_value(certificate)])
+        self._rows.append(Bundle(self._bundled, self.bundle))
+
+    @property
+    def bundled(self) -> int:
+        """Index of the snapshot in the bundle."""
+        return self._bundled
+
+    def jump_untrusted(self, raw: bytes) -> None:
+        """Take the state out of a bundle. Raises Malformed, with nothing changed, when it is not proven or not news."""
+        if len(raw) > 2 * SNAPSHOT_BYTES_MAX:
+            raise Malformed("a bundle is too large")
+        match self.keys.decode_untrusted(raw):
+            case [int(epoch), list() | tuple() as rows, bytes(taken), proof] if epoch == self.genesis.epoch:
+                if len(rows) > STEPS_MAX:
+                    raise Malformed("a bundle of too many steps")
+            case _:
+                raise Malformed("a bundle has another shape, or is of another epoch")
+        trail, steps = Trail(self.genesis.config, self.genesis.epoch, self.keys), list[Step]()
+        try:
+            for first, second in rows:
+                block = block_from_value_untrusted(first, self.keys)
+                certificate = certificate_from_value_untrusted(second)
+                trail.extend_untrusted(block, certificate)
+                steps.append(Step(block, certificate))
+            header = trail.verify_untrusted(certificate_from_value_untrusted(proof))
+        except (NotCertified, TypeError, ValueError) as error:
+            raise Malformed(f"a bundle proves nothing: {error}") from error
+        snapshot, ledger = snapshot_from_bytes_untrusted(taken, self.keys, self._read_score)
+        if (header.applied_index, header.result_digest) != (snapshot.last.index, self.keys.hash(taken)):
+            raise Malformed("the certified header is about another state")
+        if snapshot.last.index <= self.applied:
+            raise Malformed("a bundle of what is here")
+        machine = self._new_machine(self._read_score)
+        machine.restore_untrusted(snapshot.state)
+        self.trail, self.steps = trail, steps
+        self.bundle, self._bundled = raw, snapshot.last.index
+        self._adopt(snapshot, ledger, machine, taken)
+
+    def restored(self, index: int, raw: bytes) -> None:
+        """This agent's own Raft has taken a snapshot over from its leader."""
+        if index > self.applied:
+            snapshot, ledger = snapshot_from_bytes_untrusted(raw, self.keys, self._read_score)
+            machine = self._new_machine(self._read_score)
+            machine.restore_untrusted(snapshot.state)
+            self._adopt(snapshot, ledger, machine, raw)
+
+    def _adopt(self, snapshot: Snapshot, ledger: Ledger, machine: Machine, raw: bytes) -> None:
+        index = snapshot.last.index
+        self.ledger, self.machine, self.snapshot = ledger, machine, raw
+        self.jumps += 1
+        self._rows += [State(index, raw, False), *self.steps, *([Bundle(self._bundled, self.bundle)] if self.bundle else [])]
+        self.digest, self._state = (index, self.keys.hash(raw)), (index, snapshot.state)
+        self.log = empty_log(snapshot, self.keys)
+        self._pending = {at: block for at, block in self._pending.items() if at > index}
+        self._waiting = {at: waiting for at, waiting in self._waiting.items() if at > index}
+        self.proofs.clear()
+
+    # ---- from the disk
+
+    def restore(
+        self,
+        snapshot: bytes | None,
+        blocks: Sequence[Block],
+        steps: Iterable[tuple[Block, Certificate]],
+        bundle: tuple[int, bytes] | None,
+        proof: tuple[int, bytes, tuple[Ack, ...]] | None,
+    ) -> None:
+        """What an own disk has kept: `blocks` in a row above the snapshot, all committed. Raises Malformed or NotCertified."""
+        if snapshot is not None:
+            self.restored(snapshot_from_bytes_untrusted(snapshot, self.keys, self._read_score)[0].last.index, snapshot)
+        for block, certificate in steps:
+            self.trail.extend_untrusted(block, certificate)
+            self.steps.append(Step(block, certificate))
+        if bundle is not None:
+            self._bundled, self.bundle = bundle
+        for block in blocks:
+            self.committed(block)
+        if proof is not None and self.offer_acks_untrusted(*proof):
+            self.settle()
+        self._rows.clear()
+        self._done.clear()
+        self.jumps = 0

@@ -1,0 +1,235 @@
+"""Entries to the leader, until they are in the log or refused for good.
+
+Whoever wants an entry gives it to its own courier. What waits at the end of a turn goes out in batches under one signature each;
+a batch is sent again, with the same keys, until its entries come back in certified blocks or the leader refuses them: the log
+counts each key once, so sending again is always safe. Nothing is ever given up here: that is for whoever waits (`forget`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, NamedTuple
+
+from consensus_escalation.authorship import sign_batch
+from consensus_escalation.block import Entry, Kind, runs
+from consensus_escalation.chain import Chain, Done
+from consensus_escalation.ledger import key_of
+from consensus_escalation.machine import Outcome
+from consensus_escalation.raft import BODY_BYTES_MAX
+from consensus_escalation.sessions import COUNT_BITS, LIFE_BITS, WINDOW, Key
+from consensus_escalation.types import Keys
+from crdt.ids import ReplicaId
+from mesh.effects import Now
+from mesh.errors import Backpressure
+
+COUNT_MASK: Final = (1 << COUNT_BITS) - 1
+LIFE_MICROSECONDS: Final = 3600 * 1_000_000
+"""A life is remembered for 24 h from its beginning, so a retry of its last entry is safe for 23. Guess."""
+BATCH_BYTES_MAX: Final = BODY_BYTES_MAX - 16
+WAITING_MAX: Final = 4096
+"""Entries of this agent under way; more are refused at the caller. As `Pace.pending_entries_max`."""
+AGAIN_SECONDS_MIN: Final = 0.15
+"""Before a batch is sent again, doubling: a commit takes a few milliseconds, an election about this long."""
+AGAIN_SECONDS_MAX: Final = 1.0
+BUSY_SECONDS: Final = 0.02
+"""A leader that is no leader, or has no room, is asked again after so long."""
+TRY_AGAIN: Final = frozenset({"not the leader", "busy", "repeated"})
+"""Reasons that say nothing about the entry. `repeated`: it is in the log, and will come in a block."""
+
+
+class Settled(NamedTuple):
+    """The entry is in the log, for ever, and this is what became of it."""
+
+    key: Key
+    outcome: Outcome
+
+
+class NotTaken(NamedTuple):
+    """Definite: this entry is not in the log."""
+
+    key: Key
+    reason: str
+
+
+Answered = Settled | NotTaken
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A batch under way."""
+
+    batch: tuple[Entry, ...]
+    waiting: set[Key]
+    due: float = -inf
+    tries: int = 0
+    sent_to: ReplicaId | None = None
+
+
+@dataclass(slots=True)
+class Courier:
+    me: ReplicaId
+    keys: Keys
+    rng: random.Random
+    """Makes the names of lives (`consensus_escalation.sessions`)."""
+    send: Callable[[ReplicaId, tuple[Entry, ...]], None]
+    """Hands a batch to this agent's own Raft when `me` is named, else sends it."""
+    leader: Callable[[], ReplicaId | None]
+    _drafts: list[Entry] = field(default_factory=list)
+    _parcels: dict[Key, Parcel] = field(default_factory=dict)
+    """By the key of the first entry."""
+    _where: dict[Key, Key] = field(default_factory=dict)
+    """Key of an entry under way -> of its parcel; its own while it is a draft."""
+    _answered: list[Answered] = field(default_factory=list)
+    _sent_to: ReplicaId | None = None
+    _since: int = -1
+    _life: int = 0
+    _count: int = 0
+    _counts: deque[int] = field(default_factory=deque)
+    """Of this life, those that may be under way, oldest first."""
+
+    def want(self, chain: Chain, body: bytes, *, kind: Kind = Kind.COMMAND, key: tuple[int, int] | None = None) -> Key:
+        """Bring this into the log. `key`: (since, number) of a former attempt, which is safe to repeat for 24 h of log time.
+
+        Raises Backpressure.
+        """
+        if len(self._where) >= WAITING_MAX:
+            raise Backpressure(f"{WAITING_MAX} critical writes of this agent wait for the quorum: let some of them end first")
+        since, number = self._next(chain.ledger.time) if key is None else key
+        entry = Entry(kind, self.me, since, number, body)
+        found = key_of(entry)
+        known = chain.machine.recall(entry)
+        if known is not None:
+            self._answered.append(Settled(found, known))
+        elif found not in self._where:
+            self._where[found] = found
+            self._drafts.append(entry)
+        return found
+
+    def _next(self, time: int) -> tuple[int, int]:
+        """(since, number) of the next entry. A life ends after an hour, or when so many of its entries may be under way that the
+        log would forget the first."""
+        while self._counts and Key(self._since, self.me, self._life << COUNT_BITS | self._counts[0]) not in self._where:
+            self._counts.popleft()
+        is_wide = bool(self._counts) and self._count - self._counts[0] >= WINDOW - 1
+        if self._since < 0 or time - self._since > LIFE_MICROSECONDS or is_wide or self._count >= COUNT_MASK:
+            self._since, self._life, self._count = time, self.rng.getrandbits(LIFE_BITS), 0
+            self._counts.clear()
+        self._count += 1
+        self._counts.append(self._count)
+        return self._since, self._life << COUNT_BITS | self._count
+
+    def forget(self, key: Key) -> None:
+        """Nobody waits any more. The entry may still come into the log."""
+        first = self._where.pop(key, None)
+        if first is not None:
+            self._arrived(first, key)
+        self._drafts = [entry for entry in self._drafts if key_of(entry) != key]
+
+    def take_answered(self) -> list[Answered]:
+        answered, self._answered = self._answered, []
+        return answered
+
+    # ---- time
+
+    @property
+    def deadline(self) -> float:
+        if self._drafts:
+            return -inf
+        return min((parcel.due for parcel in self._parcels.values()), default=inf)
+
+    def tick(self, voters: Iterable[ReplicaId], now: Now) -> None:
+        """Send what is new and what is due, and all of it when there is another leader."""
+        for batch in self._batches():
+            self._parcels[key_of(batch[0])] = Parcel(batch, {key_of(entry) for entry in batch})
+            self._where.update((key_of(entry), key_of(batch[0])) for entry in batch)
+        if not self._parcels:
+            return
+        leader = self.leader()
+        if leader is not None and leader != self._sent_to:
+            self._sent_to = leader
+            for parcel in self._parcels.values():
+                parcel.due, parcel.tries = -inf, 0
+        others = sorted(voters)
+        for parcel in list(self._parcels.values()):
+            if parcel.due <= now.monotonic:
+                self._dispatch(parcel, leader, others, now)
+
+    def _dispatch(self, parcel: Parcel, leader: ReplicaId | None, voters: list[ReplicaId], now: Now) -> None:
+        """To the leader; every other time to some voter, who may know better."""
+        parcel.sent_to = leader
+        if voters and (leader is None or parcel.tries % 2 == 1):
+            parcel.sent_to = voters[(parcel.tries + parcel.batch[0].number) % len(voters)]
+        parcel.due = now.monotonic + min(AGAIN_SECONDS_MIN * 2**parcel.tries, AGAIN_SECONDS_MAX)
+        parcel.tries = min(parcel.tries + 1, 16)
+        if parcel.sent_to is not None:
+            self.send(parcel.sent_to, parcel.batch)
+
+    def _batches(self) -> list[tuple[Entry, ...]]:
+        """Drafts as signed batches, each numbered in a row and no larger than a block takes."""
+        found: list[tuple[Entry, ...]] = []
+        batch: list[Entry] = []
+        size = 0
+        drafts, self._drafts = self._drafts, []
+        for entry in drafts:
+            cost = len(entry.body) + 3
+            follows = bool(batch) and (entry[:3], entry.number) == (batch[-1][:3], batch[-1].number + 1)
+            if batch and (not follows or size + cost > BATCH_BYTES_MAX or entry.kind is not Kind.COMMAND):
+                found.append(sign_batch(batch, self.keys))
+                batch = []
+            if not batch:
+                size = len(self.keys.encode(runs((entry._replace(signature=bytes(64)),)))) + 4
+            else:
+                size += cost
+            batch.append(entry)
+        if batch:
+            found.append(sign_batch(batch, self.keys))
+        return found
+
+    # ---- what comes back
+
+    def done(self, done: Done) -> None:
+        """A block was applied here."""
+        for entry, outcome in zip(done.block.entries, done.outcomes, strict=True):
+            if entry.author == self.me and (first := self._where.pop(key := key_of(entry), None)) is not None:
+                self._answered.append(Settled(key, outcome))
+                self._arrived(first, key)
+
+    def answered(self, since: int, number: int, count: int, reason: str, now: Now) -> None:
+        """An answer from afar, about `count` entries from this one on."""
+        self.refused([Key(since, self.me, number + place) for place in range(min(count, WINDOW))], reason, now)
+
+    def refused(self, keys: Iterable[Key], reason: str, now: Now) -> None:
+        """The leader, or who was taken for it, did not put these into the log."""
+        for key in keys:
+            first = self._where.get(key)
+            if first is None:
+                continue
+            parcel = self._parcels.get(first)
+            if parcel is None:
+                continue
+            if reason in TRY_AGAIN:
+                parcel.due = min(parcel.due, now.monotonic + BUSY_SECONDS * 2 ** min(parcel.tries, 5))
+            else:
+                del self._where[key]
+                self._answered.append(NotTaken(key, reason))
+                self._arrived(first, key)
+
+    def jumped(self, chain: Chain) -> None:
+        """The state came as a whole: what was committed meanwhile shows in its sessions only."""
+        for parcel in list(self._parcels.values()):
+            for entry in parcel.batch:
+                known = chain.machine.recall(entry)
+                if known is not None and (first := self._where.pop(key := key_of(entry), None)) is not None:
+                    self._answered.append(Settled(key, known))
+                    self._arrived(first, key)
+
+    def _arrived(self, first: Key, key: Key) -> None:
+        parcel = self._parcels.get(first)
+        if parcel is not None:
+            parcel.waiting.discard(key)
+            if not parcel.waiting:
+                del self._parcels[first]

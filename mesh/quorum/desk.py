@@ -1,0 +1,106 @@
+"""The leader's desk, at every voter: entries come in from anybody, and what is not put into the log is answered.
+
+REQUEST --> this agent leads: Raft    it knows who does: forwarded once    else ANSWER "not the leader"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from consensus_escalation.block import Entry
+from consensus_escalation.effects import Submit
+from crdt.ids import ReplicaId
+from mesh.effects import Now
+from mesh.errors import Refused
+from mesh.port import Port
+from mesh.quorum.courier import Courier
+from mesh.quorum.messages import Answer, Request
+from mesh.wire.frames import Frame, Lane
+
+
+class Seat(NamedTuple):
+    """What the desk knows of the quorum at a moment."""
+
+    epoch: int
+    term: int
+    leader: ReplicaId | None
+    leads: bool
+    """This agent does."""
+
+
+class Desk:
+    def __init__(
+        self,
+        me: ReplicaId,
+        port: Port,
+        seat: Callable[[], Seat | None],
+        submit: Callable[[Submit], None],
+        is_enrolled: Callable[[ReplicaId], bool],
+        heard_leader: Callable[[int, ReplicaId | None], None],
+    ) -> None:
+        """`seat`: None while there is no quorum. `is_enrolled`: as a voter. `heard_leader`: (term, who), by somebody's word."""
+        self._me, self._port, self._seat, self._submit = me, port, seat, submit
+        self._is_enrolled, self._heard_leader = is_enrolled, heard_leader
+        self.courier: Courier | None = None
+        """Of this agent's own entries."""
+        self._refusals: list[tuple[Entry, str]] = []
+
+    def send(self, to: ReplicaId, batch: tuple[Entry, ...]) -> None:
+        """An own batch."""
+        seat = self._seat()
+        if to == self._me:
+            self._take(batch, forwarded=False)
+        elif seat is not None:
+            self._port.send(to, Lane.CRITICAL, Frame.REQUEST, Request(seat.epoch, False, batch).encode())
+
+    def request_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed or Refused."""
+        request, seat = Request.decode_untrusted(payload), self._seat()
+        if seat is not None and request.epoch == seat.epoch:
+            if request.batch[0].author != peer and not request.forwarded:
+                raise Refused("entries of somebody else")
+            self._take(request.batch, forwarded=request.forwarded)
+
+    def _take(self, batch: tuple[Entry, ...], *, forwarded: bool) -> None:
+        seat = self._seat()
+        assert seat is not None
+        if seat.leads:
+            self._submit(Submit(batch[0], batch[1:]))
+        elif seat.leader is not None and seat.leader != self._me and not forwarded:
+            self._port.send(seat.leader, Lane.CRITICAL, Frame.REQUEST, Request(seat.epoch, True, batch).encode())
+        else:
+            self._refusals += [(entry, "not the leader") for entry in batch]
+
+    def refused(self, entry: Entry, reason: str) -> None:
+        """By this agent's own Raft."""
+        self._refusals.append((entry, reason))
+
+    def flush(self, now: Now) -> None:
+        """Tell the authors, entries in a row with one word."""
+        refusals, self._refusals = self._refusals, []
+        seat = self._seat()
+        if not refusals or seat is None:
+            return
+        rows: list[tuple[Entry, int, str]] = []
+        for entry, reason in refusals:
+            if rows and rows[-1][2] == reason and rows[-1][0][1:3] == entry[1:3]:
+                first, count, _ = rows[-1]
+                if entry.number == first.number + count:
+                    rows[-1] = (first, count + 1, reason)
+                    continue
+            rows.append((entry, 1, reason))
+        for first, count, reason in rows:
+            if first.author == self._me and self.courier is not None:
+                self.courier.answered(first.since, first.number, count, reason, now)
+            elif first.author:
+                answer = Answer(seat.epoch, first.since, first.number, count, reason, seat.term, seat.leader)
+                self._port.send(ReplicaId(first.author), Lane.CRITICAL, Frame.ANSWER, answer.encode())
+
+    def answer_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed."""
+        answer, seat = Answer.decode_untrusted(payload), self._seat()
+        if seat is None or answer.epoch != seat.epoch or not self._is_enrolled(peer) or self.courier is None:
+            return
+        self._heard_leader(answer.term, answer.leader)
+        self.courier.answered(answer.since, answer.number, answer.count, answer.reason, now)

@@ -1,0 +1,61 @@
+"""Linearizable reads from any agent: the leader is asked up to where one must have applied, until it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from mesh.effects import Now
+
+AGAIN_SECONDS: Final = 0.1
+"""An answer takes a round of heartbeats: two round trips. Guess: more than that on a LAN, less than an election."""
+SOON_SECONDS: Final = 0.01
+"""After a definite "not now"."""
+
+
+class Questions:
+    def __init__(self, first_number: int, ask: Callable[[int], None]) -> None:
+        """`ask`: puts the question of this number to the leader, whoever that is."""
+        self._number, self._ask = first_number, ask
+        self._open: dict[int, float] = {}
+        self._answered: list[tuple[int, int]] = []
+
+    def put(self, now: Now) -> int:
+        """Ask what is true now; `take` gives (this number, index) once that index is applied here."""
+        self._number += 1
+        self._again(self._number, now)
+        return self._number
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for it any more."""
+        self._open.pop(number, None)
+
+    def answered(self, number: int, index: int | None, now: Now) -> None:
+        """None: whoever was asked cannot say."""
+        if number not in self._open:
+            return
+        if index is None:
+            self._open[number] = min(self._open[number], now.monotonic + SOON_SECONDS)
+        else:
+            del self._open[number]
+            self._answered.append((number, index))
+
+    def take(self, applied: int) -> list[tuple[int, int]]:
+        """(number, index) of those that may read now, all up to `applied` being applied."""
+        ready = [each for each in self._answered if each[1] <= applied]
+        self._answered = [each for each in self._answered if each[1] > applied]
+        return ready
+
+    @property
+    def deadline(self) -> float:
+        return min(self._open.values(), default=inf)
+
+    def tick(self, now: Now) -> None:
+        for number, at in list(self._open.items()):
+            if now.monotonic >= at:
+                self._again(number, now)
+
+    def _again(self, number: int, now: Now) -> None:
+        self._open[number] = now.monotonic + AGAIN_SECONDS
+        self._ask(number)

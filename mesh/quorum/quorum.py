@@ -1,0 +1,586 @@
+"""Quorum: agreement as a part of every agent. Read `Quorum.handle_untrusted`, then `_step`.
+
+    RAFT frames -->  Raft  --Persist-->  the disk, and what follows waits for it
+                       |  --Committed, Certified-->  Chain  --outcomes-->  Courier, watchers
+    BLOCK, PROOF  -->  Spread  ------------------------^
+
+Every agent has a `Chain`; who votes, or learns in order to, has a `Raft` too. It starts when the authority's genesis names this
+agent, when the disk says that it took part before, or when a leader sends its log here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, assert_never
+
+from consensus_escalation.authorship import is_signed_untrusted
+from consensus_escalation.block import Block, Entry, block_from_bytes_untrusted, header_from_bytes_untrusted
+from consensus_escalation.certificate import Certificate
+from consensus_escalation.chain import Chain, Done, State
+from consensus_escalation.core import Genesis, Restored
+from consensus_escalation.effects import (
+    BlocksStored,
+    Certified,
+    Committed,
+    Effect,
+    Impeached,
+    Input,
+    Judge,
+    Judged,
+    LeaderChanged,
+    Persist,
+    Persisted,
+    Proven,
+    Read,
+    ReadFailed,
+    ReadReady,
+    Received,
+    Refused,
+    Resign,
+    Send,
+    SendAtOnce,
+    SnapshotStored,
+    Standby,
+    StateRestored,
+    StateTaken,
+    Submit,
+    TakeState,
+    Tick,
+)
+from consensus_escalation.messages import Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
+from consensus_escalation.quorum import Config, has_quorum
+from consensus_escalation.raft import Raft, nothing_dangerous
+from consensus_escalation.types import Role, Voter
+from consensus_escalation.verdict import Proposal
+from consensus_escalation.wire import message_from_bytes_untrusted, message_to_bytes
+from crdt.ids import ReplicaId
+from mesh.effects import Now
+from mesh.errors import Refused as Turned
+from mesh.events import LeaderElected, QuorumFault
+from mesh.port import Port
+from mesh.presets import Preset
+from mesh.quorum.courier import Courier
+from mesh.quorum.desk import Desk, Seat
+from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
+from mesh.quorum.questions import Questions
+from mesh.quorum.rows import (
+    Begun,
+    Joined,
+    QuorumBatch,
+    QuorumRestored,
+    RawBlock,
+    Row,
+)
+from mesh.quorum.scores import due, is_certified, read_score
+from mesh.quorum.signing import keys_of
+from mesh.quorum.spread import Members, Spread
+from mesh.quorum.status import Status as Status
+from mesh.quorum.writer import Writer
+from mesh.trust import Directory
+from mesh.trust.identity import key_id
+from mesh.wire.frames import Frame, Lane
+
+STALL_ELECTIONS: Final = 4.0
+"""A leader whose disk has not answered for so many election time-outs resigns. Guess: an SD card that tidies up takes 0.5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """In the stream of effects: what follows waits until this ticket is durable."""
+
+    ticket: int
+    persist: int
+    """Raft's own number of it, 0 when it is not Raft's."""
+
+
+Judging = Callable[[bytes, Proposal], str | None]
+"""(digest, proposal) -> the rule that refuses, "" to endorse, None: later, by `judged`."""
+
+
+class Quorum:
+    def __init__(
+        self,
+        me: ReplicaId,
+        *,
+        sign: Callable[[bytes, bytes], bytes],
+        verify: Callable[[ReplicaId, bytes, bytes, bytes], bool],
+        directory: Directory,
+        members: Members,
+        port: Port,
+        preset: Preset,
+        rng: random.Random,
+        targets: Callable[[ReplicaId], Sequence[ReplicaId]],
+        restored: QuorumRestored,
+        now: Now,
+        may_begin: Callable[[], bool] = lambda: True,
+        is_dangerous: Callable[[Entry], bool] = nothing_dangerous,
+        judge: Judging = lambda _digest, _proposal: "",
+    ) -> None:
+        """`sign` and `verify`: (purpose, bytes) with this agent's key, (who, purpose, bytes, signature) with anybody's.
+        `may_begin`: whether this replica has heard what others know, so that an empty disk here means an empty log."""
+        self.me, self._directory, self._members, self._port = me, directory, members, port
+        self._pace, self._rng = preset.quorum, rng
+        self._is_dangerous, self._judge, self._may_begin = is_dangerous, judge, may_begin
+        self.keys = keys_of(sign, verify)
+        self._now = now
+        self.chain: Chain | None = None
+        self.raft: Raft | None = None
+        self._spread = Spread(port, members, rng, targets, preset.sync)
+        self._desk = Desk(me, port, self._seat, self._step, self._is_enrolled, self._spread.heard_leader)
+        self._desk.courier = self.courier = Courier(me, self.keys, rng, self._desk.send, lambda: self.leader)
+        self.questions = Questions(rng.getrandbits(48), self._ask_read)
+        self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
+        self._writer = Writer()
+        self._genesis = b""
+        self._stream: deque[Effect | Barrier] = deque()
+        self._inputs: deque[Input] = deque()
+        self._is_stepping = False
+        self._done: list[Done] = []
+        self._scored: dict[bytes, int] = {}
+        self._led_term = 0
+        self._is_amnesiac = False
+        self._is_mute = False
+        """This voter's disk has lost what it may have acknowledged: it neither votes nor campaigns until a leader's own block is
+        committed here, for then it has again all that was ever committed."""
+        self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
+            Frame.RAFT: self._raft_untrusted,
+            Frame.BLOCK: self._spread.block_untrusted,
+            Frame.PROOF: self._spread.proof_untrusted,
+            Frame.STANDING: self._spread.standing_untrusted,
+            Frame.WANT_BLOCKS: self._spread.want_untrusted,
+            Frame.BUNDLE: self._spread.piece_untrusted,
+            Frame.REQUEST: self._desk.request_untrusted,
+            Frame.ANSWER: self._desk.answer_untrusted,
+        }
+        self._restore(restored, now)
+        self.trust_changed(now)
+
+    # ---- what it shows
+
+    @property
+    def leader(self) -> ReplicaId | None:
+        """By what this agent hears itself, or was told."""
+        if self.raft is not None and self.raft.leader is not None:
+            return self.raft.leader
+        return self._spread.leader[1]
+
+    @property
+    def status(self) -> Status | None:
+        """None: this mesh has no quorum, or this agent has not heard of it yet."""
+        chain, raft = self.chain, self.raft
+        if chain is None:
+            return None
+        return Status(
+            chain.genesis.epoch,
+            max(raft.term if raft else 0, self._spread.leader[0]),
+            self.leader,
+            chain.config.voters,
+            chain.config.learners,
+            chain.applied,
+            chain.proven,
+            raft is not None and self.me in chain.config.electorate,
+            raft is not None and raft.role is Role.LEADER,
+        )
+
+    def take_done(self) -> list[Done]:
+        """Blocks applied since the last call, with what the machine made of them."""
+        done, self._done = self._done, []
+        return done
+
+    # ---- the ways in
+
+    def handle_untrusted(self, peer: ReplicaId, kind: Frame, payload: bytes, now: Now) -> bool:
+        """One frame of an authenticated peer. False when the kind is not ours. Raises Malformed or Refused, state as it was."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            return False
+        self._now = now
+        handler(peer, payload, now)
+        return True
+
+    def tick(self, now: Now) -> None:
+        """Settle what arrived, do what is due, and hand on what came of it. At the end of every turn."""
+        self._now = now
+        self._settle(now)
+        self._begin_log(now)
+        raft, chain = self.raft, self.chain
+        if raft is not None and now.monotonic >= raft.deadline and not self._is_mute:
+            self._step(Tick())
+        if raft is not None and raft.role is Role.LEADER and self._disk_stalls(now):
+            self._step(Resign())
+        self._spread.tick(now)
+        if chain is not None:
+            self.courier.tick(chain.config.electorate, now)
+            self._settle(now)
+        self.questions.tick(now)
+        self._desk.flush(now)
+        self._spread.flush(self.me, now)
+        self._outlook.look(self._has_quorum(), now)
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next tick wanted."""
+        stall = inf
+        if self.raft is not None and self.raft.role is Role.LEADER:
+            stall = self._writer.waiting_since + STALL_ELECTIONS * self._pace.election_seconds
+        return min(
+            self.raft.deadline if self.raft is not None and not self._is_mute else inf,
+            self._spread.deadline,
+            self.courier.deadline,
+            self.questions.deadline,
+            self._writer.due,
+            self._outlook.deadline,
+            stall,
+        )
+
+    def set_members(self, now: Now) -> None:
+        """Membership changed."""
+        self._now = now
+        if self.raft is not None:
+            self._step(Standby(self._standby()))
+
+    def greet(self, peer: ReplicaId, now: Now) -> None:
+        """A member is (again) within reach."""
+        self._now = now
+        self._spread.greet(peer)
+
+    def trust_changed(self, now: Now) -> None:
+        """Statements came: perhaps the genesis, voters or scores."""
+        self._now = now
+        found = self._directory.genesis()
+        if found is not None and found[0] != self._genesis:
+            raw, says = found
+            if self.chain is None or says.epoch > self.chain.genesis.epoch:
+                self._begin(raw, now)
+                self._writer.put_at_once((Begun(says.epoch, raw),), now)
+        self.set_members(now)
+        self._submit_scores()
+
+    # ---- beginning
+
+    def _genesis_of(self, raw: bytes) -> Genesis | None:
+        found = self._directory.genesis()
+        if found is None or found[0] != raw:
+            return None
+        return Genesis(found[1].epoch, Config((key_id(found[1].public_key),)), self.keys.hash(raw))
+
+    def _begin(self, raw: bytes, now: Now) -> None:
+        """A chain of the epoch that this genesis begins."""
+        genesis = self._genesis_of(raw)
+        assert genesis is not None, "asked for by who has just found it"
+        self._genesis, self.raft = raw, None
+        self._stream.clear()
+        self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks)
+        self._spread.begin(self.chain, now)
+
+    def _restore(self, restored: QuorumRestored, now: Now) -> None:
+        found = self._directory.genesis()
+        if not restored.epoch or found is None or found[0] != restored.genesis:
+            return
+        self._begin(restored.genesis, now)
+        chain = self.chain
+        assert chain is not None
+        blocks = [self._block(raw) for raw in restored.blocks]
+        steps = [(self._block(raw), certificate) for raw, certificate in restored.steps]
+        chain.restore(
+            None if restored.snapshot is None else restored.snapshot[1],
+            [block for block in blocks if block.index <= restored.commit],
+            steps,
+            restored.bundle,
+            restored.proof,
+        )
+        if restored.joined:
+            self._is_mute = restored.is_damaged
+            if self._is_mute:
+                self._port.notify(
+                    QuorumFault("blocks of the log were damaged on the disk: this voter fetches them before it votes")
+                )
+            self._start_raft(
+                Restored(
+                    chain.genesis,
+                    restored.term,
+                    restored.vote,
+                    tuple(blocks),
+                    chain.applied,
+                    None if restored.snapshot is None else restored.snapshot[1],
+                    restored.verdicts,
+                ),
+                now,
+            )
+
+    def _block(self, raw: RawBlock) -> Block:
+        return block_from_bytes_untrusted(*raw, self.keys)
+
+    def _begin_log(self, now: Now) -> None:
+        """The first voter writes the first block, unless others have blocks: then this is an empty disk in an old mesh."""
+        chain = self.chain
+        if self.raft is not None or chain is None or chain.applied or chain.genesis.config.voters != (self.me,):
+            return
+        if self._may_begin() and not self._spread.hears_of_blocks:
+            self._join(now)
+
+    def _may_join(self, message: Message) -> bool:
+        """A leader sends its log here: is this a replica that has never voted? One that votes by what is proven, and finds no log
+        on its disk, has lost it: it might vote a second time in one term, so it stays out until others have replaced it."""
+        chain = self.chain
+        if chain is None or not isinstance(message, Append | SnapshotPiece) or not self._is_enrolled(self.me):
+            return False
+        if isinstance(message, Append) and message.commit > chain.applied:
+            return False  # let the chain tell first who votes
+        if self.me in chain.config.electorate:
+            if not self._is_amnesiac:
+                self._is_amnesiac = True
+                self._port.notify(
+                    QuorumFault("this voter's disk has lost the log: it does not vote any more until it is replaced")
+                )
+            return False
+        return True
+
+    def _join(self, now: Now) -> None:
+        """Take part from here on: with what the chain has, all of which is on the disk before anything is said about it."""
+        chain = self.chain
+        assert chain is not None
+        self._stream.append(Barrier(self._writer.put_at_once((Joined(),), now), 0))
+        base = chain.digest[0] if chain.snapshot is not None else 0
+        blocks = tuple(chain.log.between(base + 1, chain.applied))
+        self._start_raft(Restored(chain.genesis, 0, None, blocks, chain.applied, chain.snapshot), now)
+
+    def _start_raft(self, restored: Restored, now: Now) -> None:
+        self.raft = Raft(
+            self.me,
+            self.keys,
+            self._rng,
+            restored,
+            now,
+            pace=self._pace,
+            read_score=read_score,
+            is_dangerous=self._is_dangerous,
+            is_signed=lambda batch: is_signed_untrusted(batch, self.keys),
+            is_certified=lambda evidence: is_certified(self._directory, evidence),
+        )
+        self._step(Standby(self._standby()))
+
+    # ---- who votes
+
+    def _is_enrolled(self, replica: ReplicaId) -> bool:
+        grant = self._directory.credential(replica)
+        return grant is not None and grant.terms.voter and not self._directory.revoked(replica)
+
+    def _may_speak(self, peer: ReplicaId) -> bool:
+        """Whether Raft should listen: no member without a voter's credential can disturb an election."""
+        return self._is_enrolled(peer) or (self.raft is not None and peer in self.raft.log.config.everyone)
+
+    def _standby(self) -> tuple[ReplicaId, ...]:
+        """Enrolled voters that are alive, best first."""
+        alive = [peer for peer in (*self._members.alive(), self.me) if self._is_enrolled(peer)]
+
+        def worth(replica: ReplicaId) -> tuple[int, ReplicaId]:
+            grant = self._directory.credential(replica)
+            return -grant.terms.score if grant is not None else 0, replica
+
+        return tuple(sorted(alive, key=worth))
+
+    def _submit_scores(self) -> None:
+        raft = self.raft
+        if raft is None or raft.role is not Role.LEADER:
+            return
+        if raft.term != self._led_term:
+            self._led_term, self._scored = raft.term, {}
+        for serial, entry in due(self._directory, raft.ledger):
+            if self._scored.get(entry.evidence) != serial:
+                self._scored[entry.evidence] = serial
+                self._step(Submit(entry))
+
+    # ---- Raft
+
+    def _raft_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        epoch, message = message_from_bytes_untrusted(payload, self.keys)
+        chain = self.chain
+        if chain is None or epoch != chain.genesis.epoch:
+            return
+        if isinstance(message, ReadAt):
+            self.questions.answered(message.number, message.index, now)
+            return
+        if not self._may_speak(peer):
+            if isinstance(message, AskRead) and self.raft is not None and message.term <= self.raft.term:
+                self._step(Received(peer, message))
+                return
+            raise Turned("Raft from who is no voter")
+        if self.raft is None and self._may_join(message):
+            self._join(now)
+        if self.raft is not None and not (self._is_mute and isinstance(message, AskVote | AskPreVote | HandOver)):
+            self._step(Received(peer, message))
+
+    def _step(self, given: Input) -> None:
+        """One input to Raft, and all that follows from it. What the effects bring about is a further input, after them."""
+        self._inputs.append(given)
+        if self._is_stepping:
+            return
+        self._is_stepping = True
+        try:
+            while self._inputs and self.raft is not None:
+                for effect in self.raft.step(self._inputs.popleft(), self._now):
+                    if isinstance(effect, SendAtOnce):
+                        self._send(effect.to, effect.message)
+                    else:
+                        self._stream.append(self._barrier(effect) if isinstance(effect, Persist) else effect)
+                self._drain()
+            self._inputs.clear()
+            raft = self.raft
+            if self._is_mute and raft is not None and raft.leader is not None and raft.log.term_at(raft.commit) == raft.term:
+                self._is_mute = False
+        finally:
+            self._is_stepping = False
+
+    def _barrier(self, persist: Persist) -> Barrier:
+        return Barrier(self._writer.put_at_once(persist.records, self._now), persist.number)
+
+    def _drain(self) -> None:
+        """Effects in their order, up to one that waits for the disk."""
+        while self._stream:
+            effect = self._stream[0]
+            if isinstance(effect, Barrier):
+                if effect.ticket > self._writer.durable:
+                    return
+                self._stream.popleft()
+                if effect.persist:
+                    self._inputs.append(Persisted(effect.persist))
+                continue
+            self._stream.popleft()
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        chain = self.chain
+        assert chain is not None
+        match effect:
+            case Send(to, message):
+                self._send(to, message)
+            case Committed(block):
+                chain.committed(block)
+                self._spread.committed(block)
+            case Certified(certificate):
+                self._certified(chain, certificate)
+            case TakeState(index):
+                state = chain.state_at(index)
+                if state is not None:
+                    self._inputs.append(StateTaken(index, state))
+            case StateRestored(index):
+                if self.raft is not None and self.raft.snapshot is not None and index > chain.applied:
+                    chain.restored(index, self.raft.snapshot)
+                    self.courier.jumped(chain)
+            case Judge(digest, proposal):
+                rule = self._judge(digest, proposal)
+                if rule is not None:
+                    self._inputs.append(Judged(digest, rule))
+            case Impeached(guilt):
+                self._port.notify(QuorumFault(f"a proof against {self._directory.name(guilt.leader)} in term {guilt.term}"))
+            case ReadReady(number, index):
+                self.questions.answered(number, index, self._now)
+            case ReadFailed(number):
+                self.questions.answered(number, None, self._now)
+            case Refused(entry, reason):
+                self._desk.refused(entry, reason)
+            case LeaderChanged(term, leader):
+                self._leader_changed(term, leader)
+            case Persist() | SendAtOnce():
+                raise AssertionError("taken out before")
+            case _:
+                assert_never(effect)
+
+    def _certified(self, chain: Chain, certificate: Certificate) -> None:
+        header = header_from_bytes_untrusted(certificate.headers[0], self.keys)
+        if chain.offer_acks_untrusted(header.index, self.keys.hash(certificate.headers[0]), certificate.acks):
+            self._spread.certified(header.index)
+
+    def _send(self, to: Voter, message: Message) -> None:
+        chain = self.chain
+        assert chain is not None
+        self._port.send(to, Lane.CRITICAL, Frame.RAFT, message_to_bytes(chain.genesis.epoch, message, self.keys))
+
+    def _leader_changed(self, term: int, leader: ReplicaId | None) -> None:
+        self._spread.heard_leader(term, leader)
+        if leader != self.me:
+            self._spread.drop_fresh()
+        if leader is not None:
+            self._port.notify(LeaderElected(leader, self._directory.name(leader), term))
+        if leader == self.me:
+            self._submit_scores()
+
+    def _settle(self, now: Now) -> None:
+        """What was proven is applied, told and stored."""
+        chain = self.chain
+        if chain is None:
+            return
+        if self._spread.settle(now) and self.raft is not None:
+            block = chain.log.get(chain.proven)
+            if block is not None and block.index > self.raft.commit:
+                self._step(Proven(block.index, block.hash))
+        done = chain.take_done()
+        for each in done:
+            self.courier.done(each)
+        if done:
+            newest = done[-1].block
+            self._spread.heard_leader(newest.term, newest.header.leader)
+        self._done += done
+        self._store(chain, done, now)
+        for fault in chain.faults:
+            self._port.notify(QuorumFault(fault))
+        chain.faults.clear()
+
+    # ---- the disk
+
+    def _store(self, chain: Chain, done: Sequence[Done], now: Now) -> None:
+        rows: list[Row] = []
+        if self.raft is None:  # else Raft has stored them before
+            rows += [BlocksStored((each.block,)) for each in done]
+        for row in chain.take_rows():
+            if not isinstance(row, State):
+                rows.append(row)
+            elif self.raft is None:
+                rows.append(SnapshotStored(row.index, row.raw, alone=not row.is_own))
+        if rows:
+            self._writer.put(rows, now)
+
+    def batch(self, now: Now) -> QuorumBatch | None:
+        """Drain what should go to the disk; None when nothing has to, yet."""
+        return self._writer.batch(self.chain.applied if self.chain is not None else 0, now)
+
+    def durable(self, ticket: int, now: Now) -> None:
+        """All batches up to this one are on the disk."""
+        self._now = now
+        self._writer.committed(ticket)
+        self._drain()
+        if self._inputs and not self._is_stepping:
+            self._step(self._inputs.popleft())
+
+    def _disk_stalls(self, now: Now) -> bool:
+        return now.monotonic - self._writer.waiting_since >= STALL_ELECTIONS * self._pace.election_seconds
+
+    # ---- what the parts ask
+
+    def _seat(self) -> Seat | None:
+        if self.chain is None:
+            return None
+        leads = self.raft is not None and self.raft.role is Role.LEADER
+        term = self.raft.term if self.raft is not None and self.raft.leader is not None else self._spread.leader[0]
+        return Seat(self.chain.genesis.epoch, term, self.leader, leads)
+
+    def _ask_read(self, number: int) -> None:
+        leader = self.leader
+        if self.raft is not None and self.raft.leader is not None:
+            self._step(Read(number))
+        elif leader is not None and leader != self.me:
+            self._send(leader, AskRead(0, number))
+
+    def _has_quorum(self) -> bool:
+        """As far as this agent can see: it hears a leader, or enough voters are alive."""
+        chain, raft = self.chain, self.raft
+        if chain is None:
+            return True
+        if raft is not None and self.me in chain.config.electorate:
+            return raft.leader is not None
+        return has_quorum(chain.config, {*self._members.alive(), self.me})

@@ -1,0 +1,306 @@
+"""Committed blocks and their proofs to every agent.
+
+    leader   --BLOCK, PROOF-->  everybody, or the relays of the push tree             as soon as a block is certified
+    anybody  --STANDING------>  somebody                                              every 0.1 to 5 s, and when they meet
+             <--STANDING / WANT--                                                     who is ahead says so, who is behind asks
+             --BLOCK, PROOF / PIECE of a bundle-->
+
+Nothing here is trusted: `consensus_escalation.chain` proves each block before it is applied, whoever brought it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, Protocol
+
+from consensus_escalation.block import Block
+from consensus_escalation.chain import Chain
+from consensus_escalation.snapshot import SNAPSHOT_BYTES_MAX
+from consensus_escalation.wire import block_from_raw_untrusted, block_to_bytes
+from crdt.ids import ReplicaId
+from mesh.effects import Now
+from mesh.errors import Malformed
+from mesh.port import Port
+from mesh.presets import SyncConfig
+from mesh.quorum.messages import PIECE_BYTES, SHORT_HASH_BYTES, WANTED_MAX, Piece, Proof, Standing, Want
+from mesh.wire.frames import Frame, Lane
+
+PUSHED_MAX: Final = 64
+"""Blocks of one turn that are pushed; of a longer burst the rest is pulled, at each receiver's pace."""
+PIECES_PER_WANT: Final = 32
+"""32 kB unanswered, as Raft's own snapshots."""
+STEPS_PER_WANT: Final = 8
+ASK_AGAIN_SECONDS_MIN: Final = 0.05
+AHEAD_MAX: Final = 64
+"""Peers remembered as being further than this replica."""
+
+
+class Members(Protocol):
+    """What is asked of membership."""
+
+    def alive(self) -> list[ReplicaId]: ...
+    def is_reachable(self, peer: ReplicaId) -> bool: ...
+    def round_trip(self, peer: ReplicaId) -> float: ...
+
+
+class Spread:
+    def __init__(
+        self,
+        port: Port,
+        members: Members,
+        rng: random.Random,
+        targets: Callable[[ReplicaId], Sequence[ReplicaId]],
+        config: SyncConfig,
+    ) -> None:
+        """`targets`: to whom this replica sends what comes from that author (`mesh.sync.tree`)."""
+        self._port, self._members, self._rng, self._targets = port, members, rng, targets
+        self._quick, self._slow = config.digest_min_seconds, config.digest_max_seconds
+        self.chain: Chain | None = None
+        self.leader: tuple[int, ReplicaId | None] = (0, None)
+        """(term, who) by the newest that was heard."""
+        self._interval = self._quick
+        self._tell_at = inf
+        self._ahead: dict[ReplicaId, int] = {}
+        self._asked: set[int] = set()
+        self._ask_at = inf
+        self._incoming: tuple[int, int, bytearray] = (0, 0, bytearray())
+        self._fresh: list[Block] = []
+        self._fresh_proof = 0
+
+    def begin(self, chain: Chain, now: Now) -> None:
+        """There is a quorum, or a new epoch of it."""
+        self.chain = chain
+        self.leader = (0, None)
+        self._ahead.clear()
+        self._asked.clear()
+        self._fresh.clear()
+        self._news(now)
+
+    @property
+    def hears_of_blocks(self) -> bool:
+        """Whether somebody else has more than this replica."""
+        return bool(self._ahead)
+
+    # ---- time
+
+    @property
+    def deadline(self) -> float:
+        return min(self._tell_at, self._ask_at)
+
+    def tick(self, now: Now) -> None:
+        if self.chain is None:
+            return
+        if now.monotonic >= self._tell_at:
+            peers = [peer for peer in self._members.alive() if self._members.is_reachable(peer)]
+            if peers:
+                self._tell(self._rng.choice(peers), wants_answer=True)
+            self._tell_at = now.monotonic + self._interval * self._rng.uniform(0.75, 1.25)
+            self._interval = min(self._interval * 2, self._slow)
+        if now.monotonic >= self._ask_at:
+            self._ask_at = inf
+            self._asked.clear()
+            self._pull(now)
+
+    def _news(self, now: Now) -> None:
+        self._interval = self._quick
+        self._tell_at = min(self._tell_at, now.monotonic + self._interval)
+
+    # ---- telling
+
+    def greet(self, peer: ReplicaId) -> None:
+        """A member is (again) within reach."""
+        if self.chain is not None:
+            self._tell(peer, wants_answer=True)
+
+    def _tell(self, peer: ReplicaId, *, wants_answer: bool) -> None:
+        chain = self.chain
+        assert chain is not None
+        standing = Standing(
+            chain.genesis.epoch,
+            chain.applied,
+            chain.proven,
+            chain.log.last_hash[:SHORT_HASH_BYTES],
+            chain.step_wanted() or 0,
+            *self.leader,
+            wants_answer,
+        )
+        self._port.send(peer, Lane.CRITICAL, Frame.STANDING, standing.encode())
+
+    def heard_leader(self, term: int, leader: ReplicaId | None) -> None:
+        if leader is not None and term >= self.leader[0]:
+            self.leader = (term, leader)
+
+    def standing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed."""
+        theirs, chain = Standing.decode_untrusted(payload), self.chain
+        if chain is None or theirs.epoch != chain.genesis.epoch:
+            return
+        if theirs.term > self.leader[0]:
+            self.heard_leader(theirs.term, theirs.leader)
+        if theirs.proven > chain.proven or (theirs.proven > 0 and chain.lacks_step()):
+            if len(self._ahead) < AHEAD_MAX or peer in self._ahead:
+                self._ahead[peer] = theirs.proven
+            self._pull(now)
+        elif theirs.wants_answer and (theirs.proven < chain.proven or theirs.step):
+            self._tell(peer, wants_answer=False)
+        if theirs.step and chain.trail.knows(theirs.step):
+            self._send_proof(peer, theirs.step)
+
+    # ---- pushing
+
+    def committed(self, block: Block) -> None:
+        """At the leader: goes out with its proof."""
+        self._fresh.append(block)
+
+    def certified(self, index: int) -> None:
+        """At the leader: a proof that everybody should have."""
+        self._fresh_proof = index
+
+    def flush(self, me: ReplicaId, now: Now) -> None:
+        """At the end of a turn: what is fresh goes to all."""
+        chain = self.chain
+        if chain is None or not self._fresh_proof:
+            return
+        proof, self._fresh_proof = self._proof(self._fresh_proof), 0
+        blocks, self._fresh = self._fresh[-PUSHED_MAX:], []
+        if proof is None:
+            return
+        raws = [block_to_bytes(block, chain.keys) for block in blocks if block.index <= proof.index]
+        self._fresh = [block for block in blocks if block.index > proof.index]
+        payload, voters = proof.encode(), set(chain.config.everyone)
+        for target in self._targets(me):
+            if target not in voters:
+                for raw in raws:
+                    self._port.send(target, Lane.CRITICAL, Frame.BLOCK, raw)
+            self._port.send(target, Lane.CRITICAL, Frame.PROOF, payload)
+        self._news(now)
+
+    def drop_fresh(self) -> None:
+        """No longer the leader."""
+        self._fresh.clear()
+        self._fresh_proof = 0
+
+    def _proof(self, index: int) -> Proof | None:
+        chain = self.chain
+        assert chain is not None
+        digest = chain.log.hash_at(index)
+        acks = chain.proofs.get(index)
+        if acks is None:
+            acks = next((proof.acks for step, proof in chain.steps if step.index == index), None)
+        return None if acks is None or digest is None else Proof(chain.genesis.epoch, index, digest, acks)
+
+    def _send_proof(self, peer: ReplicaId, index: int) -> None:
+        proof = self._proof(index)
+        if proof is not None:
+            self._port.send(peer, Lane.CRITICAL, Frame.PROOF, proof.encode())
+
+    # ---- receiving
+
+    def block_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed."""
+        chain = self.chain
+        if chain is None:
+            return
+        block = block_from_raw_untrusted(payload, chain.keys)
+        self._asked.discard(block.index)
+        if chain.offer_block(block):
+            for target in self._targets(block.header.leader):
+                self._port.send(target, Lane.CRITICAL, Frame.BLOCK, payload)
+            if not self._asked and self._ask_at < inf:
+                self._ask_at = now.monotonic  # all that was asked for is here: go on at once
+
+    def proof_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed."""
+        proof, chain = Proof.decode_untrusted(payload), self.chain
+        if chain is None or proof.epoch != chain.genesis.epoch:
+            return
+        if chain.offer_acks_untrusted(proof.index, proof.hash, proof.acks):
+            self._ahead[peer] = max(self._ahead.get(peer, 0), proof.index)
+
+    def settle(self, now: Now) -> bool:
+        """Apply what is proven, relay its proof, ask for what is missing. True when something was proven."""
+        chain = self.chain
+        if chain is None:
+            return False
+        progress = chain.settle()
+        if progress:
+            self._news(now)
+            newest = chain.log.get(chain.proven)
+            if newest is not None and (targets := self._targets(newest.header.leader)):
+                proof = self._proof(chain.proven)
+                for target in targets if proof is not None else ():
+                    self._port.send(target, Lane.CRITICAL, Frame.PROOF, proof.encode() if proof else b"")
+        self._ahead = {peer: proven for peer, proven in self._ahead.items() if proven > chain.proven or chain.lacks_step()}
+        if self._ahead and self._ask_at == inf:
+            self._pull(now)
+        return progress
+
+    # ---- pulling
+
+    def _pull(self, now: Now) -> None:
+        chain = self.chain
+        if chain is None or not self._ahead or self._ask_at < inf:
+            return
+        newest = max(self._ahead.values())
+        wanted = [at for at in range(chain.applied + 1, min(newest, chain.applied + WANTED_MAX) + 1) if not chain.has(at)]
+        if not wanted:
+            wanted = chain.missing(WANTED_MAX)
+        peers = [peer for peer in sorted(self._ahead) if self._ahead[peer] == newest or self._members.is_reachable(peer)]
+        peer = self._rng.choice(peers)
+        bundle, _, held = self._incoming
+        self._asked = set(wanted)
+        want = Want(chain.genesis.epoch, chain.applied, tuple(wanted), chain.step_wanted() or 0, bundle, len(held))
+        self._port.send(peer, Lane.CRITICAL, Frame.WANT_BLOCKS, want.encode())
+        self._ask_at = now.monotonic + max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer))
+
+    def want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed."""
+        want, chain = Want.decode_untrusted(payload), self.chain
+        if chain is None or want.epoch != chain.genesis.epoch:
+            return
+        if want.step:
+            self._send_proof(peer, want.step)
+        if want.bundle or (want.indexes and min(want.indexes) <= chain.log.base.index):
+            self._send_pieces(peer, want)
+            return
+        for index in want.indexes:
+            block = chain.log.get(index) if index <= chain.applied else None
+            if block is not None:
+                self._port.send(peer, Lane.BULK, Frame.BLOCK, block_to_bytes(block, chain.keys))
+        last = max(want.indexes, default=want.after + 1)
+        for step in [step for step in chain.steps if step.block.index > want.after][:STEPS_PER_WANT]:
+            self._send_proof(peer, step.block.index)
+        self._send_proof(peer, min((at for at in chain.proofs if at >= last), default=chain.proven))
+
+    def _send_pieces(self, peer: ReplicaId, want: Want) -> None:
+        chain = self.chain
+        if chain is None or chain.bundle is None:
+            return
+        offset = want.offset if want.bundle == chain.bundled else 0
+        for start in range(offset, min(len(chain.bundle), offset + PIECES_PER_WANT * PIECE_BYTES), PIECE_BYTES):
+            data = chain.bundle[start : start + PIECE_BYTES]
+            piece = Piece(want.epoch, chain.bundled, len(chain.bundle), start, data)
+            self._port.send(peer, Lane.BULK, Frame.BUNDLE, piece.encode())
+
+    def piece_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        """Raises Malformed."""
+        piece, chain = Piece.decode_untrusted(payload), self.chain
+        if chain is None or piece.epoch != chain.genesis.epoch or piece.bundle <= chain.applied:
+            return
+        if piece.total > 2 * SNAPSHOT_BYTES_MAX:
+            raise Malformed("a bundle is too large")
+        if self._incoming[:2] != (piece.bundle, piece.total):
+            self._incoming = (piece.bundle, piece.total, bytearray())
+        held = self._incoming[2]
+        if piece.offset != len(held):
+            return
+        held += piece.data
+        if len(held) >= piece.total:
+            self._incoming = (0, 0, bytearray())
+            chain.jump_untrusted(bytes(held))
+            self._asked.clear()
+            self._ask_at = now.monotonic
+        elif len(held) % (PIECES_PER_WANT * PIECE_BYTES) == 0:
+            self._ask_at = now.monotonic

@@ -1,0 +1,64 @@
+"""Rows on their way to the disk, in tickets; what waits for a ticket, waits for all before it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from math import inf
+from typing import Final
+
+from mesh.effects import Now
+from mesh.quorum.rows import QuorumBatch, Row
+
+LAZY_SECONDS: Final = 0.05
+"""What others could send again waits so long for company; as mesh.store.sqlite.GROUP_SECONDS."""
+
+
+class Writer:
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._hurry = False
+        self._due = inf
+        self._ticket = 0
+        self.durable = 0
+        """All up to this ticket is on the disk."""
+        self._asked: deque[tuple[int, float]] = deque()
+        """(ticket, since when it waits)."""
+
+    def put(self, rows: Iterable[Row], now: Now) -> None:
+        """Nothing waits for these."""
+        self._rows += rows
+        self._due = min(self._due, now.monotonic + LAZY_SECONDS)
+
+    def put_at_once(self, rows: Iterable[Row], now: Now) -> int:
+        """Returns the ticket to wait for."""
+        self._rows += rows
+        self._hurry = True
+        self._ticket += 1
+        self._asked.append((self._ticket, now.monotonic))
+        return self._ticket
+
+    def batch(self, commit: int, now: Now) -> QuorumBatch | None:
+        """Drain what should go to the disk; None when nothing has to, yet."""
+        if not self._hurry and now.monotonic < self._due:
+            return None
+        if not self._rows:
+            return None
+        rows, self._rows = tuple(self._rows), []
+        hurry, self._hurry, self._due = self._hurry, False, inf
+        return QuorumBatch(self._ticket, rows, commit, hurry)
+
+    def committed(self, ticket: int) -> None:
+        self.durable = max(self.durable, ticket)
+        while self._asked and self._asked[0][0] <= ticket:
+            self._asked.popleft()
+
+    @property
+    def due(self) -> float:
+        """When `batch` wants to be asked."""
+        return self._due if self._rows else inf
+
+    @property
+    def waiting_since(self) -> float:
+        """Monotonic seconds; infinity when nothing waits for the disk."""
+        return self._asked[0][1] if self._asked else inf

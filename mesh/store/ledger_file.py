@@ -1,0 +1,257 @@
+"""`quorum.db`: term, vote, log, verdicts, snapshot and proofs of the quorum. Blocking; one thread at a time.
+
+| table | key | holds |
+| --- | --- | --- |
+| blocks | index | one block of the log, and up to where the log was known to be committed when it was written |
+| facts | name | epoch and genesis; term and vote; the newest certificate; that this agent takes part |
+| steps | index | a change of voters and what proves it |
+| states | name | the snapshot, and the bundle for others |
+| verdicts | proposal | this voter's verdicts of the term |
+
+Every row ends with a CRC-32 of its columns. SQLite's write-ahead log undoes a torn commit by itself: nobody was told of it. A
+block whose row is damaged is left out with all above it, and the place is reported: a voter that forgot what it acknowledged
+must not vote until a leader has told it again (`mesh.quorum.quorum`). Damage anywhere else is an error with the way out.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+from consensus_escalation.chain import Bundle, Proof, Step
+from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
+from consensus_escalation.verdict import Verdict
+from consensus_escalation.wire import (
+    acks_from_value_untrusted,
+    acks_to_value,
+    certificate_from_value_untrusted,
+    certificate_to_value,
+    verdict_from_value_untrusted,
+    verdict_to_value,
+)
+from crdt.ids import ReplicaId
+from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
+from mesh.quorum.rows import Begun, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
+from mesh.wire import cbor
+
+FILE_NAME: Final = "quorum.db"
+APPLICATION_ID: Final = 0x676D6571
+"""Says in the file's header whose file it is ("gmeq")."""
+SCHEMA_VERSION: Final = 1
+CHECKPOINT_PAGES: Final = 4096
+"""The write-ahead log is folded into the file every 16 MB: a pause of some milliseconds, seldom."""
+_TABLES: Final = {
+    "blocks": ("place INTEGER PRIMARY KEY", "header", "signature", "body", "known"),
+    "facts": ("name TEXT PRIMARY KEY", "value"),
+    "steps": ("place INTEGER PRIMARY KEY", "header", "signature", "body", "certificate"),
+    "states": ("name TEXT PRIMARY KEY", "place", "raw"),
+    "verdicts": ("proposal BLOB PRIMARY KEY", "raw"),
+}
+
+
+class LedgerFile:
+    """Every method may raise StorageError or a subclass, and nothing else on account of the disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        with self._typed_errors():
+            self._database = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            if self.path.with_name(FILE_NAME + "-wal").exists():
+                raise self._corrupt("the file is missing, but its write-ahead log is there")
+            self._make()
+        elif not self.path.stat().st_size:
+            raise self._corrupt("the file is empty")
+        database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            ours = database.execute("PRAGMA application_id").fetchone()[0]
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if ours != APPLICATION_ID or version < 1:
+                raise self._corrupt("this is not a file of gossipmesh's quorum")
+            if version > SCHEMA_VERSION:
+                raise StorageError(f"{self.path} was written by a newer gossipmesh (format {version}): install that one")
+            mode = database.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise StorageError(f"{self.path}: this file system does not take a write-ahead log ({mode}); use a local one")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _make(self) -> None:
+        """Under another name first, so that the file is whole as soon as it has its name."""
+        making = self.path.with_name(FILE_NAME + ".new")
+        for name in (making, making.with_name(making.name + "-journal")):
+            name.unlink(missing_ok=True)
+        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(sqlite3.connect(making, isolation_level=None)) as database:
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("BEGIN EXCLUSIVE")
+            for table, columns in _TABLES.items():
+                order = "" if "INTEGER" in columns[0] else " WITHOUT ROWID"
+                database.execute(f"CREATE TABLE {table} ({', '.join(columns)}, crc INTEGER NOT NULL){order}")
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            database.execute("COMMIT")
+        os.replace(making, self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    # ---- writing
+
+    def write(self, batches: Sequence[QuorumBatch]) -> None:
+        """One transaction: on return all of it is on the disk; when it raises, none of it is."""
+        with self._typed_errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                for batch in batches:
+                    for row in batch.rows:
+                        self._write(row, batch.commit)
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _write(self, row: Row, commit: int) -> None:
+        match row:
+            case BlocksStored(blocks):
+                self._database.execute("DELETE FROM blocks WHERE place >= ?", (blocks[0].index,))
+                rows = [(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks]
+                self._database.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", [(*each, _crc(each)) for each in rows])
+            case TermAndVote(term, vote):
+                self._put("facts", "vote", cbor.encode([term, vote]))
+                self._database.execute("DELETE FROM verdicts")
+            case VerdictStored(verdict):
+                self._put("verdicts", verdict.proposal, cbor.encode(verdict_to_value(verdict)))
+            case SnapshotStored(index, raw, alone):
+                self._put("states", "snapshot", index, raw)
+                self._database.execute(
+                    "DELETE FROM blocks" if alone else "DELETE FROM blocks WHERE place <= ?", () if alone else (index,)
+                )
+            case Bundle(index, raw):
+                self._put("states", "bundle", index, raw)
+            case Proof(index, digest, acks):
+                self._put("facts", "proof", cbor.encode([index, digest, acks_to_value(acks)]))
+            case Step(block, certificate):
+                proof = cbor.encode(certificate_to_value(certificate))
+                self._put("steps", block.index, block.header_bytes, block.signature, block.body, proof)
+            case Begun(epoch, genesis):
+                for table in _TABLES:
+                    self._database.execute(f"DELETE FROM {table}")
+                self._put("facts", "epoch", cbor.encode([epoch, genesis]))
+            case Joined():
+                self._put("facts", "joined", cbor.encode(True))
+
+    def _put(self, table: str, *row: object) -> None:
+        marks = ", ".join("?" * (len(row) + 1))
+        self._database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", (*row, _crc(row)))
+
+    # ---- reading
+
+    def load(self) -> QuorumRestored:
+        """Everything, checked."""
+        with self._typed_errors():
+            complaint = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if complaint != "ok":
+                raise self._corrupt(complaint)
+            try:
+                return self._load()
+            except (Malformed, ValueError, TypeError) as error:
+                raise self._corrupt(str(error)) from error
+
+    def _load(self) -> QuorumRestored:
+        facts = {name: cbor.decode_untrusted(value) for name, value in self._rows("facts")}
+        states = {name: (place, raw) for name, place, raw in self._rows("states")}
+        epoch, genesis = facts.get("epoch", (0, b""))
+        term, vote = facts.get("vote", (0, None))
+        snapshot = states.get("snapshot")
+        blocks, commit, lost = self._blocks(snapshot[0] if snapshot else 0)
+        proof = facts.get("proof")
+        steps = tuple(
+            ((header, signature, body), certificate_from_value_untrusted(cbor.decode_untrusted(certificate)))
+            for _, header, signature, body, certificate in self._rows("steps")
+        )
+        return QuorumRestored(
+            epoch,
+            genesis,
+            "joined" in facts,
+            term,
+            None if vote is None else ReplicaId(vote),
+            commit,
+            blocks,
+            snapshot,
+            tuple(self._verdicts()),
+            None if proof is None else Proof(proof[0], proof[1], acks_from_value_untrusted(proof[2])),
+            steps,
+            states.get("bundle"),
+            lost,
+        )
+
+    def _verdicts(self) -> Iterator[Verdict]:
+        for _, raw in self._rows("verdicts"):
+            yield verdict_from_value_untrusted(cbor.decode_untrusted(raw))
+
+    def _blocks(self, base: int) -> tuple[tuple[RawBlock, ...], int, bool]:
+        """(blocks in a row above `base`, known to be committed up to, whether some above them are lost)."""
+        found: list[RawBlock] = []
+        commit, expected = base, base + 1
+        for place, header, signature, body, known, crc in self._database.execute("SELECT * FROM blocks ORDER BY place"):
+            if place < expected:
+                continue
+            if place != expected or crc != _crc((place, header, signature, body, known)):
+                return tuple(found), min(commit, expected - 1), True
+            found.append((header, signature, body))
+            commit, expected = max(commit, known), expected + 1
+        return tuple(found), min(commit, expected - 1), False
+
+    def _rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+        for *row, crc in self._database.execute(f"SELECT * FROM {table} ORDER BY 1"):
+            if crc != _crc(row):
+                raise self._corrupt(f"a row of {table} does not fit its checksum")
+            yield tuple(row)
+
+    def close(self) -> None:
+        with self._typed_errors(), closing(self._database):
+            pass
+
+    # ---- errors
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if not hasattr(error, "sqlite_errorcode"):
+                raise  # raised by the module itself: a mistake of ours
+            code = error.sqlite_errorcode & 0xFF
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise self._corrupt(str(error)) from error
+            if code == sqlite3.SQLITE_FULL:
+                raise StorageFull(f"{self.path} cannot grow ({error}): make room on that disk") from error
+            raise StorageError(f"{self.path} cannot be used now: {error} ({error.sqlite_errorname})") from error
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be used now: {error.strerror}") from error
+
+    def _corrupt(self, complaint: str) -> StorageCorrupt:
+        return StorageCorrupt(
+            f"{self.path} is damaged ({complaint}). This agent must not vote with it: move {FILE_NAME} and {FILE_NAME}-wal "
+            "away and start again. The mesh brings the state back; as a voter it counts again once the others have replaced it"
+        )
+
+
+def _crc(row: Sequence[Any]) -> int:
+    return crc32(b"|".join([cell if cell.__class__ is bytes else str(cell).encode() for cell in row]))

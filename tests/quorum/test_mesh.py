@@ -1,0 +1,160 @@
+"""Critical writes through a whole mesh on virtual time: who votes, who hears, and what faults may cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.errors import NotPermitted
+from mesh.events import QuorumLost, QuorumRegained
+from mesh.testing import Mesh, open_mesh
+from mesh.testing.network import Link
+from tests.quorum.helpers import DONE, has_voters, leader, prove, put, shown_with_proof, value, wait
+
+CRITICAL = ("tasks/**",)
+
+
+def settled(mesh: Mesh, voters: int) -> Mesh:
+    assert mesh.run_until(lambda: has_voters(mesh, voters) and leader(mesh) is not None, 10.0)
+    return mesh
+
+
+def test_the_first_enrolled_voter_is_a_quorum_of_one_at_once() -> None:
+    with open_mesh(1, voters=1, critical=CRITICAL, settle=0.5) as mesh:
+        outcome = wait(mesh, 0, put(mesh, 0, "tasks/1", "mine"), limit=0.1)
+        assert outcome.status is DONE
+        assert value(mesh, 0, "tasks/1") == "mine"
+        prove(mesh, 0, outcome.index)
+
+
+def test_a_mesh_without_voters_has_no_quorum() -> None:
+    with open_mesh(2, settle=1.0) as mesh:
+        assert mesh.peer(0).quorum.status is None
+
+
+@pytest.mark.parametrize(("enrolled", "wanted"), [(2, 1), (3, 3), (4, 3), (6, 5)])
+def test_the_quorum_grows_by_itself_and_rests_at_odd_sizes(enrolled: int, wanted: int) -> None:
+    with open_mesh(7, voters=enrolled, critical=CRITICAL, settle=3.0) as mesh:
+        settled(mesh, wanted)
+
+
+def test_a_write_on_a_non_voter_shows_with_proof_on_all() -> None:
+    with open_mesh(8, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        key = put(mesh, 6, "tasks/1", "r7")
+        start = mesh.now
+        outcome = wait(mesh, 6, key)
+        assert outcome.status is DONE
+        assert mesh.now - start < 0.02  # five one-way trips of 0.5 ms and a commit of 1 ms
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/1", "r7"), 0.5, every=0.001)
+        for number in range(8):
+            prove(mesh, number, outcome.index)
+
+
+def test_an_ordinary_write_under_a_critical_prefix_is_an_error_at_its_author() -> None:
+    with open_mesh(2, voters=1, critical=CRITICAL, settle=1.0) as mesh, pytest.raises(NotPermitted, match="critical"):
+        mesh.node(1).register("tasks/1").set("mine")
+
+
+def test_a_dead_leader_costs_less_than_a_second_and_no_write() -> None:
+    with open_mesh(8, voters=5, critical=CRITICAL) as mesh:
+        settled(mesh, 5)
+        first = leader(mesh)
+        assert first is not None
+        keys = [put(mesh, 7, f"tasks/{n}", n) for n in range(20)]
+        mesh.run(0.0005)
+        mesh.crash(first)
+        start = mesh.now
+        for key in keys:
+            assert wait(mesh, 7, key).status is DONE
+        assert mesh.now - start < 1.0
+        assert leader(mesh) not in (None, first)
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/19", 19), 1.0)
+        mesh.restart(first)
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/19", 19), 3.0)
+        assert [value(mesh, first, f"tasks/{n}") for n in range(20)] == list(range(20))
+
+
+def test_the_smaller_side_of_a_cut_waits_and_then_sees_all() -> None:
+    with open_mesh(8, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        alone = [first, 6, 7]
+        mesh.cut(alone)
+        late = put(mesh, 7, "tasks/late", 1)
+        others = [number for number in range(8) if number not in alone]
+        mesh.run(1.0)
+        assert wait(mesh, others[-1], put(mesh, others[-1], "tasks/1", "other side")).status is DONE
+        mesh.run(3.0)
+        assert value(mesh, 7, "tasks/1") is None
+        assert value(mesh, 7, "tasks/late") is None
+        assert any(isinstance(event, QuorumLost) for event in mesh.node(first).told)
+        mesh.heal()
+        assert wait(mesh, 7, late, limit=10.0).status is DONE
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/1", "other side"), 5.0)
+        assert any(isinstance(event, QuorumRegained) for event in mesh.node(first).told)
+
+
+def test_everything_is_there_after_all_were_killed() -> None:
+    with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        index = 0
+        for n in range(10):
+            index = wait(mesh, n % 6, put(mesh, n % 6, f"tasks/{n}", n)).index
+        for number in range(6):
+            mesh.crash(number)
+        for number in range(6):
+            mesh.restart(number)
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/9", 9), 10.0)
+        for number in range(6):
+            prove(mesh, number, index)
+        assert wait(mesh, 5, put(mesh, 5, "tasks/9", "again")).status is DONE
+
+
+def test_a_newcomer_gets_all_from_anybody() -> None:
+    with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        mesh.crash(5)
+        mesh.hosts[5].disk.lose()  # type: ignore[union-attr]
+        mesh.hosts[5].journal.lose()  # type: ignore[union-attr]
+        for n in range(200):
+            wait(mesh, 4, put(mesh, 4, f"tasks/{n}", n))
+        mesh.cut([0, 1, 2], [5])  # the voters cannot help it
+        mesh.restart(5)
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/199", 199), 10.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loss_costs_time_only(seed: int) -> None:
+    with open_mesh(8, seed=seed, voters=3, critical=CRITICAL, link=Link(loss=0.1, duplicate=0.02, reorder=0.05)) as mesh:
+        assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 30.0)
+        for n in range(30):
+            assert wait(mesh, n % 8, put(mesh, n % 8, f"tasks/{n}", n), limit=10.0).status is DONE
+        assert mesh.run_until(lambda: all(shown_with_proof(mesh, f"tasks/{n}", n) for n in range(30)), 10.0)
+        digests = {mesh.peer(number).quorum.chain.machine.digest() for number in range(8)}  # type: ignore[union-attr]
+        assert len(digests) == 1
+
+
+def test_the_log_is_cut_and_who_was_away_jumps() -> None:
+    from dataclasses import replace
+
+    from mesh.presets import LAN
+
+    preset = replace(LAN, quorum=replace(LAN.quorum, snapshot_blocks=50))
+    with open_mesh(6, voters=3, critical=CRITICAL, preset=preset) as mesh:
+        settled(mesh, 3)
+        voter = next(number for number in range(3) if number != leader(mesh))
+        for number in (voter, 5):
+            mesh.crash(number)
+        for n in range(220):
+            wait(mesh, 4, put(mesh, 4, f"tasks/{n % 7}", n))
+        chain = mesh.peer(4).quorum.chain
+        assert chain is not None
+        assert chain.log.base.index >= 150
+        for number in (voter, 5):
+            mesh.restart(number)
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/2", 219), 10.0)
+        for number in range(6):
+            mesh.restart(number)
+        assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/2", 219), 10.0)
+        assert wait(mesh, 5, put(mesh, 5, "tasks/0", "on")).status is DONE

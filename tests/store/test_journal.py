@@ -1,0 +1,131 @@
+"""What the quorum's file keeps, held against the tables in memory that define it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import trio
+
+from consensus_escalation.block import Block, Entry, Header, Kind, cut
+from consensus_escalation.certificate import Ack, Certificate
+from consensus_escalation.chain import Bundle, Proof, Step
+from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
+from consensus_escalation.types import Voter
+from consensus_escalation.verdict import Verdict
+from mesh.errors import StorageCorrupt
+from mesh.quorum.rows import Begun, Image, Joined, QuorumBatch, Row
+from mesh.store.journal import open_journal
+from mesh.store.ledger_file import FILE_NAME, LedgerFile
+from tests.consensus.cluster import digest, keys_of, voter
+
+KEYS = keys_of(voter(1))
+
+
+def blocks(first: int, last: int, term: int = 1) -> tuple[Block, ...]:
+    found: list[Block] = []
+    for index in range(first, last + 1):
+        header = Header(1, index, term, bytes(16), bytes(16), 0, 0, 0, bytes(16), voter(1))
+        found.append(cut(header, index, (Entry(Kind.COMMAND, voter(2), 0, index, bytes(100), bytes(64)),), KEYS))
+    return tuple(found)
+
+
+ACKS = (Ack(voter(1), 3, bytes(64)),)
+VERDICT = Verdict(digest(b"proposal"), 2, voter(1), "no", bytes(64))
+HISTORY: list[list[Row]] = [
+    [Begun(1, b"genesis"), Joined()],
+    [TermAndVote(1, voter(1))],
+    [BlocksStored(blocks(1, 5))],
+    [BlocksStored(blocks(6, 6)), BlocksStored(blocks(7, 9))],
+    [TermAndVote(2, None), VerdictStored(VERDICT)],
+    [BlocksStored(blocks(8, 8, term=2)), Proof(3, digest(b"3"), ACKS)],
+    [Step(blocks(2, 2)[0], Certificate((b"header",), ACKS))],
+    [SnapshotStored(4, b"state", alone=False), Bundle(4, b"bundle")],
+    [TermAndVote(3, Voter(voter(2)))],
+    [SnapshotStored(20, b"later", alone=True)],
+    [BlocksStored(blocks(21, 22, term=3)), Proof(21, digest(b"21"), ACKS)],
+    [Begun(2, b"another"), Joined()],
+]
+
+
+def batch(ticket: int, *rows: Row) -> QuorumBatch:
+    return QuorumBatch(ticket, rows, ticket // 2, True)
+
+
+@pytest.mark.parametrize("length", range(len(HISTORY) + 1))
+def test_what_is_written_is_what_is_read(tmp_path: Path, length: int) -> None:
+    image, file = Image(), LedgerFile(tmp_path)
+    for ticket, rows in enumerate(HISTORY[:length], 1):
+        image.apply(batch(ticket, *rows))
+        file.write([batch(ticket, *rows)])
+    file.close()
+    again = LedgerFile(tmp_path)
+    found, wanted = again.load(), image.restored()
+    again.close()
+    assert found.commit <= wanted.commit  # it rides along with blocks and is never worth a write of its own
+    for name in set(type(found).__slots__) - {"commit"}:
+        assert getattr(found, name) == getattr(wanted, name), name
+
+
+def test_a_damaged_block_takes_those_above_with_it_and_is_told(tmp_path: Path) -> None:
+    file = LedgerFile(tmp_path)
+    file.write([batch(8, BlocksStored(blocks(1, 9)))])
+    file.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("UPDATE blocks SET body = zeroblob(30) WHERE place = 4")
+    database.close()
+    again = LedgerFile(tmp_path)
+    found = again.load()
+    again.close()
+    assert found.is_damaged
+    assert len(found.blocks) == 3
+    assert found.commit == 3
+
+
+def test_a_lost_block_in_the_middle_is_told_too(tmp_path: Path) -> None:
+    file = LedgerFile(tmp_path)
+    file.write([batch(8, BlocksStored(blocks(1, 9)))])
+    file.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("DELETE FROM blocks WHERE place = 4")
+    database.close()
+    again = LedgerFile(tmp_path)
+    assert again.load().is_damaged
+    again.close()
+
+
+def test_a_damaged_vote_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+    file = LedgerFile(tmp_path)
+    file.write([batch(1, TermAndVote(7, voter(3)))])
+    file.close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as database:
+        database.execute("UPDATE facts SET crc = crc + 1")
+    database.close()
+    again = LedgerFile(tmp_path)
+    with pytest.raises(StorageCorrupt, match="must not vote"):
+        again.load()
+    again.close()
+
+
+@pytest.mark.parametrize("raw", [b"", b"no database at all"])
+def test_what_is_no_file_of_ours_is_never_a_fresh_start(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(raw)
+    with pytest.raises(StorageCorrupt):
+        LedgerFile(tmp_path)
+
+
+async def test_tickets_come_back_in_order_and_what_waits_goes_together(tmp_path: Path) -> None:
+    told: list[int] = []
+    async with open_journal(tmp_path, notify=lambda event: None) as journal:
+        journal.on_durable = told.append
+        for index in range(1, 201):
+            journal.submit(batch(index, BlocksStored(blocks(index, index))))
+        with trio.fail_after(10):
+            while not told or told[-1] < 200:  # noqa: ASYNC110  # the journal tells by a call, there is no event to wait for
+                await trio.sleep(0.001)
+    assert told == sorted(set(told))
+    assert len(told) < 150
+    file = LedgerFile(tmp_path)
+    assert len(file.load().blocks) == 200
+    file.close()
