@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from crdt.body import Body
-from crdt.delta import Head
+from crdt.delta import NO_HASH, Head
 from crdt.digest import SetHash
 from crdt.ids import ShelfId
 from crdt.limits import HASH_BYTES
@@ -159,11 +159,15 @@ class Base:
 
     # --- header hashes
 
-    def advance(self, head: Head) -> None:
-        """`head` is the successor of ours, or where a jump led."""
-        if not self.head or head.header.seq != self.floor + 1:
+    def advance(self, head: Head, *, same_chain: bool = True) -> None:
+        """`head` is the successor of ours, or where a jump led: by a suffix, which proves that it is the same chain, or by a
+        whole list."""
+        gap = head.header.seq - self.floor - 1
+        if not self.head or not same_chain or not 0 <= gap < RECENT_HASHES:
             self._hashes = bytearray()
             self._hashes_first = head.header.seq
+        else:
+            self._hashes += bytes(gap * HASH_BYTES)
         self._hashes += head.hash
         if len(self._hashes) >= 2 * RECENT_HASHES * HASH_BYTES:
             self._hashes_first += RECENT_HASHES
@@ -173,7 +177,14 @@ class Base:
     def recent_hash(self, seq: int) -> bytes | None:
         """The hash of header `seq`, where it is still remembered (at least the last 256, if they came in order)."""
         at = (seq - self._hashes_first) * HASH_BYTES
-        return bytes(self._hashes[at : at + HASH_BYTES]) if 0 <= at < len(self._hashes) else None
+        found = bytes(self._hashes[at : at + HASH_BYTES]) if 0 <= at < len(self._hashes) else NO_HASH
+        return None if found == NO_HASH else found
+
+    def recent_hashes(self) -> list[tuple[int, bytes]]:
+        """(seq, header hash) of all that are remembered, ascending."""
+        hashes, first = self._hashes, self._hashes_first
+        rows = ((first + at // HASH_BYTES, bytes(hashes[at : at + HASH_BYTES])) for at in range(0, len(hashes), HASH_BYTES))
+        return [(seq, found) for seq, found in rows if found != NO_HASH]
 
     # --- digest
 

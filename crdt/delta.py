@@ -54,6 +54,15 @@ class Head:
         return f"Head({self.header.shelf.hex()} {self.header.seq})"
 
 
+def is_fork(one: Head, other: Head) -> bool:
+    """Whether both, if signed, prove a fork: two headers of one number, or a successor of another predecessor."""
+    first, second = sorted((one, other), key=lambda head: head.header.seq)
+    if first.header.shelf != second.header.shelf or first.hash == second.hash:
+        return False
+    distance = second.header.seq - first.header.seq
+    return distance == 0 or (distance == 1 and second.header.prev_hash != first.hash)
+
+
 class Delta:
     """A signed header and its body. Immutable by convention."""
 

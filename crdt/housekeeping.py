@@ -11,6 +11,7 @@ from typing import Final
 from crdt.base import Base, Held
 from crdt.chores import OP_COVER_BYTES, Name
 from crdt.chunks import chunk_key
+from crdt.ended import stays_covered
 from crdt.ids import ShelfId, dot_seq, replica_of
 from crdt.index import key_order
 from crdt.limits import CORE_TYPE
@@ -86,7 +87,12 @@ def superfluous(writer: Writer, name: Name) -> Op | None:
     if newest and newest[0] > op.dot:
         return op
     cells = [cell for _, _, cell in ranked.values() if cell is not None]
-    return op if writer.is_covered(op, cells) else None
+    if not writer.is_covered(op, cells):
+        return None
+    if origin != writer.shelf and writer.records.is_closed(origin) and not stays_covered(writer, op, cells):
+        writer.chores.suspects[name] = None  # to be looked at again: what it covers will be gone one day
+        return None
+    return op
 
 
 def _drop_chunks(writer: Writer) -> int:
@@ -271,7 +277,8 @@ def _formers(writer: Writer, *, final: bool) -> list[ShelfId]:
     mine = replica_of(writer.shelf)
     known = {*writer.bases, *writer.loose, *writer.records.spoken_by(writer.shelf)}
     lost = sorted(shelf for shelf in writer.chores.kin if shelf not in known)[:LOST_SHELVES_MAX] if final else []
-    return sorted(shelf for shelf in known if shelf != writer.shelf and replica_of(shelf) == mine) + lost
+    kin = (shelf for shelf in known if shelf != writer.shelf and replica_of(shelf) == mine)
+    return sorted(shelf for shelf in kin if shelf not in writer.ended) + lost  # those are closed, see crdt.ended
 
 
 def _follow(writer: Writer, former: ShelfId) -> None:

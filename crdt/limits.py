@@ -38,5 +38,8 @@ COVERS_MAX: Final = 4096
 what its author holds."""
 LOOSE_MAX: Final = 256
 """Loose deltas per shelf (DESIGN section 2); the furthest are dropped, they come again."""
+UNCHECKED_MAX: Final = 64
+"""Deltas of a shelf applied in order until its digest is compared with what its author signed (DESIGN section 2: at the latest
+after 64 deltas or 1 s; the second is the caller's)."""
 SHELVES_MAX: Final = 8
 """Shelves of one replica that nobody has taken over (DESIGN section 2); later ones wait."""

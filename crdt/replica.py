@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from crdt import housekeeping, journal, statements
+from crdt import ended, housekeeping, journal, statements
 from crdt.base import Base, Entry, Listing
 from crdt.body import Body
-from crdt.delta import NO_HASH, Delta, Head
+from crdt.delta import NO_HASH, Delta, Head, is_fork
 from crdt.digest import digest_16
+from crdt.ended import Copy
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from crdt.index import key_order
 from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
-from crdt.limits import CORE_TYPE, LOOSE_MAX, SHELVES_MAX
+from crdt.limits import CORE_TYPE, LOOSE_MAX, SHELVES_MAX, UNCHECKED_MAX
 from crdt.ops import KIND_MASK, LARGE, VALUE, Key, Op, Path, Value
 from crdt.state import Fault, Loose, always
 from crdt.takeover import record_of, takeover_key
@@ -86,7 +87,7 @@ class Replica(Writer):
             return False
         if base is None and shelf not in self.loose and not self._has_room(shelf):
             return False
-        if seq == floor + 1 and shelf not in self.loose and self._follows(base, delta):
+        if seq == floor + 1 and shelf not in self.loose and shelf not in self.unsound and self._follows(base, delta):
             void = self.judge(delta.content)
             self.report_void(delta.content, void)
             self._extend_by(base, delta, void)
@@ -116,10 +117,25 @@ class Replica(Writer):
         base.advance(delta.head)
         self.unsaved.heads.add(header.shelf)
         self.chores.moved(header.shelf)
+        since = self.unchecked[header.shelf] = self.unchecked.get(header.shelf, 0) + 1
+        if since >= UNCHECKED_MAX or delta.content.takeover >= 0:
+            self._check(base)
+
+    def _check(self, base: Base) -> None:
+        self.unchecked.pop(base.shelf, None)
+        statements.is_sound(self, base)
+
+    def check_digests(self) -> None:
+        """Compare what moved in order since the last call with what its authors signed: due every second."""
+        for shelf in list(self.unchecked):
+            base = self.bases.get(shelf)
+            if base is not None and base.head is not None:
+                self._check(base)
+        self.unchecked.clear()
 
     def _extend(self, shelf: ShelfId) -> None:
         """Fold in the loose deltas that the floor has come to."""
-        while shelf in self.loose and shelf not in self.ended:
+        while shelf in self.loose and shelf not in self.ended and shelf not in self.unsound:
             base = self.bases.get(shelf)
             seq = base.floor + 1 if base else 1
             loose = self.loose[shelf].get(seq)
@@ -185,9 +201,23 @@ class Replica(Writer):
             self.faults.append(Fault(shelf, "fork", detail, tuple(head for head in (ours, theirs) if head)))
             self.end(shelf)
 
+    def _contradicts(self, shelf: ShelfId, head: Head) -> bool:
+        """Whether a signed head is of another branch than what we hold, as far as two headers can tell."""
+        base = self.bases.get(shelf)
+        ours = [base.head] if base and base.head else []
+        ours += [loose.delta.head for loose in self.loose.get(shelf, {}).values()]
+        found = next((each for each in ours if is_fork(each, head)), None)
+        if found:
+            self._fork(shelf, f"head {head.header.seq} is of another branch", found, head)
+        return found is not None
+
     def end(self, shelf: ShelfId) -> None:
         """Nothing more of this shelf is taken (a proven fork, a cut); what is here stays as it is."""
-        self.ended.add(shelf)
+        self.ended.shelves.add(shelf)
+
+    def end_replica(self, replica: ReplicaId) -> None:
+        """Nothing more of any of its shelves is taken (a cut)."""
+        self.ended.replicas.add(replica)
 
     def take_faults(self) -> list[Fault]:
         if not self.faults:
@@ -231,13 +261,15 @@ class Replica(Writer):
         `bodies`: at least those that `missing_bodies` named, unverified: entries name them by hash.
         """
         shelf = head.header.shelf
-        if shelf == self.shelf or shelf in self.ended:
+        if shelf == self.shelf or shelf in self.ended or self._contradicts(shelf, head):
             return False
         given = bodies.values() if isinstance(bodies, Mapping) else bodies
         change = statements.plan_jump(self, head, since, entries, given)
         if change is None or not (shelf in self.bases or shelf in self.loose or change.takes_over() or self._has_room(shelf)):
             return False
-        change.commit(head)
+        change.commit(head, same_chain=since > 0)
+        self.unsound.pop(shelf, None)
+        self.unchecked.pop(shelf, None)
         self.unsaved.heads.add(shelf)
         self.chores.moved(shelf)
         for seq in sorted(self.loose_seqs(shelf)):
@@ -284,6 +316,26 @@ class Replica(Writer):
     def take_over(self, *, final: bool = False) -> int:
         """Make this replica's former shelves part of ours (rule 8). Sealed at once; `seal` gives the deltas. Returns how many."""
         return housekeeping.take_over(self, final=final, from_disk=self._from_disk)
+
+    # --- ended shelves
+
+    def copy_of(self, shelf: ShelfId) -> list[Copy]:
+        """What we hold of a shelf that has ended, as `close` takes it: our base, and its loose deltas."""
+        base = self.bases.get(shelf)
+        mine = ended.copy_of_base(base, ended.remembered(base)) if base else None
+        rows = sorted(self.loose.get(shelf, {}).items())
+        loose = [ended.copy_of_delta(each.delta, each.mask, self.judge) for _, each in rows]
+        return ([mine] if mine else []) + loose
+
+    def close(self, shelf: ShelfId, copies: Sequence[Copy]) -> int:
+        """Make what survives of an ended shelf part of ours, and speak for all of it (`crdt.ended`). Sealed at once; `seal` gives
+        the deltas. Returns how many ops were too large for a delta of ours, and are lost."""
+        unfit = ended.close(self, shelf, copies)
+        self.settle_takeovers()
+        return unfit
+
+    def is_closed(self, shelf: ShelfId) -> bool:
+        return self.records.is_closed(shelf)
 
     # --- for watchers and the store
 
@@ -332,7 +384,7 @@ class Replica(Writer):
             cells = self.cells(key)
             for op in cells:
                 if op.kind & KIND_MASK == VALUE and not self.is_covered(op, cells):
-                    parts.append(self._encode((op.kind, op.type, op.path, self.value(op), op.origin, op.dot, op.time)))
+                    parts.append(self.encode((op.kind, op.type, op.path, self.value(op), op.origin, op.dot, op.time)))
         return digest_16(b"".join(parts))
 
 

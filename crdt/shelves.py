@@ -152,6 +152,8 @@ class Shelves(State):
                 if not any(heir.dot == op.dot and heir.origin == op.origin for heir in heirs):
                     self.changes[op.key] = None
         del self.bases[shelf]
+        self.unsound.pop(shelf, None)
+        self.unchecked.pop(shelf, None)
         self.unsaved.gone.add(shelf)
 
     # --- void ops
@@ -305,5 +307,5 @@ class Shelves(State):
         base = self.bases.get(former)
         if base is None or former == self.shelf:
             return
-        if any(host != former and record.n >= base.floor for host, record in self.records.standing(former)):
+        if any(host != former and (record.whole or record.n >= base.floor) for host, record in self.records.standing(former)):
             self.forget_base(former)

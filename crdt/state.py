@@ -16,7 +16,7 @@ from crdt.body import Decode, Encode
 from crdt.chores import Chores
 from crdt.chunks import Chunks
 from crdt.delta import Delta, Head
-from crdt.ids import ReplicaId, ShelfId, dot_index, dot_seq, replica_of
+from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, dot_index, dot_seq, replica_of
 from crdt.index import Index, Over
 from crdt.ops import DROPPED, KIND_MASK, LARGE, VALUE, WHILE_ALIVE, Cover, Key, Op, Rights
 from crdt.takeover import Records
@@ -31,6 +31,11 @@ RULES: Final = frozenset(
         "VERIFY",  # a base jumps only to a state whose digest is the one that the author signed
         "SPEAK",  # after a takeover the new shelf alone speaks for the old writes
         "FOLLOW",  # a host takes off what the former shelf turns out to have taken off itself
+        "WHOLE",  # who closes an ended shelf speaks for every delta of it, also for those that it has not seen
+        "BOTH",  # a cell that two branches of it have both known lives only if both still hold it
+        "ORDER",  # but a write that another branch has seen replaced is not the newest, whatever its dot
+        "UNION",  # the newest write of a key gets the covers of all copies
+        "KEEP",  # it leaves only when whoever covers it covers all that it covers, or that is gone
         "PRUNE",  # covers of what is gone are left out (size only)
     }
 )
@@ -87,6 +92,19 @@ Ranked: TypeAlias = dict[ShelfId, tuple[int, bool, Op | None]]
 """origin -> (dot, hosted, the op or None where it is dropped or void)."""
 
 
+class Ended:
+    """Shelves of which nothing more is taken: forked ones, and all of a replica that was cut."""
+
+    __slots__ = ("replicas", "shelves")
+
+    def __init__(self) -> None:
+        self.shelves: set[ShelfId] = set()
+        self.replicas: set[ReplicaId] = set()
+
+    def __contains__(self, shelf: object) -> bool:
+        return shelf in self.shelves or (isinstance(shelf, bytes) and shelf[:REPLICA_ID_BYTES] in self.replicas)
+
+
 class Unsaved:
     """What the store has not been told yet."""
 
@@ -125,10 +143,12 @@ class State:
         self.chunks = Chunks(self.index, decode, large_bytes_max)
         self.chores = Chores(shelf, self.chunks)
         self.faults: deque[Fault] = deque(maxlen=FAULTS_MAX)
-        self.ended: set[ShelfId] = set()
-        """Shelves of which nothing more is taken: forked, or cut."""
+        self.ended = Ended()
         self.unsound: dict[ShelfId, int] = {}
-        """Floors of bases that were found not to be what their authors signed, and reported."""
+        """Floors of bases that were found not to be what their authors signed, and reported. Such a base stays where it is until
+        a statement that the author did sign replaces it."""
+        self.unchecked: dict[ShelfId, int] = {}
+        """Deltas applied in order since the digest was last compared."""
         self.hosted_bodies: dict[tuple[ShelfId, int], Held] = {}
         """Bodies that some other shelf holds, by their own name."""
         self.presence: dict[ShelfId, set[Key]] = {}
@@ -142,7 +162,7 @@ class State:
         self.formers_changed: dict[ShelfId, None] = {}
         """Former shelves whose records are to be looked at again."""
         self.unsaved = Unsaved()
-        self._encode = encode
+        self.encode = encode
         self.decode = decode
         self._void_ops = void_ops
         self._alive = alive
@@ -220,8 +240,14 @@ class State:
             return
         hosted = host != op.origin
         former = best.get(op.origin)
-        if former is None or (op.dot, hosted) > former[:2]:
+        if former is None or (op.dot, hosted) > former[:2] or self._is_higher(op, former, hosted=hosted, dead=dead):
             best[op.origin] = (op.dot, hosted, None if dead else op)
+
+    def _is_higher(self, op: Op, former: tuple[int, bool, Op | None], *, hosted: bool, dead: bool) -> bool:
+        """Branches of a forked shelf use one dot for two writes: then the content decides, on every replica alike."""
+        if dead or (op.dot, hosted) != former[:2]:
+            return False
+        return former[2] is None or check_of(op, self.encode) > check_of(former[2], self.encode)
 
     # --- views
 
@@ -262,7 +288,7 @@ class State:
             for cover in self.covers_of(cell):
                 if cover.origin != op.origin:
                     continue
-                if cover.dot == op.dot and cover.check == check_of(op, self._encode):
+                if cover.dot == op.dot and cover.check == check_of(op, self.encode):
                     return True
                 if not exact and cover.dot >= op.dot:
                     return True
@@ -270,13 +296,13 @@ class State:
 
     def gone(self, key: Key, cover: Cover) -> bool:
         """The covered write has left its shelf. Known from bases, and a shelf never takes a write back: it stays true."""
-        origin, dot, _ = cover
+        origin, dot, check = cover
         if self.floor(origin) < dot_seq(dot):
             standing = self.records.standing(origin) if origin in self.records else ()
             if not any(record.finished or record.speaks(dot_seq(dot)) for _, record in standing):
                 return False
         for over in (False, True):
             newest = self.ranked(key, over=over).get(origin)
-            if newest and newest[0] == dot and newest[2] is not None:
+            if newest and newest[0] == dot and newest[2] is not None and check_of(newest[2], self.encode) == check:
                 return False
         return True

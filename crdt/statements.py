@@ -143,7 +143,7 @@ class Jump:
             for index, op in enumerate(body.ops)
         )
 
-    def commit(self, head: Head) -> None:
+    def commit(self, head: Head, *, same_chain: bool) -> None:
         state, base = self.state, self.base
         state.bases[base.shelf] = base
         cleared = {held: mask & held.mask for held, mask in self.cleared.items()}
@@ -158,7 +158,7 @@ class Jump:
                 state.put(held, index)
                 state.changes[body.ops[index].key] = None
         base.order()
-        base.advance(head)
+        base.advance(head, same_chain=same_chain)
 
 
 def _bits(mask: int) -> list[int]:

@@ -24,13 +24,16 @@ class Record(NamedTuple):
     """The host found S(n) on its own disk, so that it knows what the former spent, too (bounded counters)."""
     extra: tuple[tuple[int, int], ...] = ()
     """Runs (first, last) of deltas after n that the host issued again. Runs stay runs: they may come from the wire."""
+    whole: bool = False
+    """The former had ended (`crdt.ended`): what survives of it was issued again here, and the host speaks for all of it."""
 
     def speaks(self, seq: int) -> bool:
-        return seq <= self.n or any(first <= seq <= last for first, last in self.extra)
+        return self.whole or seq <= self.n or any(first <= seq <= last for first, last in self.extra)
 
     def join(self, other: Record) -> Record:
         n = max(self.n, other.n)
-        return Record(n, self.finished or other.finished, self.own_disk or other.own_disk, _runs(n, self.extra + other.extra))
+        finished, own_disk = self.finished or other.finished, self.own_disk or other.own_disk
+        return Record(n, finished, own_disk, _runs(n, self.extra + other.extra), self.whole or other.whole)
 
     def payload(self) -> tuple[Value, ...]:
         """[n, flags, gap, run, ...]: each run by its distance from what came before it, and its length less one."""
@@ -39,12 +42,13 @@ class Record(NamedTuple):
         for first, end in self.extra:
             numbers += (first - last - 1, end - first)
             last = end
-        return (self.n, FINISHED * self.finished | OWN_DISK * self.own_disk, *numbers)
+        return (self.n, FINISHED * self.finished | OWN_DISK * self.own_disk | WHOLE * self.whole, *numbers)
 
 
 NOTHING: Final = Record()
 FINISHED: Final = 1
 OWN_DISK: Final = 2
+WHOLE: Final = 4
 
 
 def is_record_untrusted(payload: Value) -> bool:
@@ -63,7 +67,7 @@ def record_of(payload: Value) -> Record:
         first = last + 1 + numbers[at]
         last = first + numbers[at + 1]
         runs.append((first, last))
-    return Record(n, bool(flags & FINISHED), bool(flags & OWN_DISK), _runs(n, runs))
+    return Record(n, bool(flags & FINISHED), bool(flags & OWN_DISK), _runs(n, runs), bool(flags & WHOLE))
 
 
 def runs_of(seqs: Iterable[int]) -> tuple[tuple[int, int], ...]:
@@ -140,6 +144,10 @@ class Records:
         """The shelves that speak for delta `seq` of a former shelf; empty while it speaks for itself."""
         return {host for host, record in self.standing(former) if record.speaks(seq)}
 
+    def is_closed(self, former: ShelfId) -> bool:
+        """Somebody speaks for all that was ever written there."""
+        return former in self.said and any(record.whole for _, record in self.standing(former))
+
     def known(self, former: ShelfId) -> int:
         """The highest n that was taken over."""
-        return max((record.n for _, record in self.standing(former)), default=0)
+        return max((SEQ_LIMIT if record.whole else record.n for _, record in self.standing(former)), default=0)

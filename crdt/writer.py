@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from crdt import codec
 from crdt.base import Base
 from crdt.body import Decode, Encode
+from crdt.chores import Chores
 from crdt.chunks import chunk_key, plan
 from crdt.delta import NO_HASH, Delta, Head, Header
 from crdt.draft import Draft, Page
@@ -139,7 +140,7 @@ class Writer(Shelves):
                 continue
             own = origin == self.shelf
             if not own and policy == "all":
-                held.add(Cover(origin, op.dot, check_of(op, self._encode)))
+                held.add(Cover(origin, op.dot, check_of(op, self.encode)))
             if "INHERIT" in self.rules and (own or policy == "all"):
                 inherited.update(cover for cover in self.covers_of(op) if cover.origin != self.shelf)
         if "PRUNE" in self.rules:
@@ -169,12 +170,12 @@ class Writer(Shelves):
 
     def _draft_large(self, op: Op) -> Op:
         """Chunks first, then the op that refers to them. Its covers go into them along with the payload."""
-        size = len(self._encode(op.payload))
+        size = len(self.encode(op.payload))
         if size > self._large_bytes_max:
             raise ValueTooLarge(
                 f"the value at {_brief(op.path)} has {size} bytes encoded: at most {self._large_bytes_max} are allowed"
             )
-        cut = plan(op.payload, op.covers, self._draft.limit - CHUNK_ROOM, self._encode)
+        cut = plan(op.payload, op.covers, self._draft.limit - CHUNK_ROOM, self.encode)
 
         def make(dot: int) -> Op:
             return op._replace(kind=op.kind | LARGE, payload=cut.reference, covers=(), dot=dot)
@@ -241,6 +242,20 @@ class Writer(Shelves):
         dropped = self._draft.add(make, bulk=True)
         assert dropped is not None, "smaller than the op itself"
 
+    # --- another shelf
+
+    def begin_again(self, shelf: ShelfId) -> None:
+        """Go on with a new shelf in this process: somebody else writes the one that we had. What is drafted becomes the last of
+        the former here, for `take_over` or `close` to bring along. Rights of the former (bounded counters) are not inherited:
+        two may have spent them."""
+        self.seal_pages()
+        self._sealed.clear()
+        rights = self.rights
+        self.shelf = shelf
+        self.chores = Chores(shelf, self.chunks)
+        self._draft = Draft(shelf, self.encode, self._draft.limit)
+        self._draft.rights = rights
+
     # --- sealing
 
     def seal(self) -> list[Delta]:
@@ -264,7 +279,7 @@ class Writer(Shelves):
             self.index.lift(op.key, self.shelf, body.seq)
         previous = base.head.hash if base.head else NO_HASH
         header = Header(self.shelf, body.seq, previous, base.digest(), gc_floor, body.hash)
-        header_bytes = header.encoded(self._encode)
+        header_bytes = header.encoded(self.encode)
         head = Head(header, header_bytes, self._sign(header_bytes))
         base.advance(head)
         self.unsaved.heads.add(self.shelf)

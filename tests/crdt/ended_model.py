@@ -5,10 +5,10 @@
     python -m tests.crdt.ended_model 0 10000 -BOTH          the same with one rule switched off: what that rule is for
     python -m tests.crdt.ended_model 0 10000 late=1 n=4     shelves are closed at the very end only, when everybody can be asked
 
-After each history the mesh heals; then every replica must show the same at every path: of shelves that have not ended exactly what
-nobody who wrote later had observed, and of an ended shelf the newest write of any branch, unless somebody had observed it. Where
-a write was lost with a disk, or a shelf was closed while not everybody could be asked, replicas only have to agree (`agree`,
-beside `strict`); then housekeeping must come to rest with nothing left but what is shown.
+After each history the mesh heals; then every replica must show the same at every path: of shelves that have not ended exactly
+what nobody who wrote later had observed, and of an ended shelf the newest write of any branch, unless somebody had observed it.
+Where a write was lost with a disk, or a shelf was closed while not everybody could be asked, replicas only have to agree
+(`agree`, beside `strict`); then housekeeping must come to rest with nothing left but what is shown.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from tests.crdt.ended_rules import ROUNDS_MAX, RULES, STEP, Replica, World, Wrong, chain
+from tests.crdt.ended_rules import ROUNDS_MAX, RULES, Replica, World, Wrong
 
 OPTIONS = {"n": 3, "steps": 40, "paths": 2, "late": 0, "restarts": 1}
 TWINS_MAX = 2
@@ -59,20 +59,19 @@ def step(world: World, paths: list[str], restarts: int) -> None:
             cut(world, rng.randrange(world.n))
         close_all(world, one)
     elif chance < 0.99:
-        one.disk = one.save()
+        one.back_up()
     elif restarts and not world.twin_of(one):
-        one.start(*one.disk)
+        one.restart()
         world.loss = True
 
 
 def meet(world: World, one: Replica) -> None:
     """A calm moment on one side of a partition: what is tidied away there, another branch may still hold."""
     side = [one, *world.reach(one)]
-    chores: tuple[Callable[[Replica], object] | None, ...] = (None, Replica.drop, Replica.retire, None, Replica.drop)
-    for chore in chores:
+    for chore in ("write", "drop", "retire", "write", "drop"):
         for each in side:
-            if chore:
-                chore(each)
+            if chore != "write":
+                getattr(each, chore)()
             elif world.rng.random() < 0.3:
                 each.write(["p0"])
         for each in side * 2:
@@ -104,7 +103,7 @@ def heal_fork(world: World, one: Replica) -> bool:
     if one.number in world.hostile or one.number in world.cuts or world.twin_of(one):
         return False
     if one.ended(one.shelf):
-        one.start(one.bases, one.loose)
+        one.begin_again()
         world.count["healed"] += 1
     forked = [shelf for shelf in world.shelves_of[one.number] if one.ended(shelf) and shelf != one.shelf]
     return close(world, one, forked)
@@ -112,15 +111,11 @@ def heal_fork(world: World, one: Replica) -> bool:
 
 def close(world: World, one: Replica, shelves: list[int]) -> bool:
     peers = world.reach(one)
-    due = [shelf for shelf in shelves if not one.is_closed(shelf) and any(holds(each, shelf) for each in [one, *peers])]
+    due = [shelf for shelf in shelves if not one.is_closed(shelf) and any(each.holds(shelf) for each in [one, *peers])]
     for shelf in due:
         one.close(shelf, peers)
     world.loss |= bool(due) and not world.late
     return bool(due)
-
-
-def holds(one: Replica, shelf: int) -> bool:
-    return shelf in one.bases or bool(one.loose.get(shelf))
 
 
 def cut(world: World, number: int) -> None:
@@ -152,25 +147,14 @@ def last_host(world: World, number: int) -> int:
 
 def heal(world: World) -> None:
     for _ in range(ROUNDS_MAX):
-        before = state(world)
+        before = [one.state() for one in world.replicas]
         for one in world.replicas:
             for peer in world.replicas:
                 if peer is not one:
                     one.pull(peer)
-        if state(world) == before:
+        if [one.state() for one in world.replicas] == before:
             return
     raise Wrong("the exchange does not come to rest")
-
-
-def state(world: World) -> object:
-    return [
-        (
-            [(shelf, base.head.seq) for shelf, base in sorted(one.bases.items())],
-            [(shelf, sorted(rows)) for shelf, rows in sorted(one.loose.items()) if rows],
-            sorted(one.known),
-        )
-        for one in world.replicas
-    ]
 
 
 class Oracle:
@@ -184,19 +168,10 @@ class Oracle:
     def look(self) -> None:
         """What honest replicas hold now is not to be lost any more."""
         world = self.world
-        origins = {(shelf, dot): wid for wid, (shelf, dot, _, kind) in world.writes.items()}
-        for one in [one for one in world.replicas if one.number not in world.hostile]:
-            for base in one.bases.values():
-                deltas = [*chain(base.head)]
-                self._keep(cell.wid for delta in deltas for _, cell in delta.ops)
-                for origin, record in base.records().items():
-                    spoken = () if record.whole else origins.items()
-                    self._keep(w for (o, dot), w in spoken if o == origin and record.speaks(dot // STEP))
-            self._keep(cell.wid for rows in one.loose.values() for delta in rows.values() for _, cell in delta.ops)
+        for one in world.replicas:
+            if one.number not in world.hostile:
+                self.kept |= one.wids()
         self.forked |= {shelf for shelf in world.owner if any(one.ended(shelf) for one in world.replicas)}
-
-    def _keep(self, wids: Iterable[int]) -> None:
-        self.kept.update(wid for wid in wids if wid)
 
     def check(self, when: str, paths: list[str]) -> None:
         for path in paths:
@@ -260,7 +235,7 @@ def rest(world: World, oracle: Oracle, paths: list[str]) -> None:
     for _ in range(ROUNDS_MAX):
         busy = False
         for one in list(world.replicas):
-            for chore in (lambda one=one: one.take_over(final=True), one.drop, one.retire):  # type: ignore[misc]
+            for chore in (lambda one=one: one.take_over(final=True), one.drop, one.retire):
                 busy |= chore()
                 heal(world)
         oracle.check("housekeeping", paths)
@@ -270,23 +245,20 @@ def rest(world: World, oracle: Oracle, paths: list[str]) -> None:
 
 
 def check_rest(world: World) -> None:
-    """Nothing is left but what is shown, and covers of writes that are lost and whose author is cut: nobody can say that they are gone."""
+    """Nothing is left but what is shown, and covers of lost writes whose author is cut: nobody can say that they are gone."""
     lost = {shelf for shelf, number in world.owner.items() if number in world.cuts and not world.replicas[0].is_closed(shelf)}
     for one in world.replicas:
-        for base in one.bases.values():
-            for (path, _), (_, cell) in base.cells.items():
-                if path == "~" or cell.kind == "void" or not lost.isdisjoint(cover[0] for cover in cell.covers):
-                    continue
-                if cell.wid not in one.view(path):
-                    raise Wrong(f"garbage: shelf {base.head.shelf} path {path} {cell}")
+        for path, cell in one.live():
+            if lost.isdisjoint(cover[0] for cover in cell.covers) and cell.wid not in one.view(path):
+                raise Wrong(f"garbage: path {path} {cell}")
 
 
-def run(seed: int, rules: frozenset[str] = frozenset(RULES), **options: int) -> Counter[str]:
+def run(seed: int, rules: frozenset[str] = frozenset(RULES), make: type[Replica] = Replica, **options: int) -> Counter[str]:
     """One history. Raises Wrong; gives what it exercised."""
     chosen = {**OPTIONS, **options}
     rng = random.Random(seed)
-    world = World(rng, rules, chosen["n"], bool(chosen["late"]) or rng.random() < 0.5, rng.random() < 0.3)
-    world.replicas += [Replica(world, number) for number in range(chosen["n"])]
+    world = World(rng, rules, chosen["n"], bool(chosen["late"]) or rng.random() < 0.5, rng.random() < 0.3, make)
+    world.replicas += [make(world, number) for number in range(chosen["n"])]
     world.careless = rng.randrange(world.n) if rng.random() < 0.2 else -1
     paths = [f"p{at}" for at in range(chosen["paths"])]
     restarts = chosen["restarts"] and rng.random() < 0.5
@@ -305,7 +277,7 @@ def run(seed: int, rules: frozenset[str] = frozenset(RULES), **options: int) -> 
     return world.count
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], play: Callable[..., Counter[str]] = run) -> int:
     first, number = int(arguments[0]), int(arguments[1])
     off = {argument[1:] for argument in arguments[2:] if argument.startswith("-")}
     options = {name: int(value) for name, _, value in (each.partition("=") for each in arguments[2:] if "=" in each)}
@@ -315,7 +287,7 @@ def main(arguments: list[str]) -> int:
     wrong, total = 0, Counter[str]()
     for seed in range(first, first + number):
         try:
-            total += run(seed, frozenset(RULES) - off, **options)
+            total += play(seed, frozenset(RULES) - off, **options)
         except Wrong as error:
             wrong += 1
             if wrong <= 3:

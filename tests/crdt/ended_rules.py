@@ -1,21 +1,13 @@
-"""Executable model of shelves that end: forks, cuts and void ops, the rules alone, on top of those that hold for every shelf.
+"""Executable model of shelves that end, by forks and cuts, with void ops beside: the rules alone, no cryptography, no sockets.
 
-    python -m tests.crdt.ended_model 0 10000                random histories with seeds 0..9999: two processes that write one shelf, authors
-                                                            that mean harm, cuts, partitions, loss, reordering, restarts from old disks
-    python -m tests.crdt.ended_model 0 10000 -BOTH          the same with one rule switched off: what that rule is for
-    python -m tests.crdt.ended_model 0 10000 late=1 n=4     shelves are closed at the very end only, so that nothing may be missing
-
-A forked or cut shelf *ends*: bases and loose deltas stay as they are, nothing more of it is taken. It is closed by a takeover of the
-whole shelf, by a new shelf of the same replica or by the host that the cut names, which first collects what the others hold.
-After each history the mesh heals; then every replica must show the same at every path, of all other shelves exactly what nobody
-who wrote later had observed, and of an ended shelf the newest write of any branch, unless somebody had observed it. What was lost
-with a disk, or came after its shelf had been closed, may be missing: then replicas only have to agree (`agree`, beside `strict`).
+A forked or cut shelf *ends*: bases and loose deltas stay as they are, nothing more of it is taken. It is closed by a takeover of
+the whole shelf, by a new shelf of the same replica or by the host that the cut names, which first collects what the others hold.
+`tests.crdt.ended_model` plays random histories of it, `tests.crdt.ended_real` the same ones on the real classes.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +22,7 @@ RULES: Final = {
     "COLLECT": "the one who closes it asks what the others hold",
     "LOOSE": "and for their loose deltas",
     "BOTH": "a cell that two branches have both known lives only if both still hold it",
+    "ORDER": "but a write that another branch has seen replaced, by somebody else, is not the newest, whatever its dot",
     "UNION": "the newest write of a key gets the covers of all copies",
     "KEEP": "it leaves only when somebody else covers all that it covers, or that is gone",
     "VOID": "an op outside its author's rights counts as dropped on every replica alike",
@@ -77,7 +70,9 @@ Key = tuple[str, int]
 
 
 class Delta:
-    def __init__(self, shelf: int, prev: Delta | None, ops: Iterable[tuple[Key, Cell]], gc_floor: int, former: Delta | None) -> None:
+    def __init__(
+        self, shelf: int, prev: Delta | None, ops: Iterable[tuple[Key, Cell]], gc_floor: int, former: Delta | None
+    ) -> None:
         self.shelf = shelf
         self.prev = prev
         self.seq: int = prev.seq + 1 if prev else 1
@@ -165,9 +160,10 @@ class Copy:
         return mine is not None and (mine.dot, mine.wid) == (cell.dot, cell.wid)
 
 
-def merged(copies: list[Copy], rules: frozenset[str]) -> dict[Key, Cell]:
+def merged(copies: list[Copy], host: Replica) -> dict[Key, Cell]:
     """What survives of an ended shelf: per key the newest dot, with the covers of all copies."""
     survivors: dict[Key, Cell] = {}
+    rules = host.rules
     for key in sorted({key for copy in copies for key in copy.cells}):
         found = [(copy, copy.cells[key]) for copy in copies if key in copy.cells]
         if key[0] == "~":
@@ -183,10 +179,17 @@ def merged(copies: list[Copy], rules: frozenset[str]) -> dict[Key, Cell]:
             if cell.kind in ("value", "removed") and not (dead and "BOTH" in rules):
                 alive.append(cell)
         if alive:
-            newest = max(alive, key=lambda cell: cell.rank)
+            held = host.cells(key[0]) if len(alive) > 1 and "ORDER" in rules else {}
+            newest = max(alive, key=lambda cell: (not is_older(cell, key[1], alive, held), cell.rank))
             union = frozenset(cover for cell in alive for cover in cell.covers if cover[0] != key[1])
             survivors[key] = newest._replace(covers=union) if "UNION" in rules else newest
     return survivors
+
+
+def is_older(cell: Cell, origin: int, others: list[Cell], held: dict[int, Cell]) -> bool:
+    """Whether one of the others covers a write that covers this cell."""
+    over = [(who, x.dot, x.wid) for who, x in held.items() if (origin, cell.dot, cell.wid) in x.covers]
+    return any(x in other.covers for x in over for other in others)
 
 
 class Replica:
@@ -209,6 +212,15 @@ class Replica:
         self.bases = dict(bases)
         self.loose: dict[int, dict[int, Delta]] = defaultdict(dict, {shelf: dict(rows) for shelf, rows in loose.items()})
         self.gc_floor = 0
+
+    def begin_again(self) -> None:
+        self.start(self.bases, self.loose)
+
+    def restart(self) -> None:
+        self.start(*self.disk)
+
+    def back_up(self) -> None:
+        self.disk = self.save()
 
     def twin(self) -> Replica:
         """A copy of the running process."""
@@ -269,7 +281,11 @@ class Replica:
     def _judged(self, cell: Cell) -> Cell:
         if cell.kind != "void":
             return cell
-        return cell._replace(kind="dropped", covers=frozenset()) if "VOID" in self.rules or self.number % 2 else cell._replace(kind="value")
+        return (
+            cell._replace(kind="dropped", covers=frozenset())
+            if "VOID" in self.rules or self.number % 2
+            else cell._replace(kind="value")
+        )
 
     def is_covered(self, origin: int, cell: Cell, cells: Iterable[Cell]) -> bool:
         return any((origin, cell.dot, cell.wid) in other.covers for other in cells)
@@ -286,6 +302,31 @@ class Replica:
             return False
         copies = [self.cells(path, loose=loose).get(origin) for loose in (False, True)]
         return not any(cell and (cell.dot, cell.wid) == (dot, check) and cell.kind != "dropped" for cell in copies)
+
+    # ---- what the oracle asks
+
+    def holds(self, shelf: int) -> bool:
+        return shelf in self.bases or bool(self.loose.get(shelf))
+
+    def wids(self) -> set[int]:
+        """Every write that is part of what is held here, replaced ones too."""
+        found = {cell.wid for rows in self.loose.values() for delta in rows.values() for _, cell in delta.ops}
+        writes = self.world.writes.items()
+        for base in self.bases.values():
+            found |= {cell.wid for delta in chain(base.head) for _, cell in delta.ops}
+            for origin, record in base.records().items():
+                if not record.whole:
+                    found |= {wid for wid, (shelf, dot, *_) in writes if shelf == origin and record.speaks(dot // STEP)}
+        return found - {0}
+
+    def state(self) -> object:
+        bases = [(shelf, base.head.seq) for shelf, base in sorted(self.bases.items())]
+        return bases, [(shelf, sorted(rows)) for shelf, rows in sorted(self.loose.items()) if rows], sorted(self.known)
+
+    def live(self) -> Iterator[tuple[str, Cell]]:
+        """(path, cell) of all bases, without takeovers and what is void."""
+        for base in self.bases.values():
+            yield from ((path, c) for (path, _), (_, c) in base.cells.items() if path != "~" and c.kind != "void")
 
     # ---- the own shelf
 
@@ -308,7 +349,9 @@ class Replica:
             strays = self.number in self.world.hostile or self.number == self.world.careless
             kind = "void" if strays and self.world.rng.random() < 0.3 else self.world.kind()
             covers = {cover for cover in covers if not self.gone(path, cover)}
-            wid = self.world.record(self, self.next_dot() + index, path, kind, [c.wid for c in held.values() if c.kind != "dropped"])
+            wid = self.world.record(
+                self, self.next_dot() + index, path, kind, [c.wid for c in held.values() if c.kind != "dropped"]
+            )
             ops.append(((path, self.shelf), Cell(self.next_dot() + index, kind, frozenset(covers), wid)))
         self.emit(ops)
 
@@ -362,7 +405,9 @@ class Replica:
             if former == self.shelf or self.ended(former) or (former not in self.bases and not final) or self.world.twin_of(self):
                 continue
             old = self.bases.get(self.shelf, EMPTY).records().get(former, Record())
-            loose = {seq: delta for seq, delta in sorted(self.loose.get(former, {}).items()) if not old.speaks(seq)} if final else {}
+            loose = (
+                {seq: delta for seq, delta in sorted(self.loose.get(former, {}).items()) if not old.speaks(seq)} if final else {}
+            )
             new = old.join(Record(self.floor(former), frozenset(loose), final))
             if new == old:
                 continue
@@ -388,7 +433,7 @@ class Replica:
         peers = [self, *peers] if "COLLECT" in self.rules else [self]
         copies = self._collected(shelf, peers)
         old = self.bases.get(self.shelf, EMPTY)
-        survivors = merged(copies, self.rules)
+        survivors = merged(copies, self)
         ops: list[tuple[Key, Cell]] = []
         for key, cell in survivors.items():
             mine = old.cells.get(key)
@@ -443,7 +488,7 @@ class Replica:
     def receive(self, delta: Delta) -> None:
         shelf, seq = delta.shelf, delta.seq
         if self.ended(shelf) and "FREEZE" in self.rules:
-            return
+            return None
         head = self.bases[shelf].head if shelf in self.bases else None
         if head and seq <= head.seq and not is_before(delta, head):
             return self.found_fork(shelf)
@@ -464,14 +509,16 @@ class Replica:
                     self.found_fork(shelf)
                 break
             former = self.bases.get(delta.former.shelf) if delta.former else None
-            if delta.former and (former is None or former.head is not delta.former):
-                if "BRANCH" in self.rules or former is None or former.head.seq != delta.former.seq:
-                    break  # its former shelf is not at hand as it was: wait for a statement
+            if delta.former and (former is None or former.head is not self._expected(delta.former, former.head)):
+                break  # its former shelf is not at hand as it was: wait for a statement
             del self.loose[shelf][delta.seq]
             self.bases[shelf] = successor(base, delta, former)
             if self.bases[shelf].digest() != delta.digest:
                 raise Wrong("in order, but not equal")
         self.let_go()
+
+    def _expected(self, former: Delta, held: Delta) -> Delta:
+        return former if "BRANCH" in self.rules or held.seq != former.seq else held
 
     def jump(self, peer: Replica, shelf: int) -> None:
         base, mine = peer.bases[shelf], self.bases.get(shelf)
@@ -522,6 +569,7 @@ class World:
     n: int
     late: bool
     lying: bool
+    make: type[Replica]
     replicas: list[Replica] = field(default_factory=list)
     owner: dict[int, int] = field(default_factory=dict)
     shelves_of: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))

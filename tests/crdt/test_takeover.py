@@ -211,7 +211,7 @@ def test_only_the_same_replica_takes_a_shelf_over() -> None:
     claim = Op(TAKEOVER, 0, (a.shelf,), (2**40, 1), (), liar.shelf, make_dot(1, 0), 0, Rights(0, 0))
     instead = Op(VALUE, *KEY, "false", (), a.shelf, make_dot(1, 0), 0, Rights(0, 0))
     give([forge(liar.shelf, [claim, instead])], b)
-    assert [fault.kind for fault in b.take_faults()] == ["void"]
+    assert "void" in [fault.kind for fault in b.take_faults()]
     assert shown(b) == ["true"]
     give([a.write(*KEY, "still heard")], b)
     assert shown(b) == ["still heard"]
