@@ -6,7 +6,7 @@ Reading never changes anything. What changes a base is in `crdt.shelves`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from hashlib import blake2b
 from typing import Final, NamedTuple, TypeAlias
 
@@ -100,6 +100,9 @@ class Ended:
     def __init__(self) -> None:
         self.shelves: set[ShelfId] = set()
         self.replicas: set[ReplicaId] = set()
+
+    def __iter__(self) -> Iterator[ShelfId]:
+        return iter(self.shelves)
 
     def __contains__(self, shelf: object) -> bool:
         return shelf in self.shelves or (isinstance(shelf, bytes) and shelf[:REPLICA_ID_BYTES] in self.replicas)

@@ -16,6 +16,7 @@ from crdt.ids import ReplicaId
 from mesh.effects import Address, Now
 from mesh.errors import ConfigError, Malformed, Refused
 from mesh.trust.directory import Directory
+from mesh.trust.endings import Cut
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.membership import Membership
 from mesh.trust.patterns import checked_patterns
@@ -223,6 +224,16 @@ class Authority:
         """
         subject_id = self._subject(subject)
         return self._issue(Revocation(self._next_serial, subject_id, check_honoured(honoured)))
+
+    def cut(self, subject: str | ReplicaId, *, host: str | ReplicaId) -> bytes:
+        """Ends a replica for good: its rights are gone at once, nothing more of it is taken, and `host`, another member, collects
+        what the members hold of it and speaks for it from then on. Raises ConfigError."""
+        cut, heir = self._replica(subject), self._replica(host)
+        if self.directory.credential(cut) is None:
+            raise ConfigError(f"no credential of {cut.hex()} is known")
+        if cut == heir or self.directory.credential(heir) is None or self.directory.revoked(heir):
+            raise ConfigError(f"{self.directory.name(heir)} cannot take over: name another member, one that is not revoked")
+        return self._issue(Cut(self._next_serial, cut, heir))
 
     def amend(self, *, critical: Sequence[str] | None = None, limits: Limits | None = None) -> bytes:
         """A newer charter; what is None stays. Making a prefix critical voids what gossip wrote there. Raises ConfigError."""

@@ -17,20 +17,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
-from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
+from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, replica_of
 from crdt.ops import Op, Path, Rights
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
 from mesh.events import CharterRaised, Event, InviteReused, KeyReplaced, MemberRevoked, SerialReused
 from mesh.fair import loser
 from mesh.trust.contest import SETTLED_SECONDS
+from mesh.trust.endings import Cut, Endings, Fork, is_signed
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, list_keys
 from mesh.trust.ledger import Ledger
 from mesh.trust.membership import presented_untrusted
-from mesh.trust.standing import SECOND, Admission, Grant, Verdict
+from mesh.trust.standing import SECOND, Admission, Before, Grant, Verdict
 from mesh.trust.statement_set import StatementSet
 from mesh.trust.statements import (
     PURPOSE,
@@ -50,6 +51,7 @@ from mesh.trust.statements import (
     charter_from_bytes,
     check_honoured,
     issue,
+    needed_keys,
     statement_from_bytes_untrusted,
     statement_id,
 )
@@ -60,7 +62,7 @@ WAITING_MAX: Final = 64
 """Statements whose issuer is unknown; whoever brought most loses its oldest. DESIGN section 8."""
 RESTORE_PASSES_MAX: Final = 4
 """Two are enough, unless witnesses of one contest joined by another."""
-_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing, Genesis)
+_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing, Genesis, Cut, Fork)
 """Issuers before what they issued."""
 
 
@@ -224,7 +226,7 @@ class Directory:
         match statement.content:
             case Credential(public_key=subject) | Enrolment(public_key=subject) if subject != public_key:
                 raise Refused("presented another's credential")
-            case Revocation() | Witness() | Closing() | Genesis() | Opaque():
+            case Revocation() | Witness() | Closing() | Genesis() | Cut() | Fork() | Opaque():
                 raise Refused("presented a statement that is not about itself")
         if not self._is_verified(statement):
             raise Refused("presented a statement of an unknown issuer")
@@ -253,6 +255,11 @@ class Directory:
     @property
     def limits(self) -> Limits:
         return self._ledger.charter.limits
+
+    @property
+    def endings(self) -> Endings:
+        """What ends shelves."""
+        return self._ledger.endings
 
     @property
     def serial_max(self) -> int:
@@ -358,7 +365,7 @@ class Directory:
         standing = self._ledger.standings.get(replica)
         subjects = {bytes(replica)} | {grant.invite for grant in standing.grants.values() if grant.invite} if standing else set()
         contents = ((each.content, each.raw) for each in self._set)
-        return [raw for content, raw in contents if isinstance(content, Revocation) and content.subject in subjects]
+        return [raw for content, raw in contents if isinstance(content, Revocation | Cut) and content.subject in subjects]
 
     def admission(self, replica: ReplicaId, now: Now) -> Admission:
         """Whether sessions with it may be open now, by this machine's clock. State never depends on it."""
@@ -451,6 +458,8 @@ class Directory:
         elif isinstance(content, Witness):  # of no invite at all: it would be a way to fill the set
             keys = ledger.joined_keys(ledger.replica_of(issuer)) if content.invite in ledger.invites else []
             keys = [key for key in keys if key_id(key) == issuer]
+        elif isinstance(content, Fork):
+            return is_signed(content, ledger.public_keys(replica_of(content.shelf)), self._mesh_id, self._crypto.verify)
         elif isinstance(content, Closing):
             keys = ledger.rotated_keys(ledger.replica_of(issuer), content.serial)
             keys = [key for key in keys if key_id(key) == issuer]
@@ -505,7 +514,7 @@ class Directory:
                 issuers = {key_id(key)}
             case _:
                 return []
-        return [each for each in self._waiting.values() if not issuers.isdisjoint(_needs(each))]
+        return [each for each in self._waiting.values() if not issuers.isdisjoint(needed_keys(each))]
 
     def _is_ready(self, statement: Statement) -> bool:
         """Whether a statement that waited can be taken now. Judged at the last moment: what was taken before it may matter."""
@@ -525,7 +534,7 @@ class Directory:
         self._waiting.pop(identifier, None)
         self._brought.pop(identifier, None)
 
-    def _witness(self, invite: KeyId, before: _Before, now: float | None) -> list[Statement]:
+    def _witness(self, invite: KeyId, before: Before, now: float | None) -> list[Statement]:
         """Marks since when the first enrolment is known, and speaks for it when a second comes (see `mesh.trust.contest`)."""
         contest = self._ledger.contests[invite]
         if before.chosen is None:
@@ -540,7 +549,7 @@ class Directory:
 
     # --- telling
 
-    def _before(self, statement: Statement) -> _Before:
+    def _before(self, statement: Statement) -> Before:
         content = statement.content
         chosen, contested = None, False
         if isinstance(content, Enrolment):
@@ -548,9 +557,9 @@ class Directory:
             contested = chosen is not None and self._ledger.contests[statement.issuer].is_contested
         charter = getattr(self._ledger, "charter", None)
         key = self.public_key(content.subject) if isinstance(content, Credential) else None
-        return _Before(chosen, contested, 0 if charter is None else charter.serial, key)
+        return Before(chosen, contested, 0 if charter is None else charter.serial, key)
 
-    def _tell(self, statement: Statement, before: _Before) -> None:
+    def _tell(self, statement: Statement, before: Before) -> None:
         content = statement.content
         match content:
             case Credential(subject=replica, public_key=key) if before.key not in (None, key) and key == self.public_key(replica):
@@ -583,18 +592,3 @@ class Directory:
     def _emit(self, event: Event) -> None:
         if self._notify is not None:
             self._notify(event)
-
-
-class _Before(NamedTuple):
-    """What a statement may change that is worth telling."""
-
-    chosen: bytes | None
-    contested: bool
-    charter: int
-    key: bytes | None
-
-
-def _needs(statement: Statement) -> set[KeyId]:
-    """Keys without which a statement cannot be judged."""
-    content = statement.content
-    return {statement.issuer, content.invite} if isinstance(content, Witness) else {statement.issuer}

@@ -13,6 +13,7 @@ from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.limits import CORE_TYPE
 from crdt.ops import DROPPED, KIND_MASK, Op, Path, Rights
 from mesh.trust.contest import Contest
+from mesh.trust.endings import Cut, Endings, Fork
 from mesh.trust.identity import key_id
 from mesh.trust.patterns import PathPatterns
 from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
@@ -74,6 +75,7 @@ class Ledger:
         self._credentials: dict[ReplicaId, dict[StatementId, Credential]] = {}
         self._redeemed: dict[ReplicaId, set[KeyId]] = {}
         self._revocations: dict[KeyId, dict[StatementId, Revocation]] = {}
+        self.endings = Endings()
         self._closings: dict[ReplicaId, dict[int, tuple[StatementId, Closing]]] = {}
         self._rotated: dict[KeyId, ReplicaId] = {}
         """Of keys that do not make their replica's id: whose they are."""
@@ -110,6 +112,11 @@ class Ledger:
             case Witness(invite=invite):
                 member = self.replica_of(statement.issuer)
                 gone = self._change(invite, affected, lambda contest: contest.add_witness(statement, member, content))
+            case Cut(subject=cut):
+                self.endings.add_cut(statement.id, content)
+                affected.update((cut, content.host))
+            case Fork():
+                gone = [StatementId(each) for each in self.endings.add_fork(statement.id, content)]
             case Closing(serial=serial):
                 owner = self.replica_of(statement.issuer)
                 gone = self._close(owner, serial, statement.id, content)
@@ -173,8 +180,8 @@ class Ledger:
     def allowed(self, op: Op, host: ShelfId) -> bool:
         """Whether this op, on the shelf `host`, is within the rights that it names."""
         replica = ReplicaId(op.origin[:REPLICA_ID_BYTES])
-        if host[:REPLICA_ID_BYTES] != replica:
-            return False  # no statement of this version lets one replica speak for another
+        if host[:REPLICA_ID_BYTES] != replica and not self.endings.may_host(replica, ReplicaId(host[:REPLICA_ID_BYTES])):
+            return False  # only a cut lets one replica speak for another
         standing = self.standings.get(replica)
         grant = None if standing is None else standing.grants.get(op.rights.credential)
         critical = self._critical.get(op.rights.charter)
@@ -199,7 +206,8 @@ class Ledger:
                 allowed = _is_within(op, patterns, critical)
             else:
                 allowed = self.allowed(op, shelf)
-                if allowed and not standing.honours(shelf, seq, op.rights.credential):
+                own = op.origin[:REPLICA_ID_BYTES] == shelf[:REPLICA_ID_BYTES]
+                if allowed and own and not standing.honours(shelf, seq, op.rights.credential):
                     allowed = self.allowed(op._replace(rights=rights), shelf)
             if not allowed:
                 void |= 1 << index
@@ -352,7 +360,7 @@ class Ledger:
                 )
         newest = grants[max(grants)]
         narrowings, revoked = self._narrowings(replica, grants)
-        return Standing(newest.public_key, grants, narrowings, newest, revoked > newest.serial)
+        return Standing(newest.public_key, grants, narrowings, newest, revoked > newest.serial or self.endings.is_cut(replica))
 
     def _claims(self, replica: ReplicaId) -> list[_Claim]:
         claims = [

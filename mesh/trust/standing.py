@@ -114,3 +114,12 @@ class Standing:
         if expires is not None and now.wall >= expires * SECOND:
             return Admission.EXPIRED
         return Admission.MEMBER
+
+
+class Before(NamedTuple):
+    """What a statement may change that is worth telling."""
+
+    chosen: bytes | None
+    contested: bool
+    charter: int
+    key: bytes | None

@@ -13,13 +13,14 @@ CBOR arrays
     witness     key id of the invite, public key                                                               by a member
     closing     serial, honoured                                                                              by a member
     genesis     serial, epoch, public key, base                                                                by the authority
+    cut, fork   what ends shelves: see `mesh.trust.endings`
 
 TERMS are: name or null, [pattern...], voter, score, expires. `replica`: whose further key this is (a rotation); null: the key
 makes the replica id.
 `honoured`: [[birth, seq]...], the last deltas of each shelf that still count; null: all that was written before still counts.
 Times are seconds since 1970. The `kid` of the signature names the issuer's key. All kinds share one purpose, the kind being
-inside what is signed: so a replica that does not know a kind yet (a cut, say: kind 6 is kept for it) can still check that the
-authority made it, keep it and pass it on.
+inside what is signed: so a replica that does not know a kind yet can still check that the authority made it, keep it and pass
+it on.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
 
-from crdt.ids import ReplicaId
+from crdt.delta import Head
+from crdt.ids import ReplicaId, replica_of
 from mesh.errors import ConfigError, Malformed
+from mesh.trust.endings import FORK, Cut, Fork, cut_untrusted, fork_bytes, fork_untrusted
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.patterns import PathPatterns, compile_patterns
 from mesh.wire import cbor, cose
@@ -59,6 +62,9 @@ EPOCH_LIMIT: Final = 1 << 31
 """Of the quorum: a fencing token is a positive number of 64 bits, the epoch above the log index."""
 BASE_BYTES: Final = 16
 
+FORK_START: Final = b"\x84"
+"""Array of 4: all other statements begin with a tag."""
+
 StatementId = NewType("StatementId", bytes)
 KeyId: TypeAlias = bytes
 """8 bytes, `key_id` of a public key: of a replica (then it is its ReplicaId), an invite or an authority."""
@@ -72,9 +78,11 @@ class Kind(IntEnum):
     INVITE = 3
     ENROLMENT = 4
     REVOCATION = 5
+    CUT = 6
     WITNESS = 7
     CLOSING = 8
     GENESIS = 16
+    FORK = FORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +199,7 @@ class Opaque(NamedTuple):
     kind: int
 
 
-Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Genesis | Opaque
+Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Genesis | Cut | Fork | Opaque
 
 
 class Statement(NamedTuple):
@@ -221,6 +229,8 @@ def statement_from_bytes_untrusted(raw: bytes) -> Statement:
     """What these bytes say, not verified. Raises Malformed."""
     if len(raw) > STATEMENT_BYTES_MAX:
         raise Malformed(f"a statement of {len(raw)} bytes: at most {STATEMENT_BYTES_MAX}")
+    if raw[:1] == FORK_START:
+        return _fork_statement_untrusted(raw)
     signed = cose.open1_untrusted(raw)
     fields = cbor.decode_untrusted(signed.payload)
     if not isinstance(fields, tuple) or len(fields) < 2:
@@ -229,6 +239,25 @@ def statement_from_bytes_untrusted(raw: bytes) -> Statement:
     decode = _DECODERS.get(kind) if form == FORMAT else None
     content = Opaque(form, kind) if decode is None else decode(fields[2:])
     return Statement(statement_id(raw), raw, signed.kid, content, signed)
+
+
+def needed_keys(statement: Statement) -> set[KeyId]:
+    """Keys without which a statement cannot be judged."""
+    content = statement.content
+    return {statement.issuer, content.invite} if isinstance(content, Witness) else {statement.issuer}
+
+
+def fork_statement(one: Head, other: Head) -> bytes:
+    """What two signed headers prove (`crdt.delta.is_fork`), as a statement."""
+    return fork_bytes(FORMAT, one, other)
+
+
+def _fork_statement_untrusted(raw: bytes) -> Statement:
+    form, kind, *heads = _tuple(cbor.decode_untrusted(raw))
+    if (form, kind) != (FORMAT, FORK):
+        raise Malformed("not a statement")
+    fork = fork_untrusted(tuple(heads))
+    return Statement(statement_id(raw), raw, replica_of(fork.shelf), fork, cose.open1_untrusted(heads[0]))
 
 
 def charter_from_bytes(raw: bytes, crypto: Crypto = LIBSODIUM) -> Charter:
@@ -303,7 +332,9 @@ def _encode(content: Content) -> list[object]:
             return [FORMAT, Kind.CLOSING.value, serial, honoured]
         case Genesis(serial, epoch, public_key, base):
             return [FORMAT, Kind.GENESIS.value, serial, epoch, public_key, base]
-        case Opaque():
+        case Cut(serial, replica, host):
+            return [FORMAT, Kind.CUT.value, serial, replica, host]
+        case Fork() | Opaque():
             raise ValueError("this version does not issue what it does not know")
 
 
@@ -379,6 +410,7 @@ _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.ENROLMENT: _enrolment,
     Kind.REVOCATION: _revocation,
     Kind.WITNESS: _witness,
+    Kind.CUT: lambda fields: cut_untrusted((_serial(_exactly(fields, 3)[0]), *fields[1:])),
     Kind.CLOSING: _closing,
     Kind.GENESIS: _genesis,
 }

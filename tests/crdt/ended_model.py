@@ -18,7 +18,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from tests.crdt.ended_rules import ROUNDS_MAX, RULES, Replica, World, Wrong
+from tests.crdt.ended_cells import RULES, Wrong
+from tests.crdt.ended_rules import ROUNDS_MAX, Replica, World
 
 OPTIONS = {"n": 3, "steps": 40, "paths": 2, "late": 0, "restarts": 1}
 TWINS_MAX = 2

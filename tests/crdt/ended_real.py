@@ -21,8 +21,9 @@ from crdt.ops import DROPPED, KIND_MASK, REMOVED, TAKEOVER, VALUE, Rights
 from crdt.state import RULES
 from crdt.takeover import former_of, record_of
 from tests.crdt import ended_model
-from tests.crdt.ended_rules import RULES as MODEL_RULES
-from tests.crdt.ended_rules import Cell, Replica, Wrong
+from tests.crdt.ended_cells import RULES as MODEL_RULES
+from tests.crdt.ended_cells import Cell, Wrong
+from tests.crdt.ended_rules import Replica
 
 REGISTER = 1
 TABOO = "taboo"

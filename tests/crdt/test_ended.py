@@ -10,27 +10,25 @@ import pytest
 from crdt import Replica
 from crdt.delta import is_fork
 from tests.crdt import ended_model, ended_real
-from tests.crdt.ended_rules import RULES, Wrong
+from tests.crdt.ended_cells import RULES, Wrong
 from tests.crdt.meshes import KEY, give, meet, replica, shelf_of, shown
 
-NEEDED = {  # (seed, steps) of a history that goes wrong without the rule, found by longer runs
-    "FREEZE": (776, 60),
-    "PROOF": (33, 40),
-    "WHOLE": (33, 40),
-    "COLLECT": (47, 40),
-    "LOOSE": (490, 40),
-    "BOTH": (2976, 60),
-    "ORDER": (718, 60),
-    "UNION": (128, 60),
-    "KEEP": (2454, 60),
-    "VOID": (8, 60),
+NEEDED = {  # the seed of a history of 60 steps that goes wrong without the rule, found by longer runs
+    "FREEZE": 776,
+    "PROOF": 1,
+    "WHOLE": 1,
+    "COLLECT": 39,
+    "BOTH": 2976,
+    "ORDER": 718,
+    "KEEP": 2454,
+    "VOID": 8,
 }
 
 
 def test_histories_of_the_model() -> None:
-    total = sum((ended_model.run(seed) for seed in range(400)), start=ended_model.run(0))
+    total = sum((ended_model.run(seed) for seed in range(250)), start=ended_model.run(0))
     for danger in ("fork", "proof", "healed", "cut", "closed", "strict", "drop"):
-        assert total[danger] > 40, f"the histories hardly exercise {danger}"
+        assert total[danger] > 25, f"the histories hardly exercise {danger}"
 
 
 def test_histories_of_the_real_classes() -> None:
@@ -41,10 +39,9 @@ def test_histories_of_the_real_classes() -> None:
 
 @pytest.mark.parametrize("rule", NEEDED)
 def test_each_rule_is_needed(rule: str) -> None:
-    seed, steps = NEEDED[rule]
-    ended_model.run(seed, steps=steps)
+    ended_model.run(NEEDED[rule], steps=60)
     with pytest.raises(Wrong):
-        ended_model.run(seed, frozenset(RULES) - {rule}, steps=steps)
+        ended_model.run(NEEDED[rule], frozenset(RULES) - {rule}, steps=60)
 
 
 def fork(name: str) -> tuple[Replica, Replica]:
@@ -73,7 +70,7 @@ def test_a_successor_of_another_predecessor_proves_a_fork() -> None:
 def test_an_author_goes_on_with_a_new_shelf_and_brings_both_branches_along() -> None:
     one, other = fork("A")
     left, right = replica("B"), replica("C")
-    give([one.bases[one.shelf] and one.write(1, ("left",), 1)], left)
+    give([one.write(1, ("left",), 1)], left)
     pull_all(one, left)
     pull_all(other, right)
     give([other.write(1, ("right",), 2)], right)
