@@ -28,6 +28,7 @@ from mesh.effects import Address, Now, Transmit
 from mesh.errors import Backpressure, ClockWrong, ConfigError, Malformed, NotPermitted, Refused
 from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, ShelfFault, StatementIgnored
 from mesh.housekeeping import Housekeeper
+from mesh.notary import Notary
 from mesh.peer_config import PeerConfig as PeerConfig
 from mesh.port import Port
 from mesh.quorum.quorum import Quorum
@@ -38,14 +39,7 @@ from mesh.sync.sync import Sync
 from mesh.trust import Admission, Directory, Membership
 from mesh.trust.statements import HONOURED_MAX
 from mesh.wire import cbor
-from mesh.wire.cose import to_be_signed
-from mesh.wire.delta import (
-    BODY_BYTES_MAX,
-    head_from_parts_untrusted,
-    sign_header,
-    verify_delta,
-    verify_header,
-)
+from mesh.wire.delta import BODY_BYTES_MAX
 from mesh.wire.events import IdentityClash, SessionOpened, Unreachable
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.packer import TokenBucket
@@ -122,10 +116,10 @@ class Peer(Port):
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
-        mesh_id = self.directory.mesh_id
+        self.notary = Notary(identity, self.directory, config.crypto)
         self.replica = crdt.Replica(
             shelf_id(self.replica_id, config.birth),
-            sign=lambda header: sign_header(self.membership.identity.sign, header, mesh_id),
+            sign=self.notary.sign_header,
             encode=cbor.encode,
             decode=cbor.decode_untrusted,
             void_ops=self.directory.void_ops,
@@ -137,7 +131,7 @@ class Peer(Port):
         self._meta = {SHELF_THAT_RAN: bytes(self.replica.shelf)}
         self.transport = Transport(
             identity=identity,
-            mesh_id=mesh_id,
+            mesh_id=self.directory.mesh_id,
             boot_id=config.boot_id,
             credential=membership.presentation,
             admit=self._admit,
@@ -149,8 +143,8 @@ class Peer(Port):
         self.swim = Swim(
             me=self.replica_id,
             birth=config.birth,
-            sign=self._sign_claim,
-            verify=self._verify_claim,
+            sign=self.notary.sign_claim,
+            verify=self.notary.verify_claim,
             config=config.preset.swim,
             rng=rng,
             port=self,
@@ -168,15 +162,15 @@ class Peer(Port):
             config.preset.sync,
             rng,
             read_delta_untrusted=config.read_delta_untrusted,
-            verify_delta=self._verify_delta,
-            check_head=self._check_head,
+            verify_delta=self.notary.verify_delta,
+            check_head=self.notary.check_head_untrusted,
             durable=config.durable,
             now=now,
         )
         self.quorum = Quorum(
             self.replica_id,
-            sign=self._sign_claim,
-            verify=self._verify_vote,
+            sign=self.notary.sign_claim,
+            verify=self.notary.verify_vote,
             directory=self.directory,
             members=self.swim,
             port=self,
@@ -338,6 +332,7 @@ class Peer(Port):
         self._seal(now)
         self.membership = self._becoming = membership
         self.directory.become(identity)
+        self.notary.identity = identity
         self._former_open = True
         self._close_former_keys(now)
         rights = self.directory.rights(self.replica_id)
@@ -537,30 +532,6 @@ class Peer(Port):
         self.sync.publish(deltas, now, push=push, hold=hold)
 
     # ---- what the parts ask
-
-    def _sign_claim(self, purpose: bytes, payload: bytes) -> bytes:
-        return self.membership.identity.sign(to_be_signed(payload, purpose, self.directory.mesh_id))
-
-    def _verify_claim(self, replica: ReplicaId, purpose: bytes, payload: bytes, signature: bytes) -> bool:
-        if self.directory.revoked(replica):
-            return False
-        message, verify = to_be_signed(payload, purpose, self.directory.mesh_id), self.config.crypto.verify
-        return any(verify(key, message, signature) for key in self.directory.open_keys(replica))
-
-    def _verify_vote(self, replica: ReplicaId, purpose: bytes, payload: bytes, signature: bytes) -> bool:
-        """Also of who was revoked since: what it signed as a voter stays proof, and configurations say who votes."""
-        message = to_be_signed(payload, purpose, self.directory.mesh_id)
-        return any(self.config.crypto.verify(key, message, signature) for key in self.directory.keys_ever(replica))
-
-    def _verify_delta(self, delta: crdt.Delta) -> bool:
-        public_key = self.directory.signing_key(delta.shelf, delta.seq, delta.content.rights)
-        return public_key is not None and verify_delta(delta, public_key, self.directory.mesh_id, self.config.crypto.verify)
-
-    def _check_head(self, shelf: ShelfId, header: bytes, signature: bytes) -> crdt.Head | None:
-        head = head_from_parts_untrusted(shelf, header, signature)
-        verify, mesh_id = self.config.crypto.verify, self.directory.mesh_id
-        keys = self.directory.public_keys(replica_of(shelf), shelf, head.header.seq)
-        return head if any(verify_header(header, signature, key, mesh_id, verify) for key in keys) else None
 
     def _is_live(self, shelf: ShelfId) -> bool:
         """Whether this shelf is the one that a live member writes now (presence)."""

@@ -297,7 +297,7 @@ class Forger:
 
         def check() -> None:
             with suppress(Malformed):
-                if victim.peer._check_head(head.header.shelf, header, signature) is not None:
+                if victim.peer.notary.check_head_untrusted(head.header.shelf, header, signature) is not None:
                     victim.peer._events.append(object())  # type: ignore[arg-type]  # counts as accepted
 
         return check
