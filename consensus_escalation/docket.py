@@ -12,7 +12,7 @@ from typing import Final
 
 from consensus_escalation.block import Entry
 from consensus_escalation.core import Core
-from consensus_escalation.effects import Judge, Judged, Refused, VerdictStored
+from consensus_escalation.effects import Dissent, Judge, Judged, Refused, VerdictStored
 from consensus_escalation.impeachment import refused_proof
 from consensus_escalation.messages import CastVerdict, Propose
 from consensus_escalation.quorum import has_quorum
@@ -95,13 +95,13 @@ class Docket:
                 continue
             config, proposal = core.log.config, case.proposal
             conditions = (core.term, core.ledger.policy_index, core.log.config_index, core.me)
-            if conditions != (proposal.term, proposal.policy_index, proposal.config_index, core.leader):
+            if is_hopeless(config, case.verdicts):  # first: it may have cost this leader its term
+                self._refuse(digest, case, "; ".join(sorted({v.rule for v in case.verdicts.values() if v.is_refusal})))
+            elif conditions != (proposal.term, proposal.policy_index, proposal.config_index, core.leader):
                 self._refuse(digest, case, "term, policy or voters changed")
             elif has_quorum(config, endorsers(case.verdicts)):
                 case.give_up_at = inf
                 found.append(with_endorsements(proposal, case.verdicts, config, core.keys))
-            elif is_hopeless(config, case.verdicts):
-                self._refuse(digest, case, "; ".join(sorted({v.rule for v in case.verdicts.values() if v.is_refusal})))
             elif core.now.monotonic >= case.give_up_at:
                 self._refuse(digest, case, "no quorum of verdicts")
         return found
@@ -148,6 +148,7 @@ class Docket:
         self._cast[given.proposal] = verdict
         core.persist(VerdictStored(verdict))
         if verdict.is_refusal:
+            core.effects.append(Dissent(case.proposal, verdict))
             for voter in core.others(core.log.config.everyone):
                 core.send(voter, CastVerdict(core.term, verdict, case.proposal))
         elif case.proposal.leader != core.me:
@@ -173,6 +174,8 @@ class Docket:
             return
         if is_genuine(verdict, core.keys):
             case.verdicts[verdict.voter] = verdict
+            if verdict.is_refusal:
+                core.effects.append(Dissent(case.proposal, verdict))
 
     def proofs(self) -> list[bytes]:
         """What refusals prove so far against leaders who authored what was refused."""

@@ -216,6 +216,14 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Dissent:
+    """A voter has refused a proposal, and signed it: for the operator, told once for each."""
+
+    proposal: Proposal
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Impeached:
     """This voter holds a proof against a leader: evidence for the operator too."""
 
@@ -261,6 +269,7 @@ Effect: TypeAlias = (
     | TakeState
     | StateRestored
     | Judge
+    | Dissent
     | Impeached
     | ReadReady
     | ReadFailed

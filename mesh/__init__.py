@@ -20,14 +20,23 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from mesh import blocking as blocking
     from mesh.config import NodeConfig as NodeConfig
+    from mesh.critical.handle import Critical as Critical
+    from mesh.critical.handle import Receipt as Receipt
+    from mesh.critical.handle import Thought as Thought
+    from mesh.critical.judges import time_limit as time_limit
+    from mesh.critical.lease import Lease as Lease
+    from mesh.critical.view import Quorum as Quorum
     from mesh.errors import Backpressure as Backpressure
     from mesh.errors import ClockWrong as ClockWrong
     from mesh.errors import ConfigError as ConfigError
     from mesh.errors import InvalidPath as InvalidPath
+    from mesh.errors import LeaseLost as LeaseLost
     from mesh.errors import MeshError as MeshError
     from mesh.errors import NodeClosed as NodeClosed
+    from mesh.errors import NotCommitted as NotCommitted
     from mesh.errors import NotEnoughRights as NotEnoughRights
     from mesh.errors import NotPermitted as NotPermitted
+    from mesh.errors import OutcomeUnknown as OutcomeUnknown
     from mesh.errors import StorageCorrupt as StorageCorrupt
     from mesh.errors import StorageError as StorageError
     from mesh.errors import StorageFull as StorageFull
@@ -44,7 +53,9 @@ if TYPE_CHECKING:
     from mesh.events import InviteReused as InviteReused
     from mesh.events import KeyReplaced as KeyReplaced
     from mesh.events import Lagged as Lagged
+    from mesh.events import LeaderDemoted as LeaderDemoted
     from mesh.events import LeaderElected as LeaderElected
+    from mesh.events import LeaderRestored as LeaderRestored
     from mesh.events import MemberDown as MemberDown
     from mesh.events import MemberEvent as MemberEvent
     from mesh.events import MemberLeft as MemberLeft
@@ -53,6 +64,8 @@ if TYPE_CHECKING:
     from mesh.events import MemberUp as MemberUp
     from mesh.events import MemberUpdated as MemberUpdated
     from mesh.events import NotAdmitted as NotAdmitted
+    from mesh.events import PolicyChanged as PolicyChanged
+    from mesh.events import ProposalRefused as ProposalRefused
     from mesh.events import QuorumFault as QuorumFault
     from mesh.events import QuorumLost as QuorumLost
     from mesh.events import QuorumRegained as QuorumRegained
@@ -63,6 +76,7 @@ if TYPE_CHECKING:
     from mesh.events import StorageRecovered as StorageRecovered
     from mesh.events import Synced as Synced
     from mesh.node import Node as Node
+    from mesh.quorum.judging import Question as Question
     from mesh.start import open_node as open_node
     from mesh.swim.roster import Member as Member
     from mesh.trust import Authority as Authority
@@ -73,15 +87,26 @@ if TYPE_CHECKING:
 
 _NAMES: Final = {
     "mesh.config": ("NodeConfig",),
+    "mesh.critical.handle": (
+        "Critical",
+        "Receipt",
+        "Thought",
+    ),
+    "mesh.critical.judges": ("time_limit",),
+    "mesh.critical.lease": ("Lease",),
+    "mesh.critical.view": ("Quorum",),
     "mesh.errors": (
         "Backpressure",
         "ClockWrong",
         "ConfigError",
         "InvalidPath",
+        "LeaseLost",
         "MeshError",
         "NodeClosed",
+        "NotCommitted",
         "NotEnoughRights",
         "NotPermitted",
+        "OutcomeUnknown",
         "StorageCorrupt",
         "StorageError",
         "StorageFull",
@@ -100,7 +125,9 @@ _NAMES: Final = {
         "InviteReused",
         "KeyReplaced",
         "Lagged",
+        "LeaderDemoted",
         "LeaderElected",
+        "LeaderRestored",
         "MemberDown",
         "MemberEvent",
         "MemberLeft",
@@ -109,6 +136,8 @@ _NAMES: Final = {
         "MemberUp",
         "MemberUpdated",
         "NotAdmitted",
+        "PolicyChanged",
+        "ProposalRefused",
         "QuorumFault",
         "QuorumLost",
         "QuorumRegained",
@@ -120,9 +149,14 @@ _NAMES: Final = {
         "Synced",
     ),
     "mesh.node": ("Node",),
+    "mesh.quorum.judging": ("Question",),
     "mesh.start": ("open_node",),
     "mesh.swim.roster": ("Member",),
-    "mesh.trust": ("Authority", "Identity", "Membership"),
+    "mesh.trust": (
+        "Authority",
+        "Identity",
+        "Membership",
+    ),
     "mesh.values": ("Entry",),
     "mesh.watch": ("Watch",),
 }

@@ -14,6 +14,7 @@ from mesh.net.endpoint import parse_endpoint
 from mesh.presets import preset
 
 if TYPE_CHECKING:
+    from mesh.critical.judges import Judge
     from mesh.trust import Membership
 
 DEFAULT_PORT: Final = 7946
@@ -45,6 +46,9 @@ class NodeConfig:
 
     coalesce_ms: float = 5.0
     """Writes that follow each other within so many milliseconds share a delta; the first after a quiet moment goes at once."""
+
+    judges: Sequence[Judge] = ()
+    """Of a voter: who says yes or no to what the rules leave open (`mesh.critical.judges`). Without any, the answer is no."""
 
     control: bool = True
     """Answer the `mesh` command through a socket in `data_dir`; its mode lets only the owner in."""

@@ -11,6 +11,9 @@
       Malformed, Refused    bytes from outside: counted and dropped inside the node, raised only by functions named *_untrusted
       StorageError          the disk: StorageFull, StorageCorrupt
       IdentityInUse         two living agents with one identity
+      NotCommitted          this critical write was definitely not done; the message says why
+      OutcomeUnknown        whether this critical write was done is not known; the same key may be tried again
+      LeaseLost             a lease could not be renewed in time, so the block that relied on it was cancelled
 
 Those that the CRDTs raise are the same classes here and there, so one `except mesh.WriteRefused` catches every refusal.
 """
@@ -27,11 +30,14 @@ __all__ = [
     "ConfigError",
     "IdentityInUse",
     "InvalidPath",
+    "LeaseLost",
     "Malformed",
     "MeshError",
     "NodeClosed",
+    "NotCommitted",
     "NotEnoughRights",
     "NotPermitted",
+    "OutcomeUnknown",
     "Refused",
     "StorageCorrupt",
     "StorageError",
@@ -81,3 +87,29 @@ class StorageCorrupt(StorageError):
 
 class IdentityInUse(MeshError):
     """Another living agent uses this identity. One of the two must enrol anew."""
+
+
+class NotCommitted(MeshError):
+    """Definite: this critical write is not done and will not be."""
+
+    def __init__(self, message: str, *, reason: str = "", current: object = None, index: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason or message
+        """`mismatch`; `rule: NAME` or the rule's name when a rule refused it; else as the message."""
+        self.current = current
+        """With `mismatch`: what was there."""
+        self.index = index
+        """Of the block that decided; 0 when it never came into the log."""
+
+
+class OutcomeUnknown(MeshError):
+    """Whether this critical write was done is not known here."""
+
+    def __init__(self, message: str, idempotency_key: str = "") -> None:
+        super().__init__(message)
+        self.idempotency_key = idempotency_key
+        """Calling again with it is safe for 24 h: the write is done once, and its outcome is told."""
+
+
+class LeaseLost(MeshError):
+    """The lease ran out before it was renewed: the block that relied on it was cancelled, and somebody else may hold it."""

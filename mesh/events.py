@@ -234,3 +234,36 @@ class QuorumFault(Event):
     """A voter lied, or this replica's critical state is not the others'."""
 
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderDemoted(MemberEvent):
+    """It is proven guilty and comes last in elections, until a RESTORE that it did not author."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderRestored(MemberEvent):
+    """Its demotion is lifted."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged(Event):
+    """The rules by which critical writes are judged are others from this block on."""
+
+    index: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalRefused(Event):
+    """A voter's dissent: it refused to endorse this, and why. Whether it is written all the same, a majority decides."""
+
+    path: str
+    intent: str
+    author: str
+    voter: str
+    rule: str
+    """The rule, or the judge's reason."""
+    term: int

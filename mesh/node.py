@@ -12,23 +12,32 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any, Final, NoReturn
 
 import trio
 
+from consensus_escalation.policy import Rule
 from crdt.ids import Dot, ReplicaId, ShelfId
 from crdt.ops import Key, Op, Path, Value
-from crdt.types import CoverPolicy, Handles, PathLike, value_key
+from crdt.types import CoverPolicy, Handles, PathLike, format_path, value_key
 from mesh.config import format_endpoint
+from mesh.critical.clerk import Clerk
+from mesh.critical.handle import Critical, Receipt, Thought, change_policy, propose
+from mesh.critical.judges import Judge, ask_all
+from mesh.critical.lease import Lease, hold
+from mesh.critical.view import CRITICAL, Quorum, read_critical
 from mesh.effects import Address
 from mesh.errors import Backpressure, NodeClosed
 from mesh.events import CaughtUp, Event
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
+from mesh.nursery import open_plain_nursery
 from mesh.paths import parse_path, parse_prefix
 from mesh.peer import Peer, honoured_of
+from mesh.quorum.judging import QUESTIONS_MAX, Question
 from mesh.store.journal import Journal
 from mesh.store.memory import Store
 from mesh.store.rows import Batch
@@ -61,6 +70,9 @@ class Node(Handles):
         self._ended = False  # no more readers
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
+        self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.next_turn)
+        self._ask_judges, self._questions = trio.open_memory_channel[Question](QUESTIONS_MAX)
+        self._driver.on_turn = self._turned
 
     # --- who and how
 
@@ -159,6 +171,65 @@ class Node(Handles):
     def state_digest(self) -> bytes:
         """One hash over everything visible: replicas that agree here are byte-equal."""
         return self._peer.replica.state_digest()
+
+    # --- agreement
+
+    def quorum(self) -> Quorum:
+        """The quorum as this agent knows it."""
+        status = self._peer.quorum.status
+        if status is None:
+            return Quorum(None, 0, (), 0)
+        return Quorum(status.leader, status.term, status.voters, status.commit_index, status.epoch, status.proven_index)
+
+    def critical(self, path: PathLike) -> Critical:
+        """A value that only a majority of the voters can change. Raises NotPermitted outside the charter's critical prefixes."""
+        return Critical(self._clerk, self._clerk.checked(parse_path(path)))
+
+    def lease(self, path: PathLike, ttl: float) -> AbstractAsyncContextManager[Lease]:
+        """`async with node.lease("locks/dock-3", ttl=2.0) as lease:` waits until it is free, then holds it while the block lasts.
+
+        `ttl` in seconds: how long it outlives this agent. Raises LeaseLost out of the block when it cannot be renewed in time.
+        """
+        return hold(self._clerk, self._clerk.checked(parse_path(path)), ttl)
+
+    async def propose(self, thought: Thought, *, idempotency_key: str | bytes | None = None) -> Receipt:
+        """Bring a structured thought before the quorum; with a path, its value is written there once it is agreed.
+
+        Raises as `critical(path).set` does; NotCommitted names the rule or judge that refused.
+        """
+        return await propose(self._clerk, thought, idempotency_key)
+
+    async def set_rule(self, name: str, effect: str, when: str, because: str = "") -> Receipt:
+        """Add or replace a rule on all agents (`consensus_escalation.policy`). Always wants a judge's yes."""
+        return await change_policy(self._clerk, ["set", name, effect, when, because])
+
+    async def remove_rule(self, name: str) -> Receipt:
+        """Take a rule away, a shipped one too. Always wants a judge's yes."""
+        return await change_policy(self._clerk, ["remove", name])
+
+    def rules(self) -> list[Rule]:
+        """The rules in force, as of the newest block here."""
+        chain = self._peer.quorum.chain
+        return list(chain.machine.policy) if chain is not None else []
+
+    def critical_paths(self, prefix: PathLike = "") -> list[str]:
+        """All critical values at or below the prefix, sorted."""
+        return [format_path(key[1]) for key in self._critical_keys(parse_prefix(prefix))]
+
+    async def judge(self, judges: Sequence[Judge]) -> NoReturn:
+        """Put to the judges what this voter is asked, until cancelled; `NodeConfig.judges` does it."""
+        judging = self._peer.quorum.keeper.judging
+        judging.has_judges = bool(judges)
+
+        async def ask(question: Question) -> None:
+            rule = await ask_all(judges, question)
+            self._peer.quorum.judged(question.id, rule, self._clock.now())
+            self._driver.wake()
+
+        async with open_plain_nursery() as nursery:
+            async for question in self._questions:
+                nursery.start_soon(ask, question)
+        raise AssertionError("the questions never end")
 
     # --- waiting, watching, looking back
 
@@ -262,13 +333,19 @@ class Node(Handles):
     # --- mesh.watch.Source
 
     def watched_keys(self, prefix: Path) -> Iterator[Key]:
-        return value_keys(self, prefix)
+        yield from value_keys(self, prefix)
+        yield from self._critical_keys(prefix)
 
     def watched_key(self, key: Key) -> Key:
-        return value_key(key)
+        return key if key[0] == CRITICAL else value_key(key)
 
     def read_value(self, key: Key) -> Reading:
-        return read_value(self, key)
+        return read_critical(self._peer.quorum.chain, key[1]) if key[0] == CRITICAL else read_value(self, key)
+
+    def _critical_keys(self, prefix: Path) -> list[Key]:
+        chain = self._peer.quorum.chain
+        paths = [path for path, _ in chain.machine.cells() if path[: len(prefix)] == prefix] if chain is not None else []
+        return [(CRITICAL, path) for path in sorted(paths, key=format_path)]
 
     def settle(self) -> None:
         self._check_running()
@@ -281,6 +358,17 @@ class Node(Handles):
             raise NodeClosed("this node has ended: watch and read events inside its `async with` block")
 
     # --- what the driver tells
+
+    def _turned(self) -> None:
+        """After every turn: whoever waits for the quorum is told, and whoever watches."""
+        self._clerk.settle()
+        quorum = self._peer.quorum
+        if quorum.chain is not None:
+            paths = quorum.keeper.take_changed(quorum.chain)
+            if paths or paths is None:
+                self._told_changes([(CRITICAL, path) for path in paths] if paths is not None else self._critical_keys(()))
+        for question in quorum.keeper.judging.take():
+            self._ask_judges.send_nowait(question)
 
     def _told_changes(self, keys: Sequence[Key]) -> None:
         for watch in self._watches:
@@ -331,6 +419,7 @@ class Node(Handles):
         if not self._peer.swim.leave_confirmed:
             log.info("left unconfirmed: nobody said that they heard the farewell, so they will notice by themselves")
         self._ended = True
+        self._clerk.end()
         for watch in list(self._watches):
             watch.end()
         for stream in list(self._event_streams):
@@ -341,16 +430,22 @@ class Node(Handles):
         self._leaving.cancel()
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Driver(Driver):
     """The driver, and a place to wait for its next turn."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._turned = trio.lowlevel.ParkingLot()
+        self.on_turn: Callable[[], None] = _nothing
         self.has_ended = False
 
     def turn(self) -> None:
         super().turn()
+        self.on_turn()
         self._turned.unpark_all()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:

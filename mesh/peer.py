@@ -494,7 +494,8 @@ class Peer(Port):
         self._draft_due = min(self._draft_due, max(now.monotonic, self._sealed_at + self.config.coalesce_seconds))
         return dot
 
-    def _check_write(self, path: Path, now: Now) -> None:
+    def check_rights(self, path: Path, now: Now) -> None:
+        """Raises NotPermitted when this agent may not write there."""
         rights = self.directory.rights(self.replica_id)
         if rights is None:
             if self.directory.admission(self.replica_id, now) is Admission.MEMBER:
@@ -503,6 +504,9 @@ class Peer(Port):
         if not self.directory.may_write(self.replica_id, rights, path):
             patterns = ", ".join(self._patterns())
             raise NotPermitted(f"{format_path(path)}: outside what this agent may write ({patterns}); see `mesh keys show`")
+
+    def _check_write(self, path: Path, now: Now) -> None:
+        self.check_rights(path, now)
         if self.directory.is_critical(path):
             raise NotPermitted(f"{format_path(path)} is under a critical prefix of the charter: only the quorum writes there")
         if self.replica.draft_size > DRAFT_BYTES_MAX:

@@ -61,6 +61,8 @@ async def open_node(config: NodeConfig) -> AsyncIterator[Node]:
             await nursery.start(node.run)
             nursery.start_soon(_resolve_names, config, sock, node)
             nursery.start_soon(_follow_own_address, config, sock, node)
+            if config.judges:
+                nursery.start_soon(node.judge, config.judges)
             if config.control and config.data_path is not None:
                 await nursery.start(serve, node, config.data_path)
             try:

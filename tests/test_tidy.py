@@ -22,6 +22,7 @@ EDGE = {
     "mesh/trust/authority.py": "as identity",
     "mesh/trust/files.py": "directories of keys",
     "mesh/control": "the local socket",
+    "mesh/critical": "tasks that wait for the quorum",
 }
 """Where the mesh touches the machine, beside the node. Everything else of mesh, and all of crdt, is pure."""
 NODE = {"node", "start", "config", "watch", "blocking", "history", "nursery"}

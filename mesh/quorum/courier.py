@@ -78,6 +78,8 @@ class Courier:
     send: Callable[[ReplicaId, tuple[Entry, ...]], None]
     """Hands a batch to this agent's own Raft when `me` is named, else sends it."""
     leader: Callable[[], ReplicaId | None]
+    wall: Callable[[], int]
+    """This agent's clock, microseconds since 1970: log time stands still while nobody writes."""
     _drafts: list[Entry] = field(default_factory=list)
     _parcels: dict[Key, Parcel] = field(default_factory=dict)
     """By the key of the first entry."""
@@ -98,7 +100,7 @@ class Courier:
         """
         if len(self._where) >= WAITING_MAX:
             raise Backpressure(f"{WAITING_MAX} critical writes of this agent wait for the quorum: let some of them end first")
-        since, number = self._next(chain.ledger.time) if key is None else key
+        since, number = self._next(max(chain.ledger.time, self.wall())) if key is None else key
         entry = Entry(kind, self.me, since, number, body)
         found = key_of(entry)
         known = chain.machine.recall(entry)

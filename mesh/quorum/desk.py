@@ -16,6 +16,7 @@ from mesh.errors import Refused
 from mesh.port import Port
 from mesh.quorum.courier import Courier
 from mesh.quorum.messages import Answer, Request
+from mesh.quorum.rights import NOT_PERMITTED
 from mesh.wire.frames import Frame, Lane
 
 
@@ -38,10 +39,11 @@ class Desk:
         submit: Callable[[Submit], None],
         is_enrolled: Callable[[ReplicaId], bool],
         heard_leader: Callable[[int, ReplicaId | None], None],
+        is_permitted: Callable[[Entry], bool],
     ) -> None:
         """`seat`: None while there is no quorum. `is_enrolled`: as a voter. `heard_leader`: (term, who), by somebody's word."""
         self._me, self._port, self._seat, self._submit = me, port, seat, submit
-        self._is_enrolled, self._heard_leader = is_enrolled, heard_leader
+        self._is_enrolled, self._heard_leader, self._is_permitted = is_enrolled, heard_leader, is_permitted
         self.courier: Courier | None = None
         """Of this agent's own entries."""
         self._refusals: list[tuple[Entry, str]] = []
@@ -65,7 +67,9 @@ class Desk:
     def _take(self, batch: tuple[Entry, ...], *, forwarded: bool) -> None:
         seat = self._seat()
         assert seat is not None
-        if seat.leads:
+        if seat.leads and not all(map(self._is_permitted, batch)):
+            self._refusals += [(entry, NOT_PERMITTED) for entry in batch]
+        elif seat.leads:
             self._submit(Submit(batch[0], batch[1:]))
         elif seat.leader is not None and seat.leader != self._me and not forwarded:
             self._port.send(seat.leader, Lane.CRITICAL, Frame.REQUEST, Request(seat.epoch, True, batch).encode())

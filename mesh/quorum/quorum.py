@@ -14,11 +14,12 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Final, assert_never
 
 from consensus_escalation.authorship import is_signed_untrusted
-from consensus_escalation.block import Block, Entry, block_from_bytes_untrusted, header_from_bytes_untrusted
+from consensus_escalation.block import Block, block_from_bytes_untrusted, header_from_bytes_untrusted
 from consensus_escalation.certificate import Certificate
 from consensus_escalation.chain import Chain, Done, State
 from consensus_escalation.core import Genesis, Restored
@@ -26,6 +27,7 @@ from consensus_escalation.effects import (
     BlocksStored,
     Certified,
     Committed,
+    Dissent,
     Effect,
     Impeached,
     Input,
@@ -53,9 +55,8 @@ from consensus_escalation.effects import (
 )
 from consensus_escalation.messages import Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
 from consensus_escalation.quorum import Config, has_quorum
-from consensus_escalation.raft import Raft, nothing_dangerous
+from consensus_escalation.raft import Raft
 from consensus_escalation.types import Role, Voter
-from consensus_escalation.verdict import Proposal
 from consensus_escalation.wire import message_from_bytes_untrusted, message_to_bytes
 from crdt.ids import ReplicaId
 from mesh.effects import Now
@@ -65,8 +66,11 @@ from mesh.port import Port
 from mesh.presets import Preset
 from mesh.quorum.courier import Courier
 from mesh.quorum.desk import Desk, Seat
+from mesh.quorum.judging import dangerous
+from mesh.quorum.keeper import Keeper
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
 from mesh.quorum.questions import Questions
+from mesh.quorum.rights import is_permitted
 from mesh.quorum.rows import (
     Begun,
     Joined,
@@ -97,10 +101,6 @@ class Barrier:
     """Raft's own number of it, 0 when it is not Raft's."""
 
 
-Judging = Callable[[bytes, Proposal], str | None]
-"""(digest, proposal) -> the rule that refuses, "" to endorse, None: later, by `judged`."""
-
-
 class Quorum:
     def __init__(
         self,
@@ -117,29 +117,31 @@ class Quorum:
         restored: QuorumRestored,
         now: Now,
         may_begin: Callable[[], bool] = lambda: True,
-        is_dangerous: Callable[[Entry], bool] = nothing_dangerous,
-        judge: Judging = lambda _digest, _proposal: "",
     ) -> None:
         """`sign` and `verify`: (purpose, bytes) with this agent's key, (who, purpose, bytes, signature) with anybody's.
         `may_begin`: whether this replica has heard what others know, so that an empty disk here means an empty log."""
         self.me, self._directory, self._members, self._port = me, directory, members, port
         self._pace, self._rng = preset.quorum, rng
-        self._is_dangerous, self._judge, self._may_begin = is_dangerous, judge, may_begin
+        self._may_begin = may_begin
         self.keys = keys_of(sign, verify)
         self._now = now
         self.chain: Chain | None = None
         self.raft: Raft | None = None
         self._spread = Spread(port, members, rng, targets, preset.sync)
-        self._desk = Desk(me, port, self._seat, self._step, self._is_enrolled, self._spread.heard_leader)
-        self._desk.courier = self.courier = Courier(me, self.keys, rng, self._desk.send, lambda: self.leader)
+        self._desk = Desk(
+            me, port, self._seat, self._step, self._is_enrolled, self._spread.heard_leader, partial(is_permitted, directory)
+        )
+        self._desk.courier = self.courier = Courier(
+            me, self.keys, rng, self._desk.send, lambda: self.leader, lambda: self._now.wall
+        )
         self.questions = Questions(rng.getrandbits(48), self._ask_read)
         self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
         self._writer = Writer()
+        self.keeper = Keeper(port.notify, directory.name)
         self._genesis = b""
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._is_stepping = False
-        self._done: list[Done] = []
         self._scored: dict[bytes, int] = {}
         self._led_term = 0
         self._is_amnesiac = False
@@ -186,11 +188,6 @@ class Quorum:
             raft is not None and raft.role is Role.LEADER,
         )
 
-    def take_done(self) -> list[Done]:
-        """Blocks applied since the last call, with what the machine made of them."""
-        done, self._done = self._done, []
-        return done
-
     # ---- the ways in
 
     def handle_untrusted(self, peer: ReplicaId, kind: Frame, payload: bytes, now: Now) -> bool:
@@ -215,6 +212,8 @@ class Quorum:
         self._spread.tick(now)
         if chain is not None:
             self.courier.tick(chain.config.electorate, now)
+            leads = self.raft is not None and self.raft.role is Role.LEADER
+            self.keeper.tick(self.raft.term if leads and self.raft is not None else 0, chain, self.courier, now)
             self._settle(now)
         self.questions.tick(now)
         self._desk.flush(now)
@@ -232,10 +231,17 @@ class Quorum:
             self._spread.deadline,
             self.courier.deadline,
             self.questions.deadline,
+            self.keeper.deadline,
             self._writer.due,
             self._outlook.deadline,
             stall,
         )
+
+    def judged(self, proposal: bytes, rule: str, now: Now) -> None:
+        """This agent's judges have decided: `rule` says why not, empty endorses."""
+        self._now = now
+        if self.keeper.judging.answered(proposal):
+            self._step(Judged(proposal, rule))
 
     def set_members(self, now: Now) -> None:
         """Membership changed."""
@@ -358,7 +364,7 @@ class Quorum:
             now,
             pace=self._pace,
             read_score=read_score,
-            is_dangerous=self._is_dangerous,
+            is_dangerous=dangerous,
             is_signed=lambda batch: is_signed_untrusted(batch, self.keys),
             is_certified=lambda evidence: is_certified(self._directory, evidence),
         )
@@ -473,9 +479,11 @@ class Quorum:
                     chain.restored(index, self.raft.snapshot)
                     self.courier.jumped(chain)
             case Judge(digest, proposal):
-                rule = self._judge(digest, proposal)
+                rule = self.keeper.judging.judge(digest, proposal, chain.machine)
                 if rule is not None:
                     self._inputs.append(Judged(digest, rule))
+            case Dissent(proposal, verdict):
+                self.keeper.refused(proposal, verdict)
             case Impeached(guilt):
                 self._port.notify(QuorumFault(f"a proof against {self._directory.name(guilt.leader)} in term {guilt.term}"))
             case ReadReady(number, index):
@@ -525,7 +533,7 @@ class Quorum:
         if done:
             newest = done[-1].block
             self._spread.heard_leader(newest.term, newest.header.leader)
-        self._done += done
+        self.keeper.applied(chain, done, now)
         self._store(chain, done, now)
         for fault in chain.faults:
             self._port.notify(QuorumFault(fault))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,22 @@ PATIENCE_S = 10.0
 class Mesh:
     """An authority, and a configuration for each agent that it enrols."""
 
-    def __init__(self) -> None:
-        self.authority = mesh.Authority.generate()
+    def __init__(self, critical: Sequence[str] = ()) -> None:
+        self.authority = mesh.Authority.generate(critical=list(critical))
         self.seeds: list[str] = []
 
     def config(
-        self, name: str, *, data_dir: Path | None = None, may_write: tuple[str, ...] = ("**",), **options: Any
+        self,
+        name: str,
+        *,
+        data_dir: Path | None = None,
+        may_write: tuple[str, ...] = ("**",),
+        voter: bool = False,
+        score: int = 0,
+        **options: Any,
     ) -> mesh.NodeConfig:
-        membership = self.authority.enrol(mesh.Identity.generate(), name=name, may_write=may_write)
+        identity = mesh.Identity.generate()
+        membership = self.authority.enrol(identity, name=name, may_write=may_write, voter=voter, score=score)
         settings = {"bind": "127.0.0.1:0", "seeds": tuple(self.seeds), "data_dir": data_dir, **options}
         return mesh.NodeConfig(membership=membership, **settings)
 

@@ -1,0 +1,219 @@
+"""Where a program's tasks wait for the quorum.
+
+An entry's life ends in exactly one of three ways: done (its outcome, which becomes a `Receipt`), `NotCommitted` (definite), or
+`OutcomeUnknown`. Waiting lasts until the caller is cancelled; the core sends again and finds the leader (`mesh.quorum.courier`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import trio
+
+from consensus_escalation.block import Kind
+from consensus_escalation.chain import Chain
+from consensus_escalation.machine import MISMATCH, Outcome, Status
+from consensus_escalation.policy import NOT_ENDORSED
+from consensus_escalation.sessions import NAMED, Admission, Key
+from crdt.ids import ReplicaId
+from crdt.ops import Path
+from crdt.types import format_path
+from mesh.errors import NodeClosed, NotCommitted, NotPermitted, OutcomeUnknown
+from mesh.net.clock import Clock
+from mesh.peer import Peer
+from mesh.quorum.courier import Answered, NotTaken
+from mesh.wire.cbor import decode_untrusted
+
+AGAIN: Final = frozenset({"term, policy or voters changed"})
+"""Definite, and nothing against the entry: it is asked for again."""
+_MADE: Final = re.compile(r"gm1-([0-9a-f]{1,16})-([0-9a-f]{1,16})")
+_AGES: Final = (Admission.TOO_OLD.value, Admission.FROM_THE_FUTURE.value)
+
+
+class Decided(NamedTuple):
+    key: Key
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class _Waiting:
+    epoch: int
+    tasks: int = 0
+    answer: Answered | None = None
+    is_over: bool = False
+    event: trio.Event = field(default_factory=trio.Event)
+
+    def end(self, answer: Answered | None) -> None:
+        self.answer, self.is_over = answer, True
+        self.event.set()
+
+
+def format_key(key: Key) -> str:
+    """An idempotency key that names exactly one attempt, with its age: what `OutcomeUnknown` carries."""
+    return f"gm1-{key.since:x}-{key.number:x}"
+
+
+def number_of(name: str | bytes) -> int:
+    """Of a key that the user chose."""
+    raw = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
+    return NAMED | int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") >> 1
+
+
+class Clerk:
+    def __init__(self, peer: Peer, clock: Clock, wake: Callable[[], None], next_turn: Callable[[], Awaitable[None]]) -> None:
+        """`wake`: let the driver turn soon. `next_turn`: returns after its next turn, raises NodeClosed when there is none."""
+        self._peer, self._clock, self._wake, self._next_turn = peer, clock, wake, next_turn
+        self._waiting: dict[Key, _Waiting] = {}
+        self._reads: dict[int, trio.Event] = {}
+        self._has_ended = False
+
+    @property
+    def me(self) -> ReplicaId:
+        return self._peer.replica_id
+
+    @property
+    def known_chain(self) -> Chain | None:
+        return self._peer.quorum.chain
+
+    def checked(self, path: Path) -> Path:
+        """Raises NotPermitted for what the quorum does not decide about, or this agent may not write."""
+        directory = self._peer.directory
+        if not directory.is_critical(path):
+            raise NotPermitted(
+                f"{format_path(path)} is under no critical prefix of the charter: write it with node.register(...) and the like, "
+                "or name the prefix when the authority is made"
+            )
+        self._peer.check_rights(path, self._clock.now())
+        return path
+
+    # ---- after every turn of the driver
+
+    def settle(self) -> None:
+        """Wake whoever has its answer."""
+        quorum = self._peer.quorum
+        for each in quorum.courier.take_answered():
+            waiting = self._waiting.pop(each.key, None)
+            if waiting is not None:
+                waiting.end(each)
+        for number, _ in quorum.questions.take(quorum.chain.applied if quorum.chain is not None else -1):
+            if (event := self._reads.pop(number, None)) is not None:
+                event.set()
+        chain = quorum.chain
+        for key, waiting in list(self._waiting.items()):
+            if chain is not None and chain.genesis.epoch != waiting.epoch:
+                quorum.courier.forget(key)  # the log that it may be in has ended
+                del self._waiting[key]
+                waiting.end(None)
+
+    def end(self) -> None:
+        """The node is about to end: nobody will hear anything any more."""
+        self._has_ended = True
+        for waiting in self._waiting.values():
+            waiting.end(None)
+        for event in self._reads.values():
+            event.set()
+        self._waiting.clear()
+        self._reads.clear()
+
+    # ---- waiting
+
+    async def chain(self) -> Chain:
+        """The state as it is here, once there is one. Raises NotCommitted when this mesh has no quorum."""
+        await trio.lowlevel.checkpoint()
+        while (chain := self._peer.quorum.chain) is None:
+            if self._has_ended:
+                raise NodeClosed("this node has ended")
+            if self._peer.synced and self._peer.directory.genesis() is None:
+                raise NotCommitted(
+                    "this mesh has no quorum: enrol a voter (Authority.enrol(..., voter=True), `mesh init`, "
+                    "`mesh invite --voter`) whose authority names critical prefixes"
+                )
+            await self._next_turn()
+        return chain
+
+    async def decide(self, body: bytes, *, kind: Kind = Kind.COMMAND, idempotency_key: str | bytes | None = None) -> Decided:
+        """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
+        Backpressure."""
+        while True:
+            answer, key = await self._ask(body, kind, idempotency_key)
+            if not isinstance(answer, NotTaken):
+                if answer.outcome.status is Status.UNKNOWN:
+                    raise OutcomeUnknown(_too_old(key), format_key(key))
+                return Decided(key, answer.outcome)
+            if answer.reason in _AGES and idempotency_key is not None:
+                raise OutcomeUnknown(_too_old(key), format_key(key))
+            if answer.reason not in AGAIN:
+                raise NotCommitted(answer.reason)
+
+    async def _ask(self, body: bytes, kind: Kind, idempotency_key: str | bytes | None) -> tuple[Answered, Key]:
+        chain = await self.chain()
+        courier, epoch = self._peer.quorum.courier, chain.genesis.epoch
+        named = self._named(chain, idempotency_key) if idempotency_key is not None else None
+        key = courier.want(chain, body, kind=kind, key=named)
+        waiting = self._waiting.setdefault(key, _Waiting(epoch))
+        waiting.tasks += 1
+        self._wake()
+        try:
+            await waiting.event.wait()
+        finally:
+            waiting.tasks -= 1
+            if not waiting.tasks and not waiting.is_over:
+                del self._waiting[key]
+                courier.forget(key)
+        if waiting.answer is None:
+            why = "this node has ended" if self._has_ended else "the quorum was begun anew"
+            raise OutcomeUnknown(f"{why} before the outcome was known", format_key(key))
+        return waiting.answer, key
+
+    def _named(self, chain: Chain, name: str | bytes) -> tuple[int, int]:
+        """(since, number)."""
+        made = _MADE.fullmatch(name) if isinstance(name, str) else None
+        if made is not None:
+            return int(made[1], 16), int(made[2], 16)
+        return max(chain.ledger.time, self._clock.now().wall), number_of(name)
+
+    async def up_to_date(self) -> Chain:
+        """The state here, which has all that was committed anywhere before this call. Waits for a majority."""
+        await self.chain()
+        quorum = self._peer.quorum
+        number = quorum.questions.put(self._clock.now())
+        self._reads[number] = event = trio.Event()
+        self._wake()
+        try:
+            await event.wait()
+        finally:
+            if self._reads.pop(number, None) is not None:
+                quorum.questions.forget(number)
+        if self._has_ended:
+            raise NodeClosed("this node has ended")
+        return await self.chain()
+
+    async def proven(self, index: int) -> Chain:
+        """Returns once this agent can prove to anybody that the block at `index` is committed."""
+        chain = await self.chain()
+        while chain.proven < index:
+            await self._next_turn()
+            chain = await self.chain()
+        return chain
+
+    async def next_turn(self) -> None:
+        await self._next_turn()
+
+
+def _too_old(key: Key) -> str:
+    return f"the idempotency key {format_key(key)} is older than the quorum remembers (24 h): whether it was done is unknown"
+
+
+def why_void(outcome: Outcome) -> NotCommitted:
+    """The error for an entry that is in the log and counts for nothing."""
+    if outcome.reason == MISMATCH:
+        current = None if outcome.value is None else decode_untrusted(outcome.value)
+        return NotCommitted(f"something else is there: {current!r}", reason=MISMATCH, current=current, index=outcome.index)
+    if outcome.reason.startswith(NOT_ENDORSED):
+        rule = outcome.reason.removeprefix(NOT_ENDORSED)
+        return NotCommitted(f"rule {rule} wants this to be endorsed first", reason=outcome.reason, index=outcome.index)
+    return NotCommitted(outcome.reason, index=outcome.index)

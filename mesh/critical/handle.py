@@ -1,0 +1,172 @@
+"""`node.critical(path)`: a value that only a majority can change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consensus_escalation import command
+from consensus_escalation.block import Kind
+from consensus_escalation.certificate import Certificate
+from consensus_escalation.command import NULL, Command, Verb, command_to_bytes
+from consensus_escalation.machine import Status
+from consensus_escalation.policy import NOT_ENDORSED
+from crdt import codec
+from crdt.ops import Path, Value
+from crdt.types import format_path
+from crdt.types.base import plain
+from mesh.critical.clerk import Clerk, Decided, format_key, why_void
+from mesh.errors import NotCommitted, ValueTooLarge
+from mesh.paths import PathLike, parse_path
+from mesh.wire.cbor import decode_untrusted, encode
+
+COMMAND_BYTES_MAX: Final = 500
+"""Of path, value and thought together: a block takes 660, of which key and signature are 110."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A majority has agreed, and here is the proof."""
+
+    epoch: int
+    index: int
+    """Of the block in the log."""
+    term: int
+    certificate: Certificate
+    """Acknowledgements of a majority, for the block or one that follows on it."""
+    idempotency_key: str
+    """Names this write: with it, the same call changes nothing more and gives the same receipt, for 24 h."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """What an agent wants, and why. With a path it is a critical write there; without, a decision that is only recorded."""
+
+    intent: str = ""
+    """What is to happen, as the rules know it: "shell.run", "valve.open"."""
+    arguments: Value = None
+    rationale: str = ""
+    trace: str = ""
+    """The author's own id of what led here."""
+    path: PathLike | None = None
+    value: Value = None
+    dangerous: bool = False
+    """Have it endorsed before it is written, whatever the rules say."""
+
+    def to_wire(self) -> command.Thought:
+        return command.Thought(self.intent, encoded(self.arguments), self.rationale, self.trace, self.dangerous)
+
+
+PLAIN: Final = Thought()
+
+
+def encoded(value: Value) -> bytes:
+    """Raises UnsupportedValue: cbor2 takes more than the data model."""
+    return codec.encode(value)
+
+
+class Critical:
+    """Reading is local; everything that is awaited waits for a majority, until it is cancelled."""
+
+    def __init__(self, clerk: Clerk, path: Path) -> None:
+        self._clerk, self._path = clerk, path
+
+    @property
+    def path(self) -> str:
+        return format_path(self._path)
+
+    @property
+    def value(self) -> Any:
+        """As of the newest block that is proven or committed here; perhaps a moment old. None where nothing is."""
+        chain = self._clerk.known_chain
+        cell = chain.machine.cell(self._path) if chain is not None else None
+        return None if cell is None else plain(decode_untrusted(cell.value))
+
+    async def get(self) -> Any:
+        """What is there now: linearizable. None where nothing is."""
+        await self._clerk.up_to_date()
+        return self.value
+
+    async def set(self, value: Value, *, idempotency_key: str | bytes | None = None, thought: Thought = PLAIN) -> Receipt:
+        """Raises NotCommitted, OutcomeUnknown, Backpressure, ValueTooLarge or UnsupportedValue."""
+        return await submit(
+            self._clerk, Command(Verb.SET, self._path, encoded(value), thought=thought.to_wire()), idempotency_key
+        )
+
+    async def delete(self, *, idempotency_key: str | bytes | None = None, thought: Thought = PLAIN) -> Receipt:
+        return await submit(self._clerk, Command(Verb.DELETE, self._path, thought=thought.to_wire()), idempotency_key)
+
+    async def compare_and_set(
+        self, old: Value, new: Value, *, idempotency_key: str | bytes | None = None, thought: Thought = PLAIN
+    ) -> Receipt:
+        """Only if `old` is there; None stands for nothing. Otherwise NotCommitted, whose `current` is what was there."""
+        asked = Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=thought.to_wire())
+        return await submit(self._clerk, asked, idempotency_key)
+
+    def __repr__(self) -> str:
+        return f"<critical {self.path}: {self.value!r}>"
+
+
+async def propose(clerk: Clerk, thought: Thought, idempotency_key: str | bytes | None) -> Receipt:
+    wire = thought.to_wire()
+    if thought.path is None:
+        return await submit(clerk, Command(Verb.DECIDE, thought=wire), idempotency_key)
+    path = clerk.checked(parse_path(thought.path))
+    return await submit(clerk, Command(Verb.SET, path, encoded(thought.value), thought=wire), idempotency_key)
+
+
+async def submit(clerk: Clerk, wanted: Command, idempotency_key: str | bytes | None) -> Receipt:
+    """Waits for the outcome and its proof."""
+    while True:
+        decided = await clerk.decide(_body(await _classified(clerk, wanted)), idempotency_key=idempotency_key)
+        outcome = decided.outcome
+        if outcome.status is Status.DONE:
+            return await receipt(clerk, decided)
+        is_news = outcome.reason.startswith(NOT_ENDORSED) and not outcome.repeated and idempotency_key is None
+        if not is_news or (await _classified(clerk, wanted)).thought.is_dangerous == wanted.thought.is_dangerous:
+            raise why_void(outcome)
+        # A rule that this agent did not know yet wants an endorsement: now it does.
+
+
+async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
+    """One change of the rules; see `consensus_escalation.policy`."""
+    decided = await clerk.decide(encoded(change), kind=Kind.POLICY)
+    if decided.outcome.status is not Status.DONE:
+        raise why_void(decided.outcome)
+    return await receipt(clerk, decided)
+
+
+async def receipt(clerk: Clerk, decided: Decided) -> Receipt:
+    key, outcome = decided
+    chain = await clerk.proven(outcome.index)
+    certificate = chain.proof(outcome.index)
+    if certificate is None:
+        raise NotCommitted(f"done at index {outcome.index}, whose proof is no longer kept: ask sooner")
+    return Receipt(chain.genesis.epoch, outcome.index, outcome.term, certificate, format_key(key))
+
+
+async def _classified(clerk: Clerk, wanted: Command) -> Command:
+    """With the flag of the dangerous class, if the rules as known here say so."""
+    chain = await clerk.chain()
+    if wanted.thought.is_dangerous or wanted.verb in (Verb.RENEW, Verb.RELEASE):
+        return wanted
+    if not chain.machine.judge_command(wanted, clerk.me).is_dangerous:
+        return wanted
+    return wanted._replace(thought=wanted.thought._replace(is_dangerous=True))
+
+
+def _body(wanted: Command) -> bytes:
+    body = command_to_bytes(wanted, encode)
+    if len(body) > COMMAND_BYTES_MAX:
+        raise ValueTooLarge(
+            f"this critical write has {len(body)} bytes, at most {COMMAND_BYTES_MAX} are agreed on: write the large part as an "
+            "ordinary value, and agree on its name or hash"
+        )
+    return body
+
+
+def body_of(wanted: Command) -> bytes:
+    return _body(wanted)
+
+
+__all__ = ["NULL", "Critical", "Receipt", "Thought", "body_of", "change_policy", "propose", "submit"]

@@ -1,0 +1,299 @@
+"""Agreement as a program sees it: real nodes on loopback, three of which vote."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+import mesh
+from consensus_escalation.certificate import verify_certificate_untrusted
+from mesh.critical.judges import Judge, ask_all
+from tests.node.agents import PATIENCE_S, Mesh, alive, seed_of, until
+
+CRITICAL = ("tasks/**", "locks/**", "valves/**")
+
+
+@asynccontextmanager
+async def open_quorum(*names: str, voters: int = 3, judges: Sequence[Judge] = ()) -> AsyncIterator[list[mesh.Node]]:
+    """Agents of one mesh, the first of which vote; waits until they do."""
+    one_mesh = Mesh(CRITICAL)
+    async with AsyncExitStack() as stack:
+        nodes: list[mesh.Node] = []
+        for number, name in enumerate(names):
+            config = one_mesh.config(name, voter=number < voters, judges=judges)
+            node = await stack.enter_async_context(mesh.open_node(config))
+            one_mesh.seeds.append(seed_of(node))
+            nodes.append(node)
+        await until(lambda: all(alive(node) == sorted(names) for node in nodes))
+        await until(lambda: all(len(node.quorum().voters) == voters and node.quorum().leader for node in nodes))
+        yield nodes
+
+
+async def test_a_critical_write_on_any_agent_is_agreed_and_proven() -> None:
+    async with open_quorum("a", "b", "c", "d") as nodes:
+        *_, d = nodes
+        receipt = await d.critical("tasks/42/owner").set("r7")
+        assert d.critical("tasks/42/owner").value == "r7"
+        assert await nodes[1].critical("tasks/42/owner").get() == "r7", "linearizable, everywhere"
+        chain = d._peer.quorum.chain
+        assert chain is not None
+        config = chain.log.config_before(receipt.index)[1]
+        header = verify_certificate_untrusted(receipt.certificate, config, receipt.epoch, chain.keys)
+        assert (header.index, header.term) == (receipt.index, receipt.term)
+        await d.critical("tasks/42/owner").delete()
+        assert await nodes[0].critical("tasks/42/owner").get() is None
+
+
+async def test_compare_and_set_has_one_winner() -> None:
+    async with open_quorum("a", "b", "c", "d") as nodes:
+        won: list[str] = []
+        lost: list[mesh.NotCommitted] = []
+
+        async def claim(node: mesh.Node) -> None:
+            try:
+                await node.critical("tasks/1/owner").compare_and_set(None, node.name)
+                won.append(node.name)
+            except mesh.NotCommitted as error:
+                lost.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(claim, node)
+        assert len(won) == 1
+        assert [(error.reason, error.current) for error in lost] == [("mismatch", won[0])] * 3
+
+
+async def test_the_same_key_is_the_same_write() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        task = a.critical("tasks/1")
+        first = await task.set(1, idempotency_key="order-17")
+        await task.set(2)
+        again = await task.set(1, idempotency_key="order-17")
+        assert again.index == first.index
+        assert task.value == 2, "done once"
+        third = await task.set(1, idempotency_key=first.idempotency_key)
+        assert third.index == first.index
+        with pytest.raises(mesh.OutcomeUnknown, match="older than"):
+            await task.set(3, idempotency_key="gm1-1-5")
+
+
+async def test_without_a_quorum_it_is_definitely_not_done() -> None:
+    async with mesh.open_node(Mesh(CRITICAL).config("a")) as node:
+        assert node.quorum() == mesh.Quorum(None, 0, (), 0)
+        with pytest.raises(mesh.NotCommitted, match="no quorum"), trio.fail_after(PATIENCE_S):
+            await node.critical("tasks/1").set(1)
+        with pytest.raises(mesh.NotPermitted, match="critical prefix"):
+            node.critical("robots/1")
+
+
+async def test_what_ends_before_its_outcome_is_unknown() -> None:
+    """The majority is gone: a write waits. It is not known when the node leaves, and its key is told."""
+    caught: list[mesh.OutcomeUnknown] = []
+
+    async def write(node: mesh.Node) -> None:
+        try:
+            await node.critical("tasks/1").set(1)
+        except mesh.OutcomeUnknown as error:
+            caught.append(error)
+
+    async with trio.open_nursery() as nursery, open_quorum("a", voters=1) as (a,):
+        a._peer.quorum._desk._submit = lambda _given: None  # the leader never hears of it
+        nursery.start_soon(write, a)
+        await trio.sleep(0.05)
+    assert caught[0].idempotency_key.startswith("gm1-")
+
+
+async def test_waiting_ends_when_it_is_cancelled() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        a._peer.quorum._desk._submit = lambda _given: None
+        with trio.move_on_after(0.05) as scope:
+            await a.critical("tasks/1").set(1)
+        assert scope.cancelled_caught
+        assert not a._clerk._waiting
+
+
+async def test_what_is_too_large_or_no_value_is_refused_at_once() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        with pytest.raises(mesh.ValueTooLarge):
+            await a.critical("tasks/1").set("x" * 600)
+        with pytest.raises(mesh.UnsupportedValue):
+            await a.critical("tasks/1").set(object())  # type: ignore[arg-type]
+
+
+async def test_a_lease_is_held_by_one_and_passed_on() -> None:
+    async with open_quorum("a", "b", "c") as (a, b, _):
+        order: list[tuple[str, int]] = []
+
+        async def work(node: mesh.Node) -> None:
+            async with node.lease("locks/dock-3", ttl=1.0) as lease:
+                assert 0 < lease.remaining <= 1.0
+                order.append((node.name, lease.fencing_token))
+                await trio.sleep(0.05)
+                order.append((node.name, lease.fencing_token))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, a)
+            nursery.start_soon(work, b)
+        assert order[0] == order[1]
+        assert order[2] == order[3]
+        assert order[2][1] > order[0][1]
+
+
+async def test_a_lease_lasts_as_long_as_its_block() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        async with a.lease("locks/1", ttl=0.3) as lease:
+            await trio.sleep(0.8)
+            assert not lease.lost
+            held = a._peer.quorum.chain.machine.lease(("locks", "1"))  # type: ignore[union-attr]
+            assert held is not None
+            assert held.token == lease.fencing_token
+        assert a._peer.quorum.chain.machine.lease(("locks", "1")) is None  # type: ignore[union-attr]
+
+
+async def test_a_lease_that_cannot_be_renewed_cancels_its_block_in_time() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        submit, worked = a._peer.quorum._desk._submit, list[float]()
+
+        async def work() -> None:
+            async with a.lease("locks/1", ttl=0.4):
+                a._peer.quorum._desk._submit = lambda _given: None
+                begun = trio.current_time()
+                try:
+                    await trio.sleep(PATIENCE_S)
+                finally:
+                    worked.append(trio.current_time() - begun)
+
+        with pytest.raises(mesh.LeaseLost):
+            await work()
+        assert worked[0] < 0.4, "it stopped before the lease had run out"
+        a._peer.quorum._desk._submit = submit
+        await until(lambda: a._peer.quorum.chain.machine.lease(("locks", "1")) is None)  # type: ignore[union-attr]
+
+
+async def test_an_error_of_the_block_comes_out_as_it_is_and_the_lease_is_released() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        with pytest.raises(KeyError):
+            async with a.lease("locks/1", ttl=5.0):
+                raise KeyError("mine")
+        with trio.fail_after(1.0):
+            async with a.lease("locks/1", ttl=5.0):
+                pass
+
+
+async def test_what_a_rule_refuses_is_void_and_says_which() -> None:
+    async with open_quorum("a", "b", "c") as (a, _, c):
+        with pytest.raises(mesh.NotCommitted, match="rule: shell-destroys"):
+            await c.propose(mesh.Thought(intent="shell.run", arguments={"command": "rm -rf /"}, path="tasks/next", value=1))
+        assert await a.critical("tasks/next").get() is None
+
+
+async def until_refused(events: Any) -> AsyncIterator[mesh.ProposalRefused]:
+    async for event in events:
+        if isinstance(event, mesh.ProposalRefused):
+            yield event
+            return
+
+
+async def test_the_dangerous_needs_a_judges_yes() -> None:
+    asked: list[mesh.Question] = []
+
+    async def foreman(question: mesh.Question) -> bool | str:
+        asked.append(question)
+        return True if question.rationale == "tank is full" else "the foreman says no"
+
+    opening = mesh.Thought(intent="valve.open", rationale="tank is full", path="valves/3", value="open")
+    async with open_quorum("a", "b", "c", "d") as (_, _, _, d):
+        with pytest.raises(mesh.NotCommitted, match="no judge: valve-open"):
+            await d.propose(opening)
+    async with open_quorum("a", "b", "c", "d", judges=[foreman]) as nodes:
+        async with nodes[0].events() as events:
+            await nodes[3].propose(opening)
+            assert await nodes[0].critical("valves/3").get() == "open"
+            assert {question.rule for question in asked} == {"valve-open"}
+            with pytest.raises(mesh.NotCommitted, match="the foreman says no"):
+                await nodes[3].propose(mesh.Thought(intent="valve.open", path="valves/4", value="open"))
+            with trio.fail_after(PATIENCE_S):
+                refused = [event async for event in until_refused(events)]
+            dissent = refused[-1]
+            assert (dissent.path, dissent.intent, dissent.author) == ("valves/4", "valve.open", "d")
+            assert dissent.rule == "the foreman says no"
+        assert await nodes[0].critical("valves/4").get() is None
+
+
+async def test_rules_change_through_the_log_when_a_judge_agrees() -> None:
+    async def yes(_question: mesh.Question) -> bool:
+        return True
+
+    async with open_quorum("a", "b", "c", judges=[yes]) as (a, b, _):
+        await a.set_rule("only-robots", "refuse", 'matches(path, "tasks/**") and value == "nobody"')
+        with pytest.raises(mesh.NotCommitted, match="only-robots"):
+            await b.critical("tasks/1").set("nobody")
+        await until(lambda: [rule.name for rule in b.rules()][-1] == "only-robots")
+        await b.remove_rule("only-robots")
+        await b.critical("tasks/1").set("nobody")
+    async with open_quorum("a", voters=1) as (a,):
+        with pytest.raises(mesh.NotCommitted, match="no judge: policy"):
+            await a.remove_rule("safety-off")
+
+
+async def test_watchers_see_critical_values_beside_the_others() -> None:
+    async with open_quorum("a", "b", "c", "d") as (a, _, _, d):
+        d.register("tasks-done").set(1)
+        await a.critical("tasks/1").set("r1")
+        await until(lambda: d.critical("tasks/1").value == "r1")
+        told: list[Any] = []
+        async with d.watch("tasks/") as changes:
+            with trio.fail_after(PATIENCE_S):
+                async for change in changes:
+                    told.append(change)
+                    if isinstance(change, mesh.Synced):
+                        await a.critical("tasks/1").set("r2")
+                        await a.critical("tasks/1").delete()
+                    elif isinstance(change, mesh.Changed) and change.dot is None:
+                        break
+        first, synced, *rest = told
+        assert (first.path, first.type, first.value) == ("tasks/1", "critical", "r1")
+        assert isinstance(synced, mesh.Synced)
+        assert rest[-1].value is None
+        assert d.critical_paths() == []
+
+
+async def test_judges_say_no_when_they_fail_or_are_late() -> None:
+    async def late(_question: mesh.Question) -> bool:
+        await trio.sleep_forever()
+        return True
+
+    async def broken(_question: mesh.Question) -> bool:
+        raise ValueError
+
+    async def yes(_question: mesh.Question) -> bool:
+        return True
+
+    async def no(_question: mesh.Question) -> bool:
+        return False
+
+    question = mesh.Question(b"", "set", ("a",), 1, "", None, "", "", None, "rule")  # type: ignore[arg-type]
+    assert await ask_all([yes, yes], question) == ""
+    assert await ask_all([yes, no], question) == "no"
+    assert await ask_all([broken], question) == "a judge failed"
+    assert await ask_all([mesh.time_limit(late, 0.01)], question) == "no answer in time"
+    assert await ask_all([mesh.time_limit(late, 0.01, reason="away"), yes], question) == "away"
+
+
+async def test_nobody_writes_outside_its_rights_not_even_through_the_quorum() -> None:
+    """The own node says so at once; the leader does not take it either, from whoever does not ask its own node."""
+    one_mesh = Mesh(CRITICAL)
+    async with mesh.open_node(one_mesh.config("a", voter=True)) as a:
+        one_mesh.seeds.append(seed_of(a))
+        async with mesh.open_node(one_mesh.config("b", may_write=("tasks/b/**",))) as b:
+            await until(lambda: bool(b.quorum().voters) and b.quorum().leader is not None)
+            await b.critical("tasks/b/1").set(1)
+            with pytest.raises(mesh.NotPermitted, match="outside what this agent may write"):
+                b.critical("tasks/a/1")
+            b._clerk.checked = lambda path: path  # type: ignore[method-assign]
+            with pytest.raises(mesh.NotCommitted, match="outside what its author may write"):
+                await b.critical("tasks/a/1").set(1)
