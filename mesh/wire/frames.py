@@ -48,6 +48,8 @@ class Frame(IntEnum):
     WANT_LISTING = 40
     REPAIR = 41
     """A delta that was asked for: as DELTA, but not relayed further."""
+    COLLECT = 42
+    HOLDING = 43
     # the quorum (mesh.quorum)
     RAFT = 48
     """What voters say to each other (consensus_escalation.wire)."""
