@@ -44,6 +44,8 @@ PRICES: Final[dict[Frame, float]] = {
     Frame.BUCKETS: 200.0,
     Frame.WANT: 500.0,  # 64 repairs
     Frame.WANT_BODIES: 300.0,  # 32 bodies
+    Frame.COLLECT: 100.0,  # hashes, and a digest
+    Frame.HOLDING: 100.0,  # a verification among it
     Frame.WANT_LISTING: 300.0,  # pages; the budget for making listings is in mesh.sync.pins
 }
 UNASKED_MICROSECONDS: Final = PRICES[Frame.DELTA]

@@ -182,6 +182,54 @@ class ShelfFault(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ShelfForked(Event):
+    """Two processes wrote one shelf, and here is the proof. Innocent explanations first: a virtual machine that was cloned or
+    set back while it ran, a process image that was restored. Else its author tells two stories. What is known of it stays,
+    nothing more of it is taken; an honest author goes on with a new shelf, and brings along what it finds of both. Everybody
+    else goes on.
+    """
+
+    shelf: ShelfId
+    name: str
+    own: bool
+    """It is this agent's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfClosed(Event):
+    """This agent collected what the members hold of a shelf that had ended, and speaks for it from now on."""
+
+    shelf: ShelfId
+    name: str
+    copies: int
+    """States and loose deltas that were found."""
+    silent: int
+    """Members that did not answer in time: what only they hold is lost."""
+    unfit: int
+    """Writes that were too large to be issued again, and are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLied(Event):
+    """What a member sent of another's shelf is not what its author signed. It is not asked for a while, others are. Innocent
+    explanations first: its memory or its disk is damaged."""
+
+    replica: ReplicaId
+    name: str
+    shelf: ShelfId
+
+
+@dataclass(frozen=True, slots=True)
+class MemberCut(Event):
+    """The authority ended a member for good; or it forked so often that all of it is ended (then nobody takes over yet)."""
+
+    replica: ReplicaId
+    name: str
+    host: str | None
+    """Who takes over what is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatementIgnored(Event):
     """A trust statement from an own file or disk could not be used at the start."""
 

@@ -26,12 +26,20 @@ FINISHED_SECONDS: Final = 86_400.0
 
 
 class Housekeeper:
-    def __init__(self, replica: crdt.Replica, acknowledged_by_all: Callable[[int], bool], now: Now) -> None:
+    def __init__(
+        self, replica: crdt.Replica, acknowledged_by_all: Callable[[int], bool], may_take_over: Callable[[], bool], now: Now
+    ) -> None:
         self._replica = replica
+        self._may_take_over = may_take_over
         self._acknowledged_by_all = acknowledged_by_all
         self._started = now.monotonic
         self._next = now.monotonic + ALONE_SECONDS
         self._marks: list[tuple[float, int]] = []
+
+    def begin_again(self, now: Now) -> None:
+        """With another shelf: what was marked of the former says nothing of it."""
+        self._started = now.monotonic
+        self._marks.clear()
 
     @property
     def deadline(self) -> float:
@@ -45,7 +53,8 @@ class Housekeeper:
         self._marks.append((now.monotonic, self._replica.floor(self._replica.shelf)))
         while len(self._marks) > 1 and self._marks[1][0] <= now.monotonic - RETIRE_ANYWAY_SECONDS:
             self._marks.pop(0)
-        done = self._replica.take_over(final=now.monotonic - self._started >= FINISHED_SECONDS)
+        final = now.monotonic - self._started >= FINISHED_SECONDS
+        done = self._replica.take_over(final=final) if self._may_take_over() else 0
         done += self._replica.drop(now.monotonic, DROP_PATIENCE_SECONDS)
         done += self._replica.retire(self._may_retire(now))
         done += self._replica.repack()

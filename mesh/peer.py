@@ -21,15 +21,15 @@ from crdt.ids import Dot, ReplicaId, ShelfId, birth_of, replica_of, shelf_id
 from crdt.ops import Key, Path, Value
 from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
-from crdt.types.paths import format_path
 from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowance
-from mesh.complaints import Complaints
+from mesh.closing import Closer
 from mesh.effects import Address, Now, Transmit
-from mesh.errors import Backpressure, ClockWrong, ConfigError, Malformed, NotPermitted, Refused
-from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, ShelfFault, StatementIgnored
+from mesh.errors import ConfigError, Malformed, Refused
+from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, StatementIgnored
 from mesh.housekeeping import Housekeeper
 from mesh.notary import Notary
 from mesh.peer_config import PeerConfig as PeerConfig
+from mesh.permits import check_rights, check_write
 from mesh.port import Port
 from mesh.quorum.quorum import Quorum
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
@@ -47,18 +47,12 @@ from mesh.wire.transport import Transport
 
 COMMIT_FIRST: Final = frozenset(code for code, view in REGISTRY.items() if view.commit_first)
 """Types whose writes nobody may hear of before they are on the own disk."""
-DRAFT_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Written but not yet sealed: a loop that never lets the event loop run is told so. Guess: 300,000 small writes."""
 EAGER_BURST: Final = 64.0
 """Own deltas pushed in one burst; of a longer one the rest is pulled, at each receiver's pace. Guess: a socket
 buffer's worth.
 """
 EAGER_PER_SECOND: Final = 250.0
 """Own deltas pushed per second in the long run. The 5 ms of coalescing allow 200."""
-CLOCK_OFFSET_MAX_MICROSECONDS: Final = 3600 * 1_000_000
-"""DESIGN section 1: more than an hour off the median of the peers is an error at the writer."""
-CLOCK_MAX_MICROSECONDS: Final = 1 << 62
-"""Half of what a delta can carry: the year 148,000."""
 EXPIRY_SECONDS: Final = 1.0
 """Between two looks for credentials that ran out; no statement arrives then. Guess."""
 ASK_COPIES_SECONDS: Final = 0.1
@@ -99,6 +93,7 @@ class Peer(Port):
         self.replica_id: ReplicaId = identity.replica_id
         self.drops: Counter[str] = Counter()
         self._now = now
+        self._rng = rng
         self._events: list[Event] = []
         self._journal: list[crdt.JournalEntry] = []
         self._statements: list[bytes] = []
@@ -110,7 +105,6 @@ class Peer(Port):
         self._expiry_due = now.monotonic + EXPIRY_SECONDS
         self._complain_at = -inf
         self.allowance = Allowance()
-        self._complaints = Complaints()
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
@@ -123,6 +117,7 @@ class Peer(Port):
             encode=cbor.encode,
             decode=cbor.decode_untrusted,
             void_ops=self.directory.void_ops,
+            heir=self._may_take_over,
             alive=self._is_live,
             body_bytes_max=BODY_BYTES_MAX,
         )
@@ -181,7 +176,8 @@ class Peer(Port):
             now=now,
             may_begin=lambda: self.sync.synced,
         )
-        self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, now)
+        self.closer = Closer(self.replica_id, self.replica, self.directory, self.sync, lambda: self.swim.living, self, now)
+        self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, self.closer.may_take_over, now)
         self._incarnation_stored = restored.incarnation
         self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
         self._begin(now)
@@ -194,6 +190,20 @@ class Peer(Port):
             if self.replica.take_over():
                 self._draft_due = now.monotonic
         self._tell_own_key()
+        self.closer.learn(now)
+
+    def begin_again(self, now: Now) -> None:
+        """Somebody else writes the shelf of this process, or wrote it once: go on with a new one."""
+        birth = self._rng.getrandbits(32)
+        self.replica.begin_again(shelf_id(self.replica_id, birth))
+        self._meta[SHELF_THAT_RAN] = bytes(self.replica.shelf)
+        self.sync.begin_again(now)
+        self.swim.begin_again(birth)
+        self._housekeeper.begin_again(now)
+        self.seal_soon(now)
+
+    def seal_soon(self, now: Now) -> None:
+        self._draft_due = now.monotonic
 
     # ---- what comes in
 
@@ -248,6 +258,7 @@ class Peer(Port):
             self._close_former_keys(now)
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.living:
             self.sync.in_step()
+        self.closer.tick(now)
         seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
         if seals:
             self._seal(now)
@@ -268,6 +279,7 @@ class Peer(Port):
             self.sync.deadline,
             self._housekeeper.deadline,
             self._draft_due,
+            self.closer.deadline,
             self.quorum.deadline,
             alone,
         )
@@ -296,6 +308,7 @@ class Peer(Port):
         if added:
             self.sync.statements.spread(added, self.swim.living)
             self.sync.try_waiting(now)
+            self.closer.learn(now)
             self.quorum.trust_changed(now)
         for replica in self.directory.take_changed():
             self._rights_changed(replica, now)
@@ -304,11 +317,7 @@ class Peer(Port):
             self._journal += journal
             for shelf in dict.fromkeys([entry.shelf for entry in journal]):
                 self.sync.moved(shelf, now)
-        for fault in self.replica.take_faults():
-            if self._complaints.is_due(fault, now):
-                self.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
-            else:
-                self.drops["fault_repeated"] += 1
+        self.drops["fault_repeated"] += self.closer.found(self.replica.take_faults(), now)
         if self.swim.has_moved:
             self._members_moved(now)
 
@@ -469,6 +478,8 @@ class Peer(Port):
         self.transport.contact(address, self._now)
 
     def notify(self, event: Event) -> None:
+        if type(event) is IdentityInUse and event.replica == self.replica_id:
+            self.closer.clashed(self._now)
         self._events.append(event)
 
     # ---- local writes
@@ -496,31 +507,10 @@ class Peer(Port):
 
     def check_rights(self, path: Path, now: Now) -> None:
         """Raises NotPermitted when this agent may not write there."""
-        rights = self.directory.rights(self.replica_id)
-        if rights is None:
-            if self.directory.admission(self.replica_id, now) is Admission.MEMBER:
-                raise NotPermitted("this agent's key was replaced by the authority, and it does not have the new one")
-            raise NotPermitted("this agent's credential is revoked or unknown: enrol it anew with `mesh invite` and `mesh join`")
-        if not self.directory.may_write(self.replica_id, rights, path):
-            patterns = ", ".join(self._patterns())
-            raise NotPermitted(f"{format_path(path)}: outside what this agent may write ({patterns}); see `mesh keys show`")
+        check_rights(self.replica_id, self.directory, path, now)
 
     def _check_write(self, path: Path, now: Now) -> None:
-        self.check_rights(path, now)
-        if self.directory.is_critical(path):
-            raise NotPermitted(f"{format_path(path)} is under a critical prefix of the charter: only the quorum writes there")
-        if self.replica.draft_size > DRAFT_BYTES_MAX:
-            raise Backpressure("16 MiB are written but not yet sent: let the event loop run (await anything) between writes")
-        offset = self.swim.clock_outvoted(CLOCK_OFFSET_MAX_MICROSECONDS, now)
-        if offset is not None:
-            direction = "ahead of" if offset < 0 else "behind"
-            raise ClockWrong(f"this machine's clock is {abs(offset) // 1_000_000} s {direction} its peers: set it")
-        if not 0 <= now.wall < CLOCK_MAX_MICROSECONDS:
-            raise ClockWrong(f"this machine's clock says {now.wall // 1_000_000} s since 1970, which no peer would take: set it")
-
-    def _patterns(self) -> Sequence[str]:
-        grant = self.directory.credential(self.replica_id)
-        return grant.terms.may_write if grant else ()
+        check_write(self.replica_id, self.directory, self.replica, self.swim, path, now)
 
     def _seal(self, now: Now) -> None:
         """Sign what is drafted and push it, as far as the eager budget goes."""
@@ -536,6 +526,11 @@ class Peer(Port):
         self.sync.publish(deltas, now, push=push, hold=hold)
 
     # ---- what the parts ask
+
+    def _may_take_over(self, former: ShelfId, host: ShelfId) -> bool:
+        """Within one replica, or whom a cut names."""
+        one, other = replica_of(former), replica_of(host)
+        return former != host and (one == other or self.directory.endings.may_host(one, other))
 
     def _is_live(self, shelf: ShelfId) -> bool:
         """Whether this shelf is the one that a live member writes now (presence)."""

@@ -365,6 +365,11 @@ class Swim:
         """Say of this agent what was said before, signed anew: its key changed."""
         self._announce()
 
+    def begin_again(self, birth: int) -> None:
+        """This process writes another shelf from now on."""
+        self._myself.birth = birth
+        self._announce()
+
     def describe(self, meta: bytes, now: Now) -> None:
         """Other metadata. Raises ConfigError when it is too long."""
         check_profile(self._myself.name, meta)

@@ -24,6 +24,11 @@ class Copies:
         self._asked_by: dict[ReplicaId, Floor] = {}
         self._committed: dict[ShelfId, int] | None = {} if durable else None
 
+    def begin_again(self, me: ShelfId) -> None:
+        """With another shelf, of which nobody has anything yet."""
+        self._me = me
+        self._acknowledged.clear()
+
     # ---- who has mine
 
     def count(self, seq: int) -> int:

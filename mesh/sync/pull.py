@@ -212,6 +212,12 @@ class Puller:
                 return
             self._open(pull, token, WANT_ESTIMATE_BYTES, now)
 
+    def drop(self, shelf: ShelfId) -> None:
+        """Nothing more of it is wanted."""
+        pull = self._pulls.get(shelf)
+        if pull:
+            self._end(pull)
+
     def lost(self, peer: ReplicaId) -> None:
         """The peer is gone: nothing more is expected of it."""
         for pull in list(self._pulls.values()):

@@ -15,6 +15,7 @@ from mesh.effects import Now
 from mesh.port import Port
 from mesh.sync.messages import TrustIds
 from mesh.trust import Directory
+from mesh.trust.endings import Cut, Fork
 from mesh.trust.statements import Revocation, statement_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
@@ -95,4 +96,4 @@ class StatementExchange:
 
 def is_revocation_untrusted(raw: bytes) -> bool:
     """Of a statement that the directory took. Raises Malformed."""
-    return isinstance(statement_from_bytes_untrusted(raw).content, Revocation)
+    return isinstance(statement_from_bytes_untrusted(raw).content, Revocation | Cut | Fork)

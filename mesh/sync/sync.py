@@ -31,7 +31,9 @@ from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
+from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
+from mesh.sync.counters import Counters
 from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, Want, framed
 from mesh.sync.pull import Puller
 from mesh.sync.repeat import SETTLED_FACTOR, Repeats
@@ -51,6 +53,8 @@ PAGES_PER_DIGEST: Final = 24
 """Bucket pages sent for one digest at most. A newcomer to 1,000 authors is told of all in three rounds."""
 WAITING_MAX: Final = 64
 """Deltas kept whose credential is still on its way (DESIGN section 8). Whoever fills this loses its own first."""
+ENDED_MAX: Final = 256
+"""Ended shelves remembered because members say that they hold something of them. Guess: a replica has a few."""
 PROOF_SECONDS: Final = 1.0
 PROOFS_MAX: Final = 64
 """A delta that contradicts ours is asked for so often per shelf, and for so many shelves at once. Guess."""
@@ -77,26 +81,6 @@ class Members(Living, Protocol):
     def round_trip(self, peer: ReplicaId) -> float: ...
     def typical_round_trip(self) -> float: ...
     def current_shelf(self, peer: ReplicaId) -> ShelfId | None: ...
-
-
-class Counters:
-    """What happened, for statistics."""
-
-    __slots__ = (
-        "deltas_duplicate",
-        "deltas_new",
-        "deltas_pushed",
-        "deltas_relayed",
-        "digests",
-        "repairs",
-        "repairs_unasked",
-        "waiting_dropped",
-    )
-
-    def __init__(self) -> None:
-        self.deltas_new = self.deltas_duplicate = 0
-        self.deltas_pushed = self.deltas_relayed = self.repairs = self.digests = 0
-        self.repairs_unasked = self.waiting_dropped = 0
 
 
 class Sync:
@@ -136,6 +120,9 @@ class Sync:
             round_trip=members.round_trip,
             reachable=members.is_reachable,
         )
+        self.collector = Collector(replica, port, check_head, verify_delta)
+        self.ended_elsewhere: dict[ShelfId, None] = {}
+        """Ended shelves that a member says it holds something of."""
         self.statements = StatementExchange(directory, port)
         self._waiting: dict[bytes, tuple[ReplicaId, bool]] = {}
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
@@ -158,13 +145,15 @@ class Sync:
             self.copies.committed({shelf: replica.floor(shelf) for shelf in replica.shelves()})
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.DELTA: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=True),
-            Frame.REPAIR: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=False),
+            Frame.REPAIR: self._repair_untrusted,
             Frame.FLOOR: self._floor_untrusted,
             Frame.DIGEST: self._digest_untrusted,
             Frame.BUCKETS: self._bucket_untrusted,
             Frame.WANT: self._want_untrusted,
-            Frame.LISTING: self.puller.listing_untrusted,
-            Frame.BODY: lambda peer, payload, now: self.puller.body_untrusted(payload, now),
+            Frame.LISTING: self._listing_untrusted,
+            Frame.BODY: self._body_untrusted,
+            Frame.COLLECT: lambda peer, payload, now: self.collector.asked_untrusted(peer, payload),
+            Frame.HOLDING: self.collector.holding_untrusted,
             Frame.WANT_LISTING: lambda peer, payload, now: self._server.want_listing_untrusted(peer, payload, now),
             Frame.WANT_BODIES: lambda peer, payload, now: self._server.want_bodies_untrusted(peer, payload, now),
             Frame.TRUST_IDS: lambda peer, payload, now: self.statements.ids_untrusted(peer, payload),
@@ -215,6 +204,7 @@ class Sync:
 
     def _lost(self, peer: ReplicaId) -> None:
         self.puller.lost(peer)
+        self.collector.lost(peer)
         self._differed.pop(peer, None)
         self.copies.forget(peer)
         self._repeats.forget(peer)
@@ -300,6 +290,23 @@ class Sync:
             self._interval = self._config.digest_quiet_seconds
             self._next_digest = min(self._next_digest, now.monotonic + self._interval)
 
+    def ended(self, shelf: ShelfId, now: Now) -> None:
+        """Nothing more of it is taken. Others are to know soon."""
+        self.puller.drop(shelf)
+        self._out_of_step(now)
+
+    def begin_again(self, now: Now) -> None:
+        """This agent writes another shelf from now on. What is still held back of the former stays, for it to bring along."""
+        self._held.clear()
+        self.copies.begin_again(self._replica.shelf)
+        self._out_of_step(now)
+
+    def heads_at(self, shelf: ShelfId, seq: int) -> list[crdt.Head]:
+        """The signed header of a delta that is still at hand as it came."""
+        raw, loose = self._recent.get(shelf, seq), self._replica.loose_delta(shelf, seq)
+        found = [self._read_delta_untrusted(raw).head] if raw else []
+        return found + ([loose.head] if loose else [])
+
     def committed(self, floors: Mapping[ShelfId, int], now: Now) -> None:
         """These floors are on the disk now; where there is one, only such floors are acknowledged."""
         self.copies.committed(floors)
@@ -325,6 +332,18 @@ class Sync:
             self._port.notify(CaughtUp())
 
     # ---- deltas
+
+    def _repair_untrusted(self, peer: ReplicaId, raw: bytes, now: Now) -> None:
+        if not self.collector.repair_untrusted(peer, raw):
+            self._delta_untrusted(peer, raw, now, pushed=False)
+
+    def _listing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        if not self.collector.listing_untrusted(peer, payload, now):
+            self.puller.listing_untrusted(peer, payload, now)
+
+    def _body_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        if not self.collector.body_untrusted(payload, now):
+            self.puller.body_untrusted(payload, now)
 
     def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
         delta = self._read_delta_untrusted(raw)
@@ -368,7 +387,13 @@ class Sync:
 
     def _offered(self, peer: ReplicaId, floor: Floor, now: Now) -> bool:
         """A peer says where a shelf stands; True when it has more of it. Where it has something else, the proof is asked for."""
-        if floor.seq and self._contradicts(floor.shelf, floor.seq, floor.hash4) and self._may_ask_proof(floor.shelf, now):
+        if floor.shelf in self._replica.ended:
+            if len(self.ended_elsewhere) < ENDED_MAX:
+                self.ended_elsewhere[floor.shelf] = None
+            return False
+        beyond = floor.shelf == self._replica.shelf and floor.seq > self._replica.floor(floor.shelf)
+        differs = floor.seq and (beyond or self._contradicts(floor.shelf, floor.seq, floor.hash4))
+        if differs and self._may_ask_proof(floor.shelf, now):
             before = Floor(floor.shelf, floor.seq - 1, bytes(SHORT_HASH_BYTES) if floor.seq > 1 else b"")
             self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
         return self.puller.offer(peer, floor, now)

@@ -39,7 +39,7 @@ class Meeting:
         self.rng = random.Random(seed)
         self.now = Now(0.0, START_WALL)
         self.authors = [Local(shelf_id(ReplicaId(bytes((number + 1,)) * 8), 1)) for number in range(authors)]
-        self.keepers = [Housekeeper(author, lambda seq: True, self.now) for author in self.authors]
+        self.keepers = [Housekeeper(author, lambda seq: True, lambda: True, self.now) for author in self.authors]
 
     def turn(self, writes: int) -> None:
         """One author adds what is absent and removes what is there; then time passes, and housekeeping runs where it is due."""
