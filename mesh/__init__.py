@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mesh.errors import ClockWrong as ClockWrong
     from mesh.errors import ConfigError as ConfigError
     from mesh.errors import InvalidPath as InvalidPath
+    from mesh.errors import KeyMissing as KeyMissing
     from mesh.errors import LeaseLost as LeaseLost
     from mesh.errors import MeshError as MeshError
     from mesh.errors import NodeClosed as NodeClosed
@@ -100,6 +101,7 @@ _NAMES: Final = {
         "ClockWrong",
         "ConfigError",
         "InvalidPath",
+        "KeyMissing",
         "LeaseLost",
         "MeshError",
         "NodeClosed",

@@ -8,6 +8,7 @@
         Backpressure        too much is waiting: try again later
         ClockWrong          this machine's clock is off
         NodeClosed          the node has ended; also raised by what waits for something
+      KeyMissing            an encrypted value whose key is not here
       Malformed, Refused    bytes from outside: counted and dropped inside the node, raised only by functions named *_untrusted
       StorageError          the disk: StorageFull, StorageCorrupt
       IdentityInUse         two living agents with one identity
@@ -23,6 +24,7 @@ from __future__ import annotations
 from crdt.errors import CrdtError as MeshError
 from crdt.errors import Malformed, NotEnoughRights, TypeConflict, UnsupportedValue, ValueTooLarge, WriteRefused
 from crdt.errors import PathError as InvalidPath
+from crdt.ids import Dot
 
 __all__ = [
     "Backpressure",
@@ -30,6 +32,7 @@ __all__ = [
     "ConfigError",
     "IdentityInUse",
     "InvalidPath",
+    "KeyMissing",
     "LeaseLost",
     "Malformed",
     "MeshError",
@@ -67,6 +70,17 @@ class ClockWrong(WriteRefused):
 
 class NodeClosed(WriteRefused):
     """The node's block has ended, or the node died: nothing can be written or waited for any more."""
+
+
+class KeyMissing(MeshError):
+    """The value is encrypted, and this agent is none of its readers (or not yet). Everything else about it is known."""
+
+    def __init__(self, message: str, epoch: bytes, dot: Dot) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        """Of the key that opens it."""
+        self.dot = dot
+        """Of the write."""
 
 
 class Refused(MeshError):

@@ -29,20 +29,23 @@ from mesh.critical.judges import Judge, ask_all
 from mesh.critical.lease import Lease, hold
 from mesh.critical.view import CRITICAL, Quorum, read_critical
 from mesh.effects import Address
-from mesh.errors import Backpressure, NodeClosed
+from mesh.errors import Backpressure, ConfigError, NodeClosed
 from mesh.events import CaughtUp, Event
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
 from mesh.nursery import open_plain_nursery
 from mesh.paths import parse_path, parse_prefix
-from mesh.peer import Peer, honoured_of
+from mesh.peer import Peer
 from mesh.quorum.judging import QUESTIONS_MAX, Question
+from mesh.secrecy.manage import encrypt
+from mesh.secrecy.prefixes import format_pattern, parse_pattern
 from mesh.store.journal import Journal
 from mesh.store.memory import Store
 from mesh.store.rows import Batch
 from mesh.swim.roster import Member, State
 from mesh.trust import KeyInfo, Membership
+from mesh.trust.statements import honoured_of
 from mesh.values import Entry, Reading, history_of, read_value, value_keys
 from mesh.watch import LIMIT, EventStream, Watch
 
@@ -147,6 +150,47 @@ class Node(Handles):
         """(birth, last seq) of each shelf of a replica of which something is held here: what a revocation of it honours, the
         most important first: a statement lists `HONOURED_MAX`."""
         return honoured_of(self._peer.replica.written_by(replica))
+
+    def encrypt(self, pattern: str, readers: Iterable[str | ReplicaId]) -> int:
+        """Encrypts what is written below a prefix from now on, for these members (names or ids) and this one. Gives the number of
+        the key in use.
+
+        `pattern`: `secret/**`. Paths, types, authors and times stay visible to every member, and what was written before stays as
+        it is. Called again, it changes the readers: who is taken out can go on reading what it could, nothing later; who comes
+        in can read all that this agent can. Takes a credential with `$keys/secret/**` among its patterns. Raises ConfigError,
+        NotPermitted.
+        """
+        peer = self._peer
+        found = [self._reader(each) for each in readers]
+        number = encrypt(
+            parse_pattern(pattern),
+            found,
+            me=self.replica_id,
+            vault=peer.vault,
+            cells=peer.replica,
+            directory=peer.directory,
+            write=self.draft,
+            entropy=peer.config.entropy,
+            crypto=peer.config.crypto,
+        )
+        self.settle()
+        return number
+
+    def encrypted(self) -> dict[str, list[str]]:
+        """What is encrypted, and the names of its readers."""
+        name = self._peer.directory.name
+        found = self._peer.vault.prefixes().items()
+        return {format_pattern(prefix): [name(reader) for reader in epoch.readers] for prefix, epoch in found}
+
+    def _reader(self, named: str | ReplicaId) -> ReplicaId:
+        if not isinstance(named, str):
+            return named
+        bearers = [each for each in self._peer.directory.named(named) if not self._peer.directory.revoked(each)]
+        if len(bearers) != 1:
+            raise ConfigError(
+                f"{'several members are' if bearers else 'no member is'} named {named!r}: `mesh keys show` lists all"
+            )
+        return bearers[0]
 
     def heads(self) -> list[tuple[ShelfId, int]]:
         """Each shelf and the newest seq of it that is held here without a gap, sorted."""
@@ -295,10 +339,10 @@ class Node(Handles):
         return self._peer.replica.shelves()
 
     def cells(self, key: Key, /) -> Sequence[Op]:
-        return self._peer.replica.cells(key)
+        return self._peer.cells(key)
 
     def shown(self, key: Key, /) -> Sequence[Op]:
-        return self._peer.replica.shown(key)
+        return self._peer.shown(key)
 
     def keys(self, prefix: Path, /) -> Iterable[Key]:
         return self._peer.replica.keys(prefix)

@@ -12,32 +12,33 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Any, Final, assert_never
 
 import crdt
-from crdt.ids import Dot, ReplicaId, ShelfId, birth_of, replica_of, shelf_id
-from crdt.ops import Key, Path, Value
+from crdt.ids import Dot, ReplicaId, ShelfId, replica_of, shelf_id
+from crdt.ops import Key, Op, Path, Value
 from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
 from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowance
 from mesh.closing import Closer
 from mesh.effects import Address, Now, Transmit
-from mesh.errors import ConfigError, Malformed, Refused
+from mesh.errors import Malformed, Refused
 from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, StatementIgnored
 from mesh.housekeeping import Housekeeper
 from mesh.notary import Notary
+from mesh.own_key import OwnKey
 from mesh.peer_config import PeerConfig as PeerConfig
 from mesh.permits import check_rights, check_write
 from mesh.port import Port
 from mesh.quorum.quorum import Quorum
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
+from mesh.secrecy import Vault
 from mesh.store.rows import Batch, Restored
 from mesh.swim import Swim
 from mesh.sync.sync import Sync
 from mesh.trust import Admission, Directory, Membership
-from mesh.trust.statements import HONOURED_MAX
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX
 from mesh.wire.events import IdentityClash, SessionOpened, Unreachable
@@ -68,11 +69,6 @@ ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
 
 
-def honoured_of(written: Mapping[ShelfId, int]) -> list[tuple[int, int]]:
-    """What a statement honours of a replica, as (birth, seq): `crdt.Replica.written_by`, in its order."""
-    return [(birth_of(shelf), seq) for shelf, seq in written.items()]
-
-
 class Peer(Port):
     """One agent. Every public call takes the time; every effect is drained: `transmits`, `batch`, `changes`,
     `events`.
@@ -84,10 +80,6 @@ class Peer(Port):
         membership = config.membership
         identity = membership.identity
         self.config = config
-        self.membership = membership
-        """What this agent is now; `config` says what it was at the start."""
-        self._former_open = True
-        """Perhaps there is a former key of this replica that is to be closed."""
         self._becoming: Membership | None = None
         """The key that sessions are to be opened with, once the others have been told of it."""
         self.replica_id: ReplicaId = identity.replica_id
@@ -121,6 +113,7 @@ class Peer(Port):
             alive=self._is_live,
             body_bytes_max=BODY_BYTES_MAX,
         )
+        self.own_key = OwnKey(membership, self.replica, self.directory)
         ran = restored.meta.get(SHELF_THAT_RAN)
         self.replica.restore(restored.journal, ran=ShelfId(ran) if ran else None)
         self._meta = {SHELF_THAT_RAN: bytes(self.replica.shelf)}
@@ -176,6 +169,8 @@ class Peer(Port):
             now=now,
             may_begin=lambda: self.sync.synced,
         )
+        self.vault = Vault(self.replica, self.directory.mesh_id, config.crypto, config.entropy)
+        self.vault.become(membership.keys)
         self.closer = Closer(self.replica_id, self.replica, self.directory, self.sync, lambda: self.swim.living, self, now)
         self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, self.closer.may_take_over, now)
         self._incarnation_stored = restored.incarnation
@@ -189,7 +184,8 @@ class Peer(Port):
             self.replica.rights = rights
             if self.replica.take_over():
                 self._draft_due = now.monotonic
-        self._tell_own_key()
+        if (key := self.own_key.replaced_by()) is not None:  # while this agent was away
+            self.notify(KeyReplaced(self.replica_id, self.directory.name(self.replica_id), key))
         self.closer.learn(now)
 
     def begin_again(self, now: Now) -> None:
@@ -253,9 +249,8 @@ class Peer(Port):
             self._expiry_due = now.monotonic + EXPIRY_SECONDS
             for replica in self.directory.expired(now):
                 self._forget(replica)
-        if self._former_open and self.sync.synced:
-            self._former_open = self.directory.has_open_former_keys(self.membership.identity)
-            self._close_former_keys(now)
+        if self.own_key.former_open and self.sync.synced and self.own_key.close_former(now):
+            self._draft_due = now.monotonic
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.living:
             self.sync.in_step()
         self.closer.tick(now)
@@ -326,47 +321,18 @@ class Peer(Port):
         member is told up to where that one counts. No write is lost, and nobody restarts. Raises ConfigError, Malformed or
         Refused; then the former key goes on.
         """
-        identity = membership.identity
-        if identity.replica_id != self.replica_id:
-            raise ConfigError(f"that key is of replica {identity.replica_id.hex()}, this is {self.replica_id.hex()}")
-        for raw in membership.statements:
-            self.directory.add_untrusted(raw, now)
-        if self.directory.public_key(self.replica_id) != identity.public_key:
-            raise ConfigError("the authority has not put that key into force, or another one since")
-        if identity == self.membership.identity:
-            return
         self._now = now
-        if len(self.replica.written_by(self.replica_id)) > HONOURED_MAX:
-            self.replica.unhost()
+        if not self.own_key.is_in_force(membership, now):
+            return
+        self.own_key.gather()
         self._seal(now)
-        self.membership = self._becoming = membership
-        self.directory.become(identity)
-        self.notary.identity = identity
-        self._former_open = True
-        self._close_former_keys(now)
-        rights = self.directory.rights(self.replica_id)
-        if rights is not None:
-            self.replica.rights = rights
+        self.own_key.become(membership, now, complete=self.sync.synced)
+        self.notary.identity = membership.identity
+        self.vault.become(membership.keys)
+        self._becoming = membership
+        self.replica.rights = self.directory.rights(self.replica_id) or self.replica.rights
         self.swim.repeat()  # with the new signature, for whoever joins later
         self._draft_due = now.monotonic
-
-    def _close_former_keys(self, now: Now) -> None:
-        """After a rotation, once: what the former keys signed counts up to what is here of it. Not before all of it is here:
-        this agent may have lost its disk."""
-        if not self.sync.synced or not self.directory.has_open_former_keys(self.membership.identity):
-            return
-        written = self.replica.written_by(self.replica_id)
-        if len(written) <= HONOURED_MAX:
-            self._former_open = False
-            self.directory.close_former_keys(self.membership.identity, honoured_of(written), now)
-        elif self.replica.unhost():
-            self._draft_due = now.monotonic
-
-    def _tell_own_key(self) -> None:
-        """A rotation that came while this agent was away shows at the start, too."""
-        key = self.directory.public_key(self.replica_id)
-        if key is not None and key != self.membership.identity.public_key:
-            self.notify(KeyReplaced(self.replica_id, self.directory.name(self.replica_id), key))
 
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
         self.replica.rejudge(replica)
@@ -437,7 +403,17 @@ class Peer(Port):
 
     def changes(self) -> Sequence[Key]:
         """Drain the keys whose cells changed."""
-        return self.replica.take_changes()
+        changed = self.replica.take_changes()
+        gained = self.vault.noticed(changed)
+        return [*changed, *(key for prefix in gained for key in self.replica.keys(prefix))] if gained else changed
+
+    def cells(self, key: Key) -> Sequence[Op]:
+        """As the replica's, and open. Raises KeyMissing for what is encrypted to others."""
+        return self.vault.open(self.replica.cells(key))
+
+    def shown(self, key: Key) -> Sequence[Op]:
+        """As the replica's, and open. Raises KeyMissing for what is encrypted to others."""
+        return self.vault.open(self.replica.shown(key))
 
     def batch(self) -> Batch | None:
         """Drain what the store should commit; None when nothing changed."""
@@ -499,6 +475,8 @@ class Peer(Port):
         WriteRefused, state as it was.
         """
         self._check_write(path, now)
+        if not removed:
+            payload = self.vault.seal((type_code, path), payload, self.replica.shelf)
         dot = self.replica.draft(
             type_code, path, payload, removed=removed, covers=covers, while_alive=while_alive, now_wall=now.wall
         )

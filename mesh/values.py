@@ -14,8 +14,9 @@ from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
 from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, value_key, value_type
 from crdt.types.base import dot_of, newest, plain, shown_of
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, KeyMissing
 from mesh.events import Changed
+from mesh.secrecy.sealing import Sealed
 
 _SHORT: Final = {"multi-value register": "multi_value", "add-wins set": "set", "enable-wins flag": "flag"}
 """The plain method names; all others are made of the type's name: remove_wins_set, bounded_counter ..."""
@@ -60,9 +61,13 @@ class Reading(NamedTuple):
 def read_value(store: Store, key: Key) -> Reading:
     """The value at a key as it is now. Its mark is of the cells that are shown: a view is a function of nothing else."""
     type = value_type(key[0])
-    shown = shown_of(store, type, key[1])
-    change = Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot_of(newest(shown)) if shown else None)
-    return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
+    try:
+        shown = shown_of(store, type, key[1])
+        change = Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot_of(newest(shown)) if shown else None)
+        return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
+    except KeyMissing as missing:  # told as what it is, so that one of them stops no watcher and no listing
+        change = Changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
+        return Reading(change, hash((missing.epoch, missing.dot)))
 
 
 @dataclass(frozen=True, slots=True)

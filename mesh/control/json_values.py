@@ -14,10 +14,13 @@ from typing import Any, Final
 
 from crdt.ops import Value
 from mesh.errors import Malformed
+from mesh.secrecy.sealing import Sealed
 
 BYTES: Final = "$bytes"
 FLOAT: Final = "$float"
 MAP: Final = "$map"
+SEALED: Final = "$sealed"
+"""A value whose key is not here. Nothing reads it back."""
 
 
 DEPTH_MAX: Final = 32
@@ -27,6 +30,8 @@ DEPTH_MAX: Final = 32
 def to_json(value: Any) -> Any:
     """A value, or what a view makes of values: a set becomes an array, in an order that is the same everywhere."""
     match value:
+        case Sealed():
+            return {SEALED: value.epoch.hex()}
         case bool() | int() | str() | None:
             return value
         case float():

@@ -117,6 +117,21 @@ async def tell(node: Node, request: Request) -> Any:
     return node.tell(_bytes(request, "statement"))
 
 
+async def encrypt(node: Node, request: Request) -> Any:
+    """Encrypt what is written below a prefix from now on; the number of the key in use."""
+    readers = request.get("readers")
+    if not isinstance(readers, list) or not all(isinstance(each, str) for each in readers):
+        raise BadRequest("the request lacks 'readers', a list of names")
+    number = node.encrypt(_text(request, "pattern"), readers)
+    await node.flush()
+    return {"pattern": request["pattern"], "epoch": number, "readers": node.encrypted()[_text(request, "pattern")]}
+
+
+async def encrypted(node: Node, request: Request) -> Any:
+    """{pattern: [reader...]} of what is encrypted."""
+    return node.encrypted()
+
+
 # --- values
 
 
@@ -245,7 +260,7 @@ def _bytes(request: Request, name: str, *, from_hex: bool = False) -> bytes:
 
 
 ANSWERS: Final[Mapping[str, Callable[[Node, Request], Awaitable[Any]]]] = {
-    verb.__name__: verb for verb in (members, status, digest, keys, shelves, tell, get, history, put)
+    verb.__name__: verb for verb in (members, status, digest, keys, shelves, tell, encrypt, encrypted, get, history, put)
 }
 STREAMS: Final[Mapping[str, Callable[[Node, Request], AsyncGenerator[Any, None]]]] = {
     verb.__name__: verb for verb in (statements, snapshot, watch)

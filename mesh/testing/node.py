@@ -16,6 +16,8 @@ from mesh.effects import Address
 from mesh.events import Event
 from mesh.paths import parse_path
 from mesh.peer import Peer
+from mesh.secrecy.manage import encrypt
+from mesh.secrecy.prefixes import parse_pattern
 from mesh.swim.roster import Member
 from mesh.testing.world import Host
 from mesh.values import Entry, history_of
@@ -77,6 +79,21 @@ class VirtualNode(Handles):
         """Every live write at this path: its author, and why it is shown or not."""
         return history_of(self, parse_path(path), self.peer.directory.name)
 
+    def encrypt(self, pattern: str, readers: Iterable[ReplicaId]) -> int:
+        """As `mesh.Node.encrypt`, by ids."""
+        peer = self.peer
+        return encrypt(
+            parse_pattern(pattern),
+            list(readers),
+            me=peer.replica_id,
+            vault=peer.vault,
+            cells=peer.replica,
+            directory=peer.directory,
+            write=self.draft,
+            entropy=peer.config.entropy,
+            crypto=peer.config.crypto,
+        )
+
     def is_flushed(self) -> bool:
         """Whether everything written so far is on this host's disk; true without a disk."""
         disk, dot = self._host.disk, self._last_dot
@@ -107,10 +124,10 @@ class VirtualNode(Handles):
         return self.peer.replica.shelves()
 
     def cells(self, key: Key, /) -> Sequence[Op]:
-        return self.peer.replica.cells(key)
+        return self.peer.cells(key)
 
     def shown(self, key: Key, /) -> Sequence[Op]:
-        return self.peer.replica.shown(key)
+        return self.peer.shown(key)
 
     def keys(self, prefix: Path, /) -> Iterable[Key]:
         return self.peer.replica.keys(prefix)

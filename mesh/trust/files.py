@@ -46,7 +46,7 @@ def init_dir(
     *,
     critical: Sequence[str] = (),
     limits: Limits | None = None,
-    may_write: Sequence[str] = ("**",),
+    may_write: Sequence[str] = ("**", "$keys/**"),
     voter: bool = True,
     score: int = 0,
 ) -> Membership:
@@ -120,6 +120,7 @@ def _membership_of(directory: Path, key: Identity, known: Directory, seeds: tupl
     credential, invite = known.raw(grant.statement), known.invite_of(grant)
     if credential is None:
         raise AssertionError("a grant whose statement is not in the set")
+    former = sorted(directory.glob(FORMER_KEY.format("*")))
     return Membership(
         identity,
         grant.name,
@@ -128,6 +129,7 @@ def _membership_of(directory: Path, key: Identity, known: Directory, seeds: tupl
         tuple(known.statements()),
         invite,
         seeds,
+        tuple(Identity.load(path).of_replica(identity.replica_id) for path in former),
     )
 
 

@@ -38,6 +38,14 @@ class Membership:
     seeds: tuple[Address, ...] = ()
     """Addresses that the token named."""
 
+    former: tuple[Identity, ...] = ()
+    """Keys of this agent that were in use before: they open what was encrypted to them."""
+
+    @property
+    def keys(self) -> tuple[Identity, ...]:
+        """The present key, then the former ones."""
+        return self.identity, *self.former
+
     @property
     def replica_id(self) -> ReplicaId:
         return self.identity.replica_id

@@ -3,6 +3,9 @@
 A pattern is written like a path. `*` stands for exactly one segment, `**` for any number of them, none included: `tasks/**` means
 `tasks` and all below (as in Zenoh). Everything else stands for itself, compared as text, code point by code point; a segment of
 bytes matches wildcards only. A star inside a segment (`robot-*`) is refused: it would look like it meant something.
+
+No wildcard matches a first segment that begins with `$`: such paths are the mesh's own (`$keys`: who reads what is encrypted),
+and the right to write there is given by name, as MQTT does it with `$SYS`.
 """
 
 from __future__ import annotations
@@ -32,17 +35,17 @@ class PathPatterns:
         self.texts = texts
         segments = [_parse(text) for text in texts]
         # Nearly all patterns in use are a fixed prefix and `**`: one comparison of tuples.
-        self._prefixes = tuple((len(each) - 1, each[:-1]) for each in segments if _is_prefix(each))
+        self._prefixes = tuple((len(each) - 1, each[:-1]) for each in segments if _is_prefix(each) and len(each) > 1)
         self._general = tuple(each for each in segments if not _is_prefix(each))
         self._everything = ("**",) in segments
 
     def matches(self, path: Path) -> bool:
-        if self._everything:
+        if self._everything and not is_reserved(path):
             return True
         for length, prefix in self._prefixes:
             if path[:length] == prefix:
                 return True
-        return any(_matches(pattern, path) for pattern in self._general)
+        return any(_matches(pattern, path) for pattern in self._general if pattern[0] not in (ONE, ANY) or not is_reserved(path))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PathPatterns) and other.texts == self.texts
@@ -67,6 +70,11 @@ def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
     if isinstance(texts, str):  # a str is a sequence of str: ["t", "a", "s", "k", "s", ...] would be taken as patterns
         raise ConfigError(f"patterns come as a list: write [{texts!r}]")
     return compile_patterns(tuple(texts)).texts
+
+
+def is_reserved(path: Path) -> bool:
+    """Whether no wildcard reaches it."""
+    return bool(path) and isinstance(path[0], str) and path[0].startswith("$")
 
 
 def _parse(text: str) -> tuple[str, ...]:

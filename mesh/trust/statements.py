@@ -32,7 +32,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
 
 from crdt.delta import Head
-from crdt.ids import ReplicaId, replica_of
+from crdt.ids import ReplicaId, ShelfId, birth_of, replica_of
 from mesh.errors import ConfigError, Malformed
 from mesh.trust.endings import FORK, Cut, Fork, cut_untrusted, fork_bytes, fork_untrusted
 from mesh.trust.identity import Identity, key_id
@@ -309,6 +309,11 @@ def check_honoured(pairs: Sequence[tuple[int, int]]) -> Honoured:
     if len({birth for birth, _ in honoured}) != len(honoured):
         raise ConfigError("honoured names one birth twice")
     return honoured
+
+
+def honoured_of(written: Mapping[ShelfId, int]) -> list[tuple[int, int]]:
+    """What a statement honours of a replica, as (birth, seq): `crdt.Replica.written_by`, in its order."""
+    return [(birth_of(shelf), seq) for shelf, seq in written.items()]
 
 
 # --- payloads

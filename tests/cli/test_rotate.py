@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -34,6 +35,27 @@ def test_a_running_agent_gets_a_new_key_with_the_authority_at_hand(shell: Shell)
     shell.up("a")
     shell.until(lambda: shell.alive("b") == {"a", "b"})
     shell.run("put", "restarted", "3", "--dir", "a", "--copies", "1")
+
+
+def test_encrypted_for_some(shell: Shell) -> None:
+    make(shell, "a", "b", "c")
+    for name in ("a", "b", "c"):
+        shell.up(name)
+    shell.until(lambda: shell.alive("a") == {"a", "b", "c"})
+    assert "no member is named" in shell.run("keys", "encrypt", "secret/**", "--reader", "nobody", "--dir", "a", exit_code=1)
+    assert "cannot be encrypted" in shell.run("keys", "encrypt", "secret", "--dir", "a", exit_code=1)
+    assert "outside what this agent may write" in shell.run("keys", "encrypt", "secret/**", "--dir", "b", exit_code=1)
+    told = shell.json("keys", "encrypt", "secret/**", "--reader", "b", "--dir", "a")
+    assert (told["epoch"], sorted(told["readers"])) == (1, ["a", "b"])
+    shell.run("put", "secret/code", "42", "--dir", "a", "--copies", "2")
+    shell.run("put", "open/code", "43", "--dir", "a", "--copies", "2")
+    assert shell.run("get", "secret/code", "--dir", "b") == "42\n"
+    listed = {item["path"]: item["value"] for item in map(json.loads, shell.run("get", "/", "--json", "--dir", "c").splitlines())}
+    assert listed["open/code"] == 43
+    assert list(listed["secret/code"]) == ["$sealed"], "that it is there shows, and stops no listing"
+    assert "no reader" in shell.run("put", "secret/code", "1", "--dir", "c", exit_code=1)
+    assert "key is not here" in shell.run("history", "secret/code", "--dir", "c", exit_code=1)
+    assert set(shell.json("keys", "encrypt", "--dir", "c")["secret/**"]) == {"a", "b"}
 
 
 def test_an_agent_elsewhere_asks_with_one_line(shell: Shell) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from mesh.errors import NotPermitted
 from mesh.events import Event, NotAdmitted
-from mesh.peer import honoured_of
 from mesh.swim.roster import State
 from mesh.testing import Mesh, open_mesh
+from mesh.trust.statements import honoured_of
 from tests.peer.test_dissemination import equal_after
 
 

@@ -11,11 +11,10 @@ import crdt
 from crdt.ids import ReplicaId, birth_of, replica_of, shelf_id
 from mesh.errors import ConfigError, Malformed, NotPermitted
 from mesh.events import KeyReplaced, MemberDown
-from mesh.peer import honoured_of
 from mesh.swim.roster import State
 from mesh.testing import Mesh, open_mesh
 from mesh.trust import Identity, Membership
-from mesh.trust.statements import HONOURED_MAX
+from mesh.trust.statements import HONOURED_MAX, honoured_of
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
 from mesh.wire.frames import Frame

@@ -47,7 +47,7 @@ def test_init_makes_a_mesh_and_its_first_member(tmp_path: Path) -> None:
     assert known.restore(loaded.statements) == []
     grant = known.credential(loaded.replica_id)
     assert grant is not None
-    assert (grant.terms.voter, grant.terms.score, grant.terms.may_write) == (True, 9, ("**",))
+    assert (grant.terms.voter, grant.terms.score, grant.terms.may_write) == (True, 9, ("**", "$keys/**"))
     assert known.is_critical(("tasks", "1"))
 
 

@@ -15,6 +15,7 @@ from mesh.effects import Now
 from mesh.errors import ConfigError
 from mesh.trust import Authority, Directory, list_key_files, load_membership, open_authority
 from mesh.trust.statements import HONOURED_MAX
+from tools.cli.encrypt import encrypt
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json, print_table
@@ -105,6 +106,7 @@ def revoke(name: str, directory: Path | None, as_json: bool) -> None:
 
 
 keys.add_command(rotate)
+keys.add_command(encrypt)
 
 
 def bearer_of(authority: Authority, name: str) -> bytes | None:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from mesh.errors import MeshError
 from tools.measure import forgeries as forged
-from tools.measure import mesh_runs, micro
+from tools.measure import mesh_runs, micro, secrecy
 from tools.measure.state_size import state_size
 
 Figures = dict[str, Any]
@@ -132,6 +132,13 @@ def apply_(context: click.Context) -> None:
 def costs(context: click.Context) -> None:
     """What a node does most often, and what strangers can make it do."""
     _show(context, "single costs", "an outsider's datagram <= 10 us", micro.costs())
+
+
+@main.command()
+@click.pass_context
+def encrypted(context: click.Context) -> None:
+    """What encrypting a value adds to writing and reading it."""
+    _show(context, "encrypted values", "a few us and 60 bytes more than in the clear", secrecy.costs())
 
 
 @main.command()
