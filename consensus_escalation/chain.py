@@ -12,7 +12,7 @@ certificate stands for all blocks before it. A voter's own Raft may bring blocks
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -93,6 +93,7 @@ class Chain:
         self.log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
         """What is applied, above a former snapshot."""
         self.ledger = Ledger(read_score)
+        self.ledger.counts_keys = False
         self.trail = Trail(genesis.config, genesis.epoch, keys)
         self.steps: list[Step] = []
         """Each certified change of voters, in order."""
@@ -106,6 +107,10 @@ class Chain:
         self.faults: list[str] = []
         """What no honest quorum does; to be taken away and told to the operator."""
         self._state = (0, b"")
+        self.source: Callable[[int], Block | None] = lambda _index: None
+        """Where else a block may be: the log of this agent's own Raft, committed there or not."""
+        self.refused = 0
+        """Certificates that proved nothing: of whoever sent them, not of the voters."""
         self._pending: dict[int, Block] = {}
         self._waiting: dict[int, tuple[bytes, tuple[Ack, ...]]] = {}
         self._done: list[Done] = []
@@ -158,14 +163,14 @@ class Chain:
 
     def has(self, index: int) -> bool:
         """Whether the block at `index` is applied, or waits for its proof."""
-        return index <= self.applied or index in self._pending
+        return self._block(index) is not None or index <= self.applied
 
     def missing(self, limit: int) -> list[int]:
         """Indexes of blocks that are needed for the certificates at hand, at most `limit`, the next one first."""
         newest = min(max(self._waiting, default=0), self.reach)
         found = []
         for index in range(self.applied + 1, newest + 1):
-            if index not in self._pending:
+            if not self.has(index):
                 found.append(index)
                 if len(found) >= limit:
                     break
@@ -202,6 +207,11 @@ class Chain:
             del self._waiting[min(at for at in self._waiting if at != wanted)]
         return True
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether certificates wait for something."""
+        return bool(self._waiting)
+
     def settle(self) -> bool:
         """Apply what is proven now; True when something was, or a certificate was added."""
         progress = False
@@ -217,7 +227,7 @@ class Chain:
     # ---- proving
 
     def _block(self, index: int) -> Block | None:
-        return self.log.get(index) if index <= self.applied else self._pending.get(index)
+        return self.log.get(index) if index <= self.applied else self._pending.get(index) or self.source(index)
 
     def _full(self, index: int, acks: tuple[Ack, ...]) -> Certificate | None:
         """With the headers from the certified block to the furthest acknowledged one."""
@@ -231,11 +241,14 @@ class Chain:
     def _try(self, index: int) -> bool:
         """Use the certificate for `index` if all that it takes is here."""
         digest, acks = self._waiting[index]
+        blocks: list[Block] = []
         if index > self.applied:
-            if len(self._pending) < index - self.applied or not self._joins(index, digest):
+            blocks = self._leading_to(index, digest)
+            if not blocks:
                 return False
         elif self.log.hash_at(index) != digest:
             del self._waiting[index]
+            self.refused += 1
             return False
         certificate = self._full(index, acks)
         block = self._block(index)
@@ -250,8 +263,8 @@ class Chain:
                 self.steps.append(step)
             else:
                 self.trail.verify_untrusted(certificate)
-        except NotCertified as error:
-            self.faults.append(f"a certificate for block {index} proves nothing: {error}")
+        except NotCertified:
+            self.refused += 1
             return False
         newest = self.proven
         self.proofs[index] = acks
@@ -260,27 +273,43 @@ class Chain:
             self.proofs = OrderedDict(sorted(self.proofs.items()))
         while len(self.proofs) > PROOFS_KEPT:
             self.proofs.popitem(last=False)
-        for each in range(self.applied + 1, index + 1):
-            self._apply(self._pending[each])
+        for each in blocks:
+            self._apply(each)
         self._make_bundle(certificate, block)
         return True
 
-    def _joins(self, index: int, digest: bytes) -> bool:
-        """Whether the pending blocks lead from the certified hash down to mine. What does not belong there is thrown away."""
-        expected = digest
+    def _leading_to(self, index: int, digest: bytes) -> list[Block]:
+        """The blocks from mine to the certified one, in order; none while some are missing. What does not belong there is
+        thrown away."""
+        expected, found = digest, list[Block]()
         for each in range(index, self.applied, -1):
             block = self._pending.get(each)
             if block is not None and block.hash != expected:
                 del self._pending[each]
                 block = None
-            if block is None:
-                return False
+            block = block or self.source(each)
+            if block is None or block.hash != expected:
+                return []
+            found.append(block)
             expected = block.header.prev
         if expected != self.log.last_hash:
-            self.faults.append(f"a certificate for block {index} is of another history than mine")
-            del self._waiting[index]
-            return False
-        return True
+            self._is_of_another_history(index, found)
+            return []
+        found.reverse()
+        return found
+
+    def _is_of_another_history(self, index: int, blocks: Sequence[Block]) -> None:
+        """The blocks hang together, but not with mine: if the certificate is good, a majority of the voters has lied."""
+        _, acks = self._waiting.pop(index)
+        self.refused += 1
+        certificate = self._full(index, acks)
+        if certificate is None or certificate.headers[0] != blocks[0].header_bytes:
+            return
+        try:
+            self.trail.verify_untrusted(certificate)
+        except NotCertified:
+            return
+        self.faults.append(f"block {index} is certified in another history than mine")
 
     # ---- applying
 
@@ -371,6 +400,7 @@ class Chain:
 
     def _adopt(self, snapshot: Snapshot, ledger: Ledger, machine: Machine, raw: bytes) -> None:
         index = snapshot.last.index
+        ledger.counts_keys = False
         self.ledger, self.machine, self.snapshot = ledger, machine, raw
         self.jumps += 1
         self._rows += [State(index, raw, False), *self.steps, *([Bundle(self._bundled, self.bundle)] if self.bundle else [])]

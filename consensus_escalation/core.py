@@ -207,6 +207,7 @@ class Core:
         return True
 
     def _adopt(self, snapshot: Snapshot, ledger: Ledger) -> None:
+        ledger.counts_keys = self.ledger.counts_keys
         self.ledger, self.commit, self.taking = ledger, snapshot.last.index, None
         self.effects.append(StateRestored(snapshot.last.index, snapshot.state))
 
@@ -221,9 +222,20 @@ class Core:
         self.commit_to(restored.commit)
 
 
-def make_core(me: Voter, keys: Keys, pace: Pace, rng: random.Random, restored: Restored, read_score: ReadScore, now: Now) -> Core:
+def make_core(
+    me: Voter,
+    keys: Keys,
+    pace: Pace,
+    rng: random.Random,
+    restored: Restored,
+    read_score: ReadScore,
+    now: Now,
+    *,
+    counts_keys: bool = True,
+) -> Core:
     genesis = restored.genesis
     log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
     core = Core(me, keys, pace, rng, genesis.epoch, log, Ledger(read_score), now, restored.term, restored.vote)
+    core.ledger.counts_keys = counts_keys
     core.restore(restored)
     return core

@@ -46,6 +46,9 @@ class Ledger:
         self.scores: dict[Voter, Score] = {}
         self.demoted: dict[Voter, int] = {}
         """Voter -> index of the block that demoted it."""
+        self.counts_keys = True
+        """False: sessions are the state machine's to keep (`consensus_escalation.machine`), and here every entry counts as the
+        first of its key."""
 
     def score(self, voter: Voter) -> int:
         """Missing, expired or out of bounds counts 0: nobody gains by withholding a certificate."""
@@ -70,11 +73,12 @@ class Ledger:
 
     def begin(self, block: Block) -> None:
         self.time = max(self.time, block.time)
-        self.sessions.forget_before(self.time)
+        if self.counts_keys:
+            self.sessions.forget_before(self.time)
 
     def admit(self, entry: Entry, block: Block) -> Admission:
         """Whether its key is used for the first time; then it is remembered as done by this block."""
-        if not entry.author:
+        if not entry.author or not self.counts_keys:
             return Admission.FRESH
         key = key_of(entry)
         admission = self.sessions.judge(key, self.time)

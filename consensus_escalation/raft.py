@@ -99,11 +99,13 @@ class Raft:
         is_dangerous: Callable[[Entry], bool] = nothing_dangerous,
         is_signed: IsSigned = anybody,
         is_certified: Callable[[bytes], bool] = any_evidence,
+        counts_keys: bool = True,
     ) -> None:
         """`read_score`: see `ledger.ReadScore`. `is_dangerous`: the class of an entry, by rule:
         a pure function, the same on every voter. `is_signed`: whether its author signed a batch (`authorship`).
-        `is_certified`: whether the authority made the evidence of a score, as far as this voter knows."""
-        self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now)
+        `is_certified`: whether the authority made the evidence of a score, as far as this voter knows.
+        `counts_keys`: see `ledger.Ledger`."""
+        self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now, counts_keys=counts_keys)
         self._election = Election(self._core, self._lead)
         self._replication = Replication(self._core, self._has_evidence)
         self._is_dangerous, self._is_signed, self._is_certified = is_dangerous, is_signed, is_certified
@@ -142,6 +144,10 @@ class Raft:
     @property
     def log(self) -> Log:
         return self._core.log
+
+    def log_block(self, index: int) -> Block | None:
+        """Committed or not."""
+        return self._core.log.get(index)
 
     @property
     def snapshot(self) -> bytes | None:

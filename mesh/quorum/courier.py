@@ -145,7 +145,7 @@ class Courier:
 
     def tick(self, voters: Iterable[ReplicaId], now: Now) -> None:
         """Send what is new and what is due, and all of it when there is another leader."""
-        for batch in self._batches():
+        for batch in self._batches() if self._drafts else ():
             self._parcels[key_of(batch[0])] = Parcel(batch, {key_of(entry) for entry in batch})
             self._where.update((key_of(entry), key_of(batch[0])) for entry in batch)
         if not self._parcels:
@@ -155,9 +155,10 @@ class Courier:
             self._sent_to = leader
             for parcel in self._parcels.values():
                 parcel.due, parcel.tries = -inf, 0
-        others = sorted(voters)
-        for parcel in list(self._parcels.values()):
-            if parcel.due <= now.monotonic:
+        due = [parcel for parcel in self._parcels.values() if parcel.due <= now.monotonic]
+        if due:
+            others = sorted(voters)
+            for parcel in due:
                 self._dispatch(parcel, leader, others, now)
 
     def _dispatch(self, parcel: Parcel, leader: ReplicaId | None, voters: list[ReplicaId], now: Now) -> None:

@@ -123,7 +123,7 @@ class Quorum:
         self.me, self._directory, self._members, self._port = me, directory, members, port
         self._pace, self._rng = preset.quorum, rng
         self._may_begin = may_begin
-        self.keys = keys_of(sign, verify)
+        self.keys = keys_of(me, sign, verify)
         self._now = now
         self.chain: Chain | None = None
         self.raft: Raft | None = None
@@ -218,7 +218,8 @@ class Quorum:
         self.questions.tick(now)
         self._desk.flush(now)
         self._spread.flush(self.me, now)
-        self._outlook.look(self._has_quorum(), now)
+        if now.monotonic >= self._outlook.look_at:
+            self._outlook.look(self._has_quorum(), now)
 
     @property
     def deadline(self) -> float:
@@ -367,7 +368,10 @@ class Quorum:
             is_dangerous=dangerous,
             is_signed=lambda batch: is_signed_untrusted(batch, self.keys),
             is_certified=lambda evidence: is_certified(self._directory, evidence),
+            counts_keys=False,
         )
+        if self.chain is not None:
+            self.chain.source = self.raft.log_block
         self._step(Standby(self._standby()))
 
     # ---- who votes
@@ -523,21 +527,22 @@ class Quorum:
         chain = self.chain
         if chain is None:
             return
-        if self._spread.settle(now) and self.raft is not None:
+        if self._spread.is_unsettled and self._spread.settle(now) and self.raft is not None:
             block = chain.log.get(chain.proven)
             if block is not None and block.index > self.raft.commit:
                 self._step(Proven(block.index, block.hash))
         done = chain.take_done()
-        for each in done:
-            self.courier.done(each)
         if done:
+            for each in done:
+                self.courier.done(each)
             newest = done[-1].block
             self._spread.heard_leader(newest.term, newest.header.leader)
         self.keeper.applied(chain, done, now)
         self._store(chain, done, now)
-        for fault in chain.faults:
-            self._port.notify(QuorumFault(fault))
-        chain.faults.clear()
+        if chain.faults:
+            for fault in chain.faults:
+                self._port.notify(QuorumFault(fault))
+            chain.faults.clear()
 
     # ---- the disk
 

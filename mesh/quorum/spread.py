@@ -219,6 +219,11 @@ class Spread:
         if chain.offer_acks_untrusted(proof.index, proof.hash, proof.acks):
             self._ahead[peer] = max(self._ahead.get(peer, 0), proof.index)
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether `settle` has something to do."""
+        return bool(self._ahead) or (self.chain is not None and self.chain.is_unsettled)
+
     def settle(self, now: Now) -> bool:
         """Apply what is proven, relay its proof, ask for what is missing. True when something was proven."""
         chain = self.chain
