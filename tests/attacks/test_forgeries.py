@@ -20,9 +20,8 @@ def accepted(figures: dict[str, Any]) -> set[str]:
 
 @both
 def test_no_signature_that_does_not_fit_moves_anything(defended: bool) -> None:
-    victim = Victim(seed=2)
     with without(defended, SharedCrypto, "verify", lambda *_: True):
-        figures = forgeries(2_400 if defended else 200, victim, at_each=not defended)
+        figures = forgeries(2_400 if defended else 200, Victim(seed=2), at_each=not defended)
     if defended:
         assert not accepted(figures)
         assert figures["victim_still_in_step"]

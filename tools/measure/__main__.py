@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mesh.errors import MeshError
+from tools.measure import flood, mesh_runs, micro, secrecy
 from tools.measure import forgeries as forged
-from tools.measure import mesh_runs, micro, secrecy
 from tools.measure.state_size import state_size
 
 Figures = dict[str, Any]
@@ -173,6 +173,23 @@ def forgeries(context: click.Context, count: int, seed: int) -> None:
     _show(context, "forged datagrams and claims", "0 of 10^6 accepted", figures)
     if figures["accepted"] or not figures["victim_still_in_step"]:
         context.exit(1)
+
+
+@main.command("flood")
+@click.option(
+    "--kind", "kinds", multiple=True, default=("outsider", "member"), show_default=True, help="Or one kind alone: see below."
+)
+@click.option("--seconds", default=60.0, show_default=True)
+@click.option("--share", default=0.8, show_default=True, help="Of the drain rate that was measured just before.")
+@click.pass_context
+def flood_(context: click.Context, kinds: tuple[str, ...], seconds: float, share: float) -> None:
+    """One agent is flooded, on real sockets; it and its neighbours go on writing.
+
+    Kinds: outsider (garbage, init and replay in turn), member (deltas, digests, statements and listings in turn).
+    """
+    goal = "RSS +10 MB at most, no false death, own writes < 1 s"
+    for kind in kinds:
+        _show(context, f"flood by {kind}", goal, _run(f"flood by {kind}", flood.flood, kind, seconds, share))
 
 
 if __name__ == "__main__":
