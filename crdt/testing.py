@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -39,6 +39,7 @@ from hypothesis import strategies as st
 
 from crdt.delta import Delta
 from crdt.errors import WriteRefused
+from crdt.history import History, Operation, Write
 from crdt.ids import Dot, ReplicaId, ShelfId, make_dot, shelf_id
 from crdt.journal import JournalEntry
 from crdt.ops import Key, Op, Path, Value
@@ -46,6 +47,27 @@ from crdt.replica import Replica
 from crdt.types.base import Store, ViewType, shown_of
 from crdt.types.custom import Custom
 from crdt.types.local import Local
+
+__all__ = [
+    "OPTIONS",
+    "Call",
+    "Deliver",
+    "Do",
+    "History",
+    "Lose",
+    "Network",
+    "Operation",
+    "Plan",
+    "Restart",
+    "Step",
+    "Sync",
+    "Tidy",
+    "Trial",
+    "Write",
+    "check_view",
+    "plans",
+    "pull",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -157,67 +179,6 @@ def pull(reader: Replica, peer: Replica, shelf: ShelfId) -> None:
         reader.jump(listing.head, listing.since, listing.entries, listing.bodies)
     for loose in [*peer.loose.get(shelf, {}).values()]:
         reader.receive(loose.delta, loose.mask)
-
-
-# --- what happened
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One cell that a call wrote. Names it as covers do, so a repacked or hosted copy is the same write."""
-
-    key: Key
-    origin: ShelfId
-    dot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One call that wrote something."""
-
-    number: int
-    """In the order in which the calls were made, which no replica knows."""
-    author: int
-    """Index of the replica."""
-    shelf: ShelfId
-    method: str
-    arguments: tuple[Any, ...]
-    saw: Any
-    """The value that its author read just before."""
-    result: Any
-    """What the call returned."""
-    writes: tuple[Write, ...]
-    time: int
-    """Of the write, in microseconds, by its author's clock."""
-
-
-class History:
-    """The operations that one replica has seen of a value, in the order in which they were made, and who had seen which."""
-
-    def __init__(self, operations: Iterable[Operation], visible: frozenset[Write], known: dict[Write, frozenset[Write]]) -> None:
-        self._visible = visible
-        self._known = known
-        self.operations = [operation for operation in operations if visible.intersection(operation.writes)]
-
-    def __iter__(self) -> Iterator[Operation]:
-        return iter(self.operations)
-
-    def calls(self, *methods: str) -> list[Operation]:
-        """Those of these methods; all without."""
-        return [operation for operation in self.operations if not methods or operation.method in methods]
-
-    def where(self, test: Callable[[Operation], bool]) -> History:
-        """Only these operations."""
-        return History([one for one in self.operations if test(one)], self._visible, self._known)
-
-    def before(self, one: Operation, other: Operation) -> bool:
-        """`other`'s author had seen `one` when it wrote at the same path: what the theory calls happened-before."""
-        return any(write in self._known[later] for later in other.writes if later in self._visible for write in one.writes)
-
-    def unseen(self, *methods: str, by: Sequence[str] = ()) -> list[Operation]:
-        """Those of these methods that no operation (`by`: of these methods) had seen."""
-        others = self.calls(*by)
-        return [one for one in self.calls(*methods) if not any(self.before(one, other) for other in others)]
 
 
 # --- what may happen

@@ -11,6 +11,8 @@ from tools.sim.checks import Inspector
 
 COUNTED: Final[list[Counter[str]]] = []
 """Of every inspector that was made, those of runs that were meant to fail too."""
+FOUND: Final[dict[str, str]] = {}
+"""Bugs that were put in on purpose, and what found each."""
 
 
 def watch() -> None:
@@ -31,3 +33,7 @@ def tell(reporter: pytest.TerminalReporter) -> None:
         reporter.section("simulator")
         reporter.line(f"{len(COUNTED)} simulated meshes, {total['transitions']:,} transitions checked")
         reporter.line(looked)
+    if FOUND:
+        reporter.line(
+            f"{len(FOUND)} bugs put in on purpose were found: " + ", ".join(f"{bug} by {by}" for bug, by in FOUND.items())
+        )

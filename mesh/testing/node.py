@@ -33,6 +33,7 @@ class Written(NamedTuple):
     """The cells that its author held at the key."""
     removed: bool
     covers: CoverPolicy
+    while_alive: bool
 
 
 class VirtualNode(Handles):
@@ -155,5 +156,5 @@ class VirtualNode(Handles):
         self._last_dot = dot
         host.wake_soon()
         for told in self.on_write:
-            told(Written(host.number, key, dot, before, removed=removed, covers=covers))
+            told(Written(host.number, key, dot, before, removed, covers, while_alive))
         return dot

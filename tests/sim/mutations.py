@@ -24,6 +24,7 @@ from crdt.housekeeping import drop
 from crdt.ids import replica_of
 from crdt.replica import HeadSet, LiveSet
 from crdt.state import RULES, State
+from crdt.types import bounded_counter
 from mesh import housekeeping
 from mesh.peer import Peer
 from mesh.store.rows import Batch
@@ -72,6 +73,8 @@ class Mutation:
     """Checkers, any of which may find it."""
     seeds: int = 1
     """How many runs, of which one at least reaches the broken place. More than one where nothing can be scripted."""
+    only: tuple[str, ...] = ()
+    """The checkers that look, where another would be first to find it. All without."""
     hasty: bool = False
     """Housekeeping without patience, so that seconds do for hours. Views may then flicker: only the end is held against them."""
 
@@ -135,6 +138,27 @@ def _impatient_drop(writer: Any, now: float, patience: float) -> int:
     return drop(writer, now, 0.0)
 
 
+def _own_word(self: State, key: Any) -> list[Any]:
+    shown = _SHOWN(self, key)
+    return [op for op in shown if op.origin == self.shelf] or shown
+
+
+def _only_added(shown: Any) -> dict[Any, Any]:
+    return {origin: row._replace(taken=0) for origin, row in _ROWS_OF(shown).items()}
+
+
+_ROWS_OF: Final = bounded_counter.rows_of
+
+
+def _never_forgotten(self: Any, body: Any, *arguments: Any, **options: Any) -> Any:
+    """A log of everything that ever came in, for debugging."""
+    self.__dict__.setdefault("_everything", []).append(body)
+    return _HANDLE(self, body, *arguments, **options)
+
+
+_HANDLE: Final = Peer.handle_untrusted
+
+
 def _same_birth(self: Mesh, boot: Boot) -> Peer:
     class Stuck(random.Random):
         def getrandbits(self, bits: int, /) -> int:
@@ -183,7 +207,7 @@ MUTATIONS: Final = [
     Mutation(
         "full",
         "a suffix below gc_floor is taken for the whole, unverified",
-        replace(BASE, rate=30.0, types=("set",), script=AWAY),
+        replace(BASE, seed=4, rate=30.0, types=("set",), script=AWAY),
         _rules_without("FULL", "VERIFY"),
         ("bases", "views", "equality", "convergence", "faults"),
         seeds=3,
@@ -216,7 +240,7 @@ MUTATIONS: Final = [
         "a restored backup goes on with its old shelf",
         replace(BASE, script=OLD),
         _replace(Mesh, "_start_peer", _same_birth),
-        ("bases", "faults"),
+        ("bases",),
     ),
     Mutation(
         "journal",
@@ -238,7 +262,7 @@ MUTATIONS: Final = [
         "heads are not stored",
         replace(BASE, script=RESTARTS),
         _replace(journal, "take_journal", _journal_without_heads),
-        ("durability", "faults"),
+        ("faults",),
     ),
     Mutation(
         "acknowledgement",
@@ -303,6 +327,35 @@ MUTATIONS: Final = [
         _replace(packer, "PLAIN_BYTES_MAX", 1_400),
         ("datagrams",),
     ),
+    Mutation(
+        "own word",
+        "who wrote something shows that alone",
+        replace(BASE, types=("counter",)),
+        _replace(State, "shown", _own_word),
+        ("equality",),
+        only=("equality",),
+    ),
+    Mutation(
+        "view",
+        "a bounded counter shows what was ever added",
+        replace(BASE, types=("bounded_counter",)),
+        _replace(bounded_counter, "rows_of", _only_added),
+        ("values",),
+    ),
+    Mutation(
+        "queue",
+        "what came in is kept for ever",
+        BASE,
+        _replace(Peer, "handle_untrusted", _never_forgotten),
+        ("memory",),
+    ),
+    Mutation(
+        "deadline",
+        "housekeeping is always due",
+        BASE,
+        _replace(housekeeping.Housekeeper, "deadline", property(lambda self: 0.0)),
+        ("simulation",),
+    ),
 ]
 
 
@@ -317,7 +370,7 @@ def play(mutation: Mutation, *, broken: bool) -> Outcome:
     """The first run that fails, or the last one."""
     for seed in range(mutation.seeds):
         with hasty() if mutation.hasty else nullcontext(), mutation.patch() if broken else nullcontext():
-            run = Run(replace(mutation.options, seed=seed))
+            run = Run(replace(mutation.options, seed=mutation.options.seed + seed), checkers=mutation.only)
             if mutation.hasty:
                 run.inspector.touch.is_behind = lambda host: True  # type: ignore[method-assign]  # views may flicker here
             outcome = run.play()

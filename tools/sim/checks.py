@@ -7,110 +7,33 @@ ends the run.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 from crdt.delta import header_from_bytes_untrusted
-from crdt.ids import ReplicaId, ShelfId, replica_of
+from crdt.ids import ShelfId, replica_of
 from crdt.ops import Key
 from crdt.replica import HeadSet
-from mesh.events import Event, MemberDown, MemberLeft, MemberUp, MemberUpdated, ShelfFault
+from mesh.events import Event, ShelfFault
 from mesh.peer import Peer
 from mesh.store.rows import Batch
-from mesh.testing import SECOND, Host, Mesh, SimulationError, Written
+from mesh.testing import Host, Mesh, Written
 from mesh.testing.tables import Tables
-from tools.sim.oracle import Oracle
+from mesh.values import read_value, value_keys
+from tools.sim.bounds import Datagrams, Memory
+from tools.sim.calls import Calls
+from tools.sim.ground import Checker, CheckFailure, Ground, Touch
+from tools.sim.membership import Membership
+from tools.sim.oracle import KeyHistory, Oracle
+from tools.sim.values import Values
 
-DATAGRAM_BYTES_MAX: Final = 1_200
-"""DESIGN section 2: sealed, without IP and UDP headers."""
-DETECTION_EVERY: Final = 4
-"""Of a host's turns, how many look for ghosts."""
+__all__ = ["CheckFailure", "Checker", "Ground", "Inspector", "Touch"]
+
 COPIES_EVERY: Final = 8
 """Of a host's turns, how many are looked at for copies."""
-ACCUSERS_MIN: Final = 3
-"""Others that must be up for a death to be sure soon: two accusers, and one that is paused."""
-DETECTION_SECONDS: Final = 20.0
-"""A crash is known to everybody within this, by the `lan` preset's slowest way: twice the longest suspicion, after a round of
-probes by a stretched schedule (computed)."""
-FORMING_SECONDS: Final = 3
-"""A mesh that forms for the first time has nothing to catch up with."""
-PATIENCE_SECONDS: Final = 28
-"""A replica that was in touch for so long sees no flicker: mesh.housekeeping.DROP_PATIENCE_SECONDS is 30, less some delay."""
 LOOSE_MAX: Final = 256
 """DESIGN section 2: loose deltas per shelf."""
-
-
-class CheckFailure(SimulationError):
-    """A checker found what must not be. `name` is the checker's."""
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(f"{name}: {text}")
-        self.name = name
-
-
-class Checker(Protocol):
-    name: str
-
-    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        """After every turn of a running host."""
-
-    def settled(self) -> None:
-        """After the calm phase."""
-
-
-@dataclass(slots=True)
-class Ground:
-    """What checkers share."""
-
-    mesh: Mesh
-    oracle: Oracle
-    counts: Counter[str]
-
-    def fail(self, name: str, host: Host[Peer] | int | None, text: str) -> None:
-        where = "" if host is None else f"host {host if isinstance(host, int) else host.number}: "
-        raise CheckFailure(name, f"{where}{text} (at {self.mesh.world.time / SECOND:.6f} s)")
-
-    def key(self, key: Key) -> str:
-        return f"type {key[0]} at {'/'.join(map(str, key[1]))}"
-
-
-class Touch:
-    """Who was out of touch lately. Housekeeping waits so that views do not flicker, but not for ever (DESIGN section 1)."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-        self._apart_at: dict[int, int] = {}
-        self._floors: deque[tuple[int, dict[ShelfId, int]]] = deque()
-        self._numbers = {membership.replica_id: number for number, membership in enumerate(mesh.memberships)}
-
-    def started(self, number: int) -> None:
-        if self._mesh.world.time > FORMING_SECONDS * SECOND:
-            self._apart_at[number] = self._mesh.world.time
-
-    def turned(self, host: Host[Peer], events: Sequence[Event]) -> None:
-        time = self._mesh.world.time
-        for event in events if time > FORMING_SECONDS * SECOND else ():
-            if isinstance(event, MemberDown | MemberLeft | MemberUp):
-                self._apart_at[host.number] = self._apart_at[self._numbers[event.replica]] = time
-        if not self._floors or time - self._floors[-1][0] >= SECOND:
-            peers = [self._mesh.peer(number).replica for number in self._mesh.running]
-            self._floors.append((time, {replica.shelf: replica.floor(replica.shelf) for replica in peers}))
-            while len(self._floors) > 1 and self._floors[1][0] <= time - PATIENCE_SECONDS * SECOND:
-                self._floors.popleft()
-
-    def is_behind(self, host: Host[Peer]) -> bool:
-        """It was down, alone or given up within the patience, or lacks what its authors had that long ago."""
-        time = self._mesh.world.time
-        apart_at = self._apart_at.get(host.number)
-        if host.core is None or (apart_at is not None and time - apart_at < PATIENCE_SECONDS * SECOND):
-            return True
-        since, floors = self._floors[0]
-        if since > time - PATIENCE_SECONDS * SECOND:
-            return False
-        replica = host.core.replica
-        return any(replica.reached(shelf) < floor for shelf, floor in floors.items())
 
 
 class Views:
@@ -137,7 +60,7 @@ class Views:
             ground.counts[self.name] += 1
             seen = oracle.observe(host.number, key, core.replica)
             shown = history.mask(core.replica.shown(key))
-            expected = oracle.expected(key, seen)
+            expected = oracle.expected(key, seen) & ~(history.passing & ~shown)
             if shown != expected and self._touch.is_behind(host):
                 ground.counts["flickers"] += 1
                 continue
@@ -162,7 +85,7 @@ class Views:
             kept = oracle.kept(key, mesh.running)
             gap = oracle.has_gap(key, kept)
             views = {number: history.mask(mesh.peer(number).replica.shown(key)) for number in mesh.running}
-            want = next(iter(views.values()), 0) if gap else oracle.expected(key, kept)
+            want = next(iter(views.values()), 0) if gap else oracle.expected(key, kept) & ~self._absent(history)
             ground.counts["gaps"] += gap
             for number, shown in views.items():
                 ground.counts[f"{self.name} at the end"] += 1
@@ -170,6 +93,12 @@ class Views:
                     lacks = [write.name for write in history.each(want & ~shown)]
                     stale = [write.name for write in history.each(shown & ~want)]
                     ground.fail(self.name, number, f"after the calm {ground.key(key)} lacks {lacks} and shows {stale} too much")
+
+    def _absent(self, history: KeyHistory) -> int:
+        """Writes that show only while their author lives, of processes that are gone."""
+        mesh = self._ground.mesh
+        current = {mesh.peer(number).replica.shelf for number in mesh.running}
+        return sum(1 << write.bit for write in history.each(history.passing) if write.origin not in current)
 
 
 class Bases:
@@ -247,123 +176,6 @@ class Faults:
         pass
 
 
-class Datagrams:
-    """No datagram is larger than the limit."""
-
-    name = "datagrams"
-
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-
-    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        if self._ground.mesh.world.network.largest > DATAGRAM_BYTES_MAX:
-            self._ground.fail(self.name, host, f"a datagram of {self._ground.mesh.world.network.largest} bytes")
-
-    def settled(self) -> None:
-        self._ground.counts[self.name] += self._ground.mesh.world.network.delivered
-
-
-class Life(NamedTuple):
-    """A process of a member, by the shelf that it writes, and the newest incarnation that it claimed."""
-
-    shelf: ShelfId | None
-    incarnation: int
-
-
-class Membership:
-    """Crashed are found, living are not buried, nobody comes back from the dead without a new incarnation.
-
-    A new process is a new life: one that lost its disk cannot know which incarnation it had.
-    """
-
-    name = "membership"
-
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self._buried: dict[tuple[int, ReplicaId], Life] = {}
-        """By observer and member: the life that was given up."""
-        self._known: dict[tuple[int, ReplicaId], Life] = {}
-        self.deaths: list[tuple[int, int, ReplicaId]] = []
-        """(world time, observer, member) of each burial."""
-        self._turns: dict[int, int] = {}
-        self._awake_since: dict[int, int] = {}
-        self._disturbed_at = -1
-
-    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        if not host.runs % DETECTION_EVERY:
-            self._look_for_ghosts(host)
-        for event in events:
-            match event:
-                case MemberUp(replica=replica, incarnation=incarnation) | MemberUpdated(replica=replica, incarnation=incarnation):
-                    self._up(host, replica, incarnation)
-                case MemberDown(replica=replica, accusers=()):
-                    self._ground.counts["alone"] += 1  # the observer hears nobody: it says nothing about the member
-                case MemberDown(replica=replica) | MemberLeft(replica=replica):
-                    self._ground.counts[self.name] += 1
-                    self._buried[host.number, replica] = self._known.get((host.number, replica), Life(None, -1))
-                    if isinstance(event, MemberDown):
-                        self.deaths.append((self._ground.mesh.world.time, host.number, replica))
-
-    def _up(self, host: Host[Peer], replica: ReplicaId, incarnation: int) -> None:
-        self._ground.counts[self.name] += 1
-        buried = self._buried.pop((host.number, replica), None)
-        assert host.core is not None
-        life = Life(host.core.swim.current_shelf(replica), incarnation)
-        if buried is not None and life.shelf == buried.shelf and incarnation <= buried.incarnation:
-            self._ground.fail(
-                self.name,
-                host,
-                f"{self._ground.mesh.name_of(replica)} is back from the dead with its old incarnation {incarnation}",
-            )
-        self._known[host.number, replica] = life
-
-    def _look_for_ghosts(self, host: Host[Peer]) -> None:
-        """Whoever is gone for long is given up by everybody who has been running for as long, within reach of enough others.
-
-        Two have to accuse, so those who are cut off with fewer go on hoping (DESIGN section 5).
-        """
-        mesh, time = self._ground.mesh, self._ground.mesh.world.time
-        last = self._turns.get(host.number, 0)
-        self._turns[host.number] = time
-        if time - last > SECOND or host.core is None or mesh.preset.name != "lan":
-            self._awake_since[host.number] = time
-            return
-        long_ago = time - DETECTION_SECONDS * SECOND
-        if mesh.world.network.is_disturbed or len(mesh.running) < ACCUSERS_MIN + 1:
-            self._disturbed_at = time
-        awake_since = self._awake_since.setdefault(host.number, time)
-        if max(awake_since, self._disturbed_at) > long_ago:
-            return
-        for other in mesh.hosts:
-            if other.running or other.stopped_at is None or other.stopped_at > long_ago:
-                continue
-            self._ground.counts["detection"] += 1
-            swim, gone = host.core.swim, mesh.memberships[other.number].replica_id
-            if gone in swim.alive() or gone in swim.suspects():
-                self._ground.fail(self.name, host, f"has not given up node-{other.number}, down for {DETECTION_SECONDS:g} s")
-
-    def restarted(self, number: int) -> None:
-        """A new process of this host remembers nothing of what the former one was told."""
-        for table in (self._buried, self._known):
-            for name in [name for name in table if name[0] == number]:
-                del table[name]
-
-    def settled(self) -> None:
-        """Everybody who runs is alive to everybody who runs; nobody else is."""
-        mesh = self._ground.mesh
-        alive = {mesh.memberships[number].replica_id for number in mesh.running if not mesh.peer(number).left}
-        for number in mesh.running:
-            if mesh.peer(number).left:
-                continue
-            self._ground.counts[f"{self.name} at the end"] += 1
-            believed = set(mesh.peer(number).swim.alive())
-            wanted = alive - {mesh.memberships[number].replica_id}
-            if believed != wanted:
-                missing = sorted(map(mesh.name_of, wanted - believed))
-                ghosts = sorted(map(mesh.name_of, believed - wanted))
-                self._ground.fail(self.name, number, f"after the calm takes {missing} for dead and {ghosts} for alive")
-
-
 class Copies:
     """Nobody counts a copy that is not there: whoever says that it holds a shelf has it on its disk."""
 
@@ -433,7 +245,7 @@ class Rest:
 
 
 class Equality:
-    """After the calm every replica is byte-equal."""
+    """After the calm every replica is byte-equal, and what programs read there is equal, too."""
 
     name = "equality"
 
@@ -449,6 +261,13 @@ class Equality:
         self._ground.counts[self.name] += len(digests)
         if len(set(digests.values())) > 1:
             self._ground.fail(self.name, None, f"states differ: { ({n: d.hex()[:8] for n, d in digests.items()}) }")
+        values: dict[Key, object] = {}
+        for number in mesh.running:
+            node = mesh.node(number)
+            for key in value_keys(node, ()):
+                value = read_value(node, key).change.value
+                if values.setdefault(key, value) != value:
+                    self._ground.fail(self.name, number, f"reads {value!r}, others read {values[key]!r}: {self._ground.key(key)}")
 
 
 class Inspector:
@@ -456,7 +275,10 @@ class Inspector:
 
     def __init__(self, mesh: Mesh, names: Sequence[str] = ()) -> None:
         self.oracle = Oracle()
-        self.ground = Ground(mesh, self.oracle, Counter())
+        for number in range(len(mesh.hosts)):
+            mesh.node(number).on_write.append(self._wrote)
+        self.calls = Calls(mesh, self.oracle)
+        self.ground = Ground(mesh, self.oracle, self.calls, Counter())
         self.membership = Membership(self.ground)
         self.copies = Copies(self.ground)
         self.rest = Rest(self.ground)
@@ -466,15 +288,15 @@ class Inspector:
             Bases(self.ground),
             Faults(self.ground),
             Datagrams(self.ground),
+            Memory(self.ground),
             self.membership,
             self.copies,
             self.rest,
             Equality(self.ground),
+            Values(self.ground, self.touch),
         ]
         self.checkers = [checker for checker in available if not names or checker.name in names]
         self._starts = [0] * len(mesh.hosts)
-        for number in range(len(mesh.hosts)):
-            mesh.node(number).on_write.append(self._wrote)
         mesh.on_durable = self._durable
         mesh.on_disk_lost = self.oracle.disk_lost
         mesh.world.observers.append(self._turned)

@@ -59,15 +59,23 @@ class Outcome:
 
 
 class Run:
-    """`watch`: called about every virtual second with the run, for progress. `sampled`: look along the run, for a picture."""
+    """`watch`: called about every virtual second with the run, for progress. `sampled`: look along the run, for a picture.
+    `checkers`: names of those that look; all without."""
 
-    def __init__(self, options: Options, *, watch: Callable[[Run], None] | None = None, sampled: bool = False) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        watch: Callable[[Run], None] | None = None,
+        sampled: bool = False,
+        checkers: Sequence[str] = (),
+    ) -> None:
         options.check()
         self.options = options
         self.mesh = Mesh(options.nodes, seed=options.seed, setup=options.setup())
         for host in self.mesh.hosts:
             host.cost = microseconds(units.seconds(options.cost))
-        self.inspector = Inspector(self.mesh)
+        self.inspector = Inspector(self.mesh, checkers)
         self.stage = Stage(self.mesh)
         self.meter = Meter(self.mesh)
         self.samples: list[tuple[float, float, float]] = []
@@ -107,7 +115,9 @@ class Run:
         self._pass(options.settle_seconds())
         self.counters_at_start = self.meter.counters()
         self.fault_start = mesh.now
-        workload = Workload(mesh, rate=options.rate, seconds=options.seconds, types=options.types, paths=options.paths)
+        workload = Workload(
+            mesh, self.inspector.calls, rate=options.rate, seconds=options.seconds, types=options.types, paths=options.paths
+        )
         outcome.writes = workload.counts
         stall(mesh, units.share(options.stalls), options.seconds)
         self.stage.play(self.script)
@@ -124,7 +134,7 @@ class Run:
             self.inspector.rest.rested(QUIET_SECONDS, options.rest)
             self.inspector.settled()
         self.stage.play(parse(options.finale))
-        if options.rate * options.seconds >= WRITES_MIN and not (outcome.writes and self.inspector.counts["views"]):
+        if options.rate * options.seconds >= WRITES_MIN and not (outcome.writes and self.inspector.oracle.keys):
             raise CheckFailure("vacuous", "nothing was written, or nothing of it was seen: this run proves nothing")
 
     def _pass(self, seconds: float) -> None:

@@ -31,6 +31,10 @@ class Write(NamedTuple):
     """False for removals."""
     replaces: int
     """Mask of the writes that it replaces: what its author had seen at this key, and what those replaced."""
+    knew: int
+    """Mask of the writes that its author knew of at this key."""
+    while_alive: bool
+    """Shown only while its author is a live member."""
     at: int
     """World time."""
 
@@ -49,6 +53,8 @@ class KeyHistory:
     """Ascending."""
     shows: int = 0
     """Mask of the writes that are not removals."""
+    passing: int = 0
+    """Mask of those that show only while their author lives."""
 
     def replaced_by(self, seen: int) -> int:
         """Everything that the writes in `seen` replace."""
@@ -81,7 +87,8 @@ class Oracle:
 
     def __init__(self) -> None:
         self.keys: dict[Key, KeyHistory] = {}
-        self.total = 0
+        self.last: Write
+        """The newest of all."""
         self._seen: dict[int, dict[Key, int]] = {}
         """By host, for the process that runs there now."""
         self._confirmed: dict[int, dict[ShelfId, int]] = {}
@@ -100,7 +107,8 @@ class Oracle:
         replaces = basis | history.replaced_by(basis)
         former = history.by_dot.get(name)  # a second write of one key in one draft takes the place of the first, which nobody saw
         bit = former.bit if former is not None else len(history.writes)
-        write = Write(bit, host, *name, not made.removed, replaces & ~(1 << bit), at)
+        knew = (seen | history.replaced_by(seen)) & ~(1 << bit)
+        write = Write(bit, host, *name, not made.removed, replaces & ~(1 << bit), knew, made.while_alive, at)
         history.writes[bit : bit + 1] = [write]
         history.by_dot[name] = write
         mine = history.by_origin.setdefault(write.origin, [])
@@ -108,7 +116,8 @@ class Oracle:
             mine.pop()
         mine.append(write)
         history.shows = history.shows & ~(1 << bit) | (write.shows << bit)
-        self.total += 1
+        history.passing = history.passing & ~(1 << bit) | (write.while_alive << bit)
+        self.last = write
         self._seen[host][key] = seen | 1 << write.bit
         return write
 

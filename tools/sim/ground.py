@@ -1,0 +1,93 @@
+"""What all checkers share: the mesh, the oracle, counts, and how something that must not be is told."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from crdt.ids import ShelfId
+from crdt.ops import Key
+from mesh.events import Event, MemberDown, MemberLeft, MemberUp
+from mesh.peer import Peer
+from mesh.testing import SECOND, Host, Mesh, SimulationError
+from tools.sim.calls import Calls
+from tools.sim.oracle import Oracle
+
+FORMING_SECONDS: Final = 3
+"""A mesh that forms for the first time has nothing to catch up with."""
+PATIENCE_SECONDS: Final = 28
+"""A replica that was in touch for so long sees no flicker: mesh.housekeeping.DROP_PATIENCE_SECONDS is 30, less some delay."""
+
+
+class CheckFailure(SimulationError):
+    """A checker found what must not be. `name` is the checker's."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+
+
+class Checker(Protocol):
+    name: str
+
+    def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
+        """After every turn of a running host."""
+
+    def settled(self) -> None:
+        """After the calm phase."""
+
+
+@dataclass(slots=True)
+class Ground:
+    """What checkers share."""
+
+    mesh: Mesh
+    oracle: Oracle
+    calls: Calls
+    counts: Counter[str]
+
+    def fail(self, name: str, host: Host[Peer] | int | None, text: str) -> None:
+        where = "" if host is None else f"host {host if isinstance(host, int) else host.number}: "
+        raise CheckFailure(name, f"{where}{text} (at {self.mesh.world.time / SECOND:.6f} s)")
+
+    def key(self, key: Key) -> str:
+        return f"type {key[0]} at {'/'.join(map(str, key[1]))}"
+
+
+class Touch:
+    """Who was out of touch lately. Housekeeping waits so that views do not flicker, but not for ever (DESIGN section 1)."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._apart_at: dict[int, int] = {}
+        self._floors: deque[tuple[int, dict[ShelfId, int]]] = deque()
+        self._numbers = {membership.replica_id: number for number, membership in enumerate(mesh.memberships)}
+
+    def started(self, number: int) -> None:
+        if self._mesh.world.time > FORMING_SECONDS * SECOND:
+            self._apart_at[number] = self._mesh.world.time
+
+    def turned(self, host: Host[Peer], events: Sequence[Event]) -> None:
+        time = self._mesh.world.time
+        for event in events if time > FORMING_SECONDS * SECOND else ():
+            if isinstance(event, MemberDown | MemberLeft | MemberUp):
+                self._apart_at[host.number] = self._apart_at[self._numbers[event.replica]] = time
+        if not self._floors or time - self._floors[-1][0] >= SECOND:
+            peers = [self._mesh.peer(number).replica for number in self._mesh.running]
+            self._floors.append((time, {replica.shelf: replica.floor(replica.shelf) for replica in peers}))
+            while len(self._floors) > 1 and self._floors[1][0] <= time - PATIENCE_SECONDS * SECOND:
+                self._floors.popleft()
+
+    def is_behind(self, host: Host[Peer]) -> bool:
+        """It was down, alone or given up within the patience, or lacks what its authors had that long ago."""
+        time = self._mesh.world.time
+        apart_at = self._apart_at.get(host.number)
+        if host.core is None or (apart_at is not None and time - apart_at < PATIENCE_SECONDS * SECOND):
+            return True
+        since, floors = self._floors[0]
+        if since > time - PATIENCE_SECONDS * SECOND:
+            return False
+        replica = host.core.replica
+        return any(replica.reached(shelf) < floor for shelf, floor in floors.items())
