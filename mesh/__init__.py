@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from mesh.events import LeaderDemoted as LeaderDemoted
     from mesh.events import LeaderElected as LeaderElected
     from mesh.events import LeaderRestored as LeaderRestored
+    from mesh.events import MemberCut as MemberCut
     from mesh.events import MemberDown as MemberDown
     from mesh.events import MemberEvent as MemberEvent
     from mesh.events import MemberLeft as MemberLeft
@@ -70,8 +71,11 @@ if TYPE_CHECKING:
     from mesh.events import QuorumFault as QuorumFault
     from mesh.events import QuorumLost as QuorumLost
     from mesh.events import QuorumRegained as QuorumRegained
+    from mesh.events import RelayLied as RelayLied
     from mesh.events import SerialReused as SerialReused
+    from mesh.events import ShelfClosed as ShelfClosed
     from mesh.events import ShelfFault as ShelfFault
+    from mesh.events import ShelfForked as ShelfForked
     from mesh.events import StatementIgnored as StatementIgnored
     from mesh.events import StorageFailing as StorageFailing
     from mesh.events import StorageRecovered as StorageRecovered
@@ -145,6 +149,10 @@ _NAMES: Final = {
         "QuorumRegained",
         "SerialReused",
         "ShelfFault",
+        "ShelfForked",
+        "ShelfClosed",
+        "RelayLied",
+        "MemberCut",
         "StatementIgnored",
         "StorageFailing",
         "StorageRecovered",

@@ -33,6 +33,15 @@ CLASH_SECONDS: Final = 30.0
 Guess: longer than an agent is suspected."""
 
 
+FORKED: Final = (
+    "two processes wrote one shelf of {name}: was its machine cloned or set back while it ran, or copied with its keys? Then "
+    "stop one of the two and enrol it anew; {name} closes the shelf by itself. Else it tells two stories: "
+    "`mesh keys cut {name} --host OTHER`"
+)
+CUT: Final = "{name} is cut, and {host} has not taken over yet: is {host} running, and in step?"
+ENDED: Final = "{name} forked too often: nothing more of it is taken. Name who takes over: `mesh keys cut {name} --host OTHER`"
+
+
 class Owner(Protocol):
     """The peer, as far as this needs it."""
 
@@ -144,6 +153,20 @@ class Closer:
                 self._directory.add_untrusted(fork_statement(*pair), now)
             except (Malformed, Refused) as error:
                 self._owner.notify(ShelfFault(fault.shelf, "proof", f"two headers of it are not both signed: {error}"))
+
+    def describe(self) -> list[dict[str, str]]:
+        """Shelves that ended and that nobody has closed yet, for people: innocent explanations first."""
+        endings, name, closed = self._directory.endings, self._directory.name, self._replica.is_closed
+        told = []
+        for shelf in (each for each in endings.forked() if not closed(each) and not endings.is_cut(replica_of(each))):
+            who = name(replica_of(shelf))
+            told.append({"name": who, "shelf": shelf.hex(), "why": "fork", "told": FORKED.format(name=who)})
+        for replica in endings.ended_replicas():
+            host, held = endings.host(replica), [each for each in self._replica.shelves() if replica_of(each) == replica]
+            for shelf in (each for each in held if not closed(each)):
+                text = ENDED.format(name=name(replica)) if host is None else CUT.format(name=name(replica), host=name(host))
+                told.append({"name": name(replica), "shelf": shelf.hex(), "why": "cut", "told": text})
+        return told
 
     # ---- what is to be done
 

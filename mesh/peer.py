@@ -549,4 +549,5 @@ class Peer(Port):
             "members": len(self.swim.members()),
             "shelves": len(self.replica.shelves()),
             "keys": len(self.replica.index.slots),
+            "ended": self.closer.describe(),
         }

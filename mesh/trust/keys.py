@@ -17,6 +17,8 @@ class KeyState(Enum):
     MEMBER = "member"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    CUT = "cut"
+    """Ended for good: another member speaks for what is known of it."""
     INVITED = "invited"
     """An invite that nobody redeemed, as far as is known here."""
     REFUSED = "refused"
@@ -49,7 +51,8 @@ def list_keys(ledger: Ledger, now: Now) -> list[KeyInfo]:
 
 def _members(ledger: Ledger, now: Now) -> Iterator[KeyInfo]:
     for replica, standing in ledger.standings.items():
-        grant, state = standing.newest, KeyState(standing.admission(now).value)
+        cut = ledger.endings.is_cut(replica)
+        grant, state = standing.newest, KeyState.CUT if cut else KeyState(standing.admission(now).value)
         told = _info(ledger.name(replica), standing.public_key, state, grant.serial, grant.terms, grant.terms.expires)
         yield told._replace(key_id=replica)  # also where it signs with a later key than its first
 

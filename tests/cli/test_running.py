@@ -245,6 +245,22 @@ def test_a_revoked_member_is_out(shell: Shell) -> None:
         shell.until(lambda name=name: "b" not in shell.alive(name))  # type: ignore[misc]
 
 
+def test_an_agent_that_is_gone_is_retired_and_one_that_lies_is_cut(shell: Shell) -> None:
+    make(shell, "a", "b", "c")
+    for name in ("a", "b", "c"):
+        shell.up(name)
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == shell.alive("c") == {"a", "b", "c"})
+    shell.run("put", "x", "of b", "--dir", "b", "--copies", "2")
+    assert "is alive" in shell.run("keys", "retire", "b", "--dir", "a", exit_code=1)
+    assert "cannot take over" in shell.run("keys", "cut", "b", "--host", "b", "--dir", "a", exit_code=1)
+    shell.run("keys", "cut", "b", "--host", "c", "--dir", "a")
+    keys = {"a": "member", "b": "cut", "c": "member"}
+    shell.until(lambda: shell.key_states("a") == shell.key_states("c") == keys)
+    shell.until(lambda: "b" not in shell.alive("a") and not shell.json("status", "--dir", "c")["statistics"]["ended"])
+    for name in ("a", "c"):
+        shell.until(lambda name=name: shell.run("get", "x", "--dir", name) == "of b\n")  # type: ignore[misc]
+
+
 def test_a_revoked_member_is_told_that_it_is(shell: Shell) -> None:
     make(shell, "a", "b")
     shell.up("a")

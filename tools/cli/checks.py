@@ -277,6 +277,13 @@ def check_statistics(statistics: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("dropped", State.NOTE, told, "normal after a restart; many more each time: who sends them is no member")
 
 
+def check_ended(ended: Sequence[dict[str, str]]) -> Iterator[Finding]:
+    """Shelves that ended, by a fork or a cut, and that nobody has closed yet."""
+    for each in ended:
+        found, _, mend = each["told"].partition(": ")
+        yield Finding("ended", State.BAD, found, mend)
+
+
 def check_standing(state: str) -> Finding | None:
     """`state`: of this agent's own key, as the running node knows it."""
     if state == "member":

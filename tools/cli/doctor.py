@@ -85,6 +85,7 @@ def _examine_node(home: Home) -> Iterator[Finding]:
     yield checks.check_clock(found["clock_offset_s"], time.time())
     yield checks.check_buffers(checks.kernel_rmem_max(), statistics.get("kernel_drops"))
     yield from checks.check_statistics(statistics)
+    yield from checks.check_ended(statistics.get("ended", ()))
 
 
 def _examine_network(home: Home, membership: Membership) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from mesh.errors import ConfigError
 from mesh.trust import Authority, Directory, list_key_files, load_membership, open_authority
 from mesh.trust.statements import HONOURED_MAX
 from tools.cli.encrypt import encrypt
+from tools.cli.endings import cut, retire
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json, print_table
@@ -36,9 +37,11 @@ def keys() -> None:
 def show(directory: Path | None, as_json: bool) -> None:
     """List every key of the mesh: members, open invites, revoked ones."""
     home = find_home(directory)
+    ended: list[dict[str, Any]] = []
     try:
         with Client(home.data_dir) as node:
             found = node.ask("keys")
+            ended = node.ask("status")["statistics"]["ended"]
             if (home.keys / "authority.key").exists():
                 found += _issued_here(home.keys, [base64.b64decode(each) for each in node.stream("statements")], found)
     except NotRunning:
@@ -46,6 +49,8 @@ def show(directory: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    for each in ended:
+        click.echo(each["told"], err=True)
     print_table(
         ("NAME", "STATE", "MAY WRITE", "VOTER", "SERIAL", "EXPIRES", "KEY"),
         (
@@ -107,6 +112,8 @@ def revoke(name: str, directory: Path | None, as_json: bool) -> None:
 
 keys.add_command(rotate)
 keys.add_command(encrypt)
+keys.add_command(cut)
+keys.add_command(retire)
 
 
 def bearer_of(authority: Authority, name: str) -> bytes | None:

@@ -73,6 +73,7 @@ def status(directory: Path | None, as_json: bool) -> None:
             ("received", f"{traffic.get('received', 0)} datagrams, {traffic.get('received_bytes', 0)} bytes"),
             ("sent", f"{traffic.get('sent', 0)} datagrams, {traffic.get('sent_bytes', 0)} bytes"),
             ("dropped", drops),
+            *(("ended", each["told"]) for each in statistics["ended"]),
         ]
     )
 

@@ -23,11 +23,14 @@ from mesh.events import (
     IdentityInUse,
     InviteReused,
     KeyReplaced,
+    MemberCut,
     MemberDown,
     MemberRevoked,
     NotAdmitted,
+    RelayLied,
     SerialReused,
     ShelfFault,
+    ShelfForked,
     StorageFailing,
 )
 from mesh.net import systemd
@@ -39,6 +42,7 @@ from tools.cli.output import escape
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+ENDINGS: Final = (MemberCut, RelayLied, ShelfForked)
 log: Final = logging.getLogger("mesh.up")
 
 UNIT_NAME: Final = "gossipmesh@.service"
@@ -50,7 +54,8 @@ _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, log
 _LEVELS: Final[dict[type[Event], int]] = {
     CatchingUp: logging.DEBUG,
     **dict.fromkeys(
-        (MemberDown, IdentityInUse, InviteReused, NotAdmitted, SerialReused, ShelfFault, StorageFailing), logging.WARNING
+        (MemberDown, IdentityInUse, InviteReused, NotAdmitted, SerialReused, ShelfFault, StorageFailing, *ENDINGS),
+        logging.WARNING,
     ),
 }
 
