@@ -9,10 +9,10 @@ from html import escape
 from typing import Final, NamedTuple
 
 WIDTH: Final = 760
-PANEL_HEIGHT: Final = 260
+PANEL_HEIGHT: Final = 280
 MARGIN_LEFT: Final = 64
 MARGIN_RIGHT: Final = 24
-MARGIN_TOP: Final = 36
+MARGIN_TOP: Final = 54
 MARGIN_BOTTOM: Final = 44
 LETTER_WIDTH: Final = 6.3
 """Of the font, on average: there is nobody here to measure it."""
@@ -98,7 +98,7 @@ def _panel(panel: Panel, top: int) -> str:
         dash = ' stroke-dasharray="6 4"' if curve.dashed else ""
         if path:
             parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
-    parts += _legend(curves, right, top + 18)
+    parts += _legend(curves, left, top + 38)
     parts.append(f'<text x="{(left + right) / 2}" y="{low + 34}" text-anchor="middle">{escape(panel.x_label)}</text>')
     parts.append(
         f'<text transform="translate(16 {(low + high) / 2}) rotate(-90)" text-anchor="middle">{escape(panel.y_label)}</text>'
@@ -108,10 +108,10 @@ def _panel(panel: Panel, top: int) -> str:
 
 def _spans(spans: Sequence[Span], x_axis: _Axis, low: float, high: float) -> list[str]:
     """Stretches behind the curves. A name stands where there is room for it in one of the rows, else in the tooltip only."""
-    parts, rows = [], [0.0] * SPAN_ROWS
+    stretches, names, rows = [], [], [0.0] * SPAN_ROWS
     for span in sorted(spans):
         start, end = x_axis.at(span.start), x_axis.at(span.end)
-        parts.append(
+        stretches.append(
             f'<rect x="{start:.1f}" y="{high}" width="{max(1.5, end - start):.1f}" height="{low - high}" fill="#e8c99b" '
             f'fill-opacity="0.45"><title>{escape(span.label)}</title></rect>'
         )
@@ -119,20 +119,19 @@ def _spans(spans: Sequence[Span], x_axis: _Axis, low: float, high: float) -> lis
         row = next((number for number, taken in enumerate(rows) if taken <= start and start + width <= x_axis.end), None)
         if row is not None:
             rows[row] = start + width + LETTER_WIDTH
-            parts.append(f'<text x="{start + 3:.1f}" y="{low - 8 - 14 * row:.1f}" fill="#7a5c3a">{escape(span.label)}</text>')
-    return parts
+            names.append(f'<text x="{start + 3:.1f}" y="{low - 8 - 14 * row:.1f}" fill="#7a5c3a">{escape(span.label)}</text>')
+    return stretches + names
 
 
-def _legend(curves: Sequence[Curve], right: float, y: float) -> list[str]:
-    """In the line of the title, from the right."""
-    parts, x = [], float(right)
-    for number, curve in reversed(list(enumerate(curves))):
+def _legend(curves: Sequence[Curve], left: float, y: float) -> list[str]:
+    """In a line of its own below the title."""
+    parts, x = [], float(left)
+    for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<text x="{x:.0f}" y="{y}" text-anchor="end" fill="{colour}">{escape(curve.label)}</text>')
-        x -= LETTER_WIDTH * len(curve.label) + 6
         dash = ' stroke-dasharray="6 4"' if curve.dashed else ""
-        parts.append(f'<path d="M{x - 22:.0f} {y - 4}h20" stroke="{colour}" stroke-width="1.8"{dash}/>')
-        x -= 36
+        parts.append(f'<path d="M{x:.0f} {y - 4}h22" stroke="{colour}" stroke-width="1.8"{dash}/>')
+        parts.append(f'<text x="{x + 28:.0f}" y="{y}" fill="{colour}">{escape(curve.label)}</text>')
+        x += 28 + LETTER_WIDTH * len(curve.label) + 24
     return parts
 
 

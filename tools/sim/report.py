@@ -158,7 +158,7 @@ def _timeline(run: Run) -> Panel:
     agreeing = [(time, share) for time, share, _ in samples]
     alive = [(time, share) for time, _, share in samples]
     return Panel(
-        "The run: who agrees, who is taken for alive",
+        "Who agrees, and who is taken for alive",
         "virtual seconds",
         "share",
         [Curve("largest group with one state", agreeing), Curve("members taken for alive", alive, dashed=True)],
