@@ -21,7 +21,7 @@ from typing import Final, assert_never
 from consensus_escalation.authorship import is_signed_untrusted
 from consensus_escalation.block import Block, block_from_bytes_untrusted, header_from_bytes_untrusted
 from consensus_escalation.certificate import Certificate
-from consensus_escalation.chain import Chain, Done, State
+from consensus_escalation.chain import Chain, Done, Proof, State
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import (
     BlocksStored,
@@ -66,6 +66,7 @@ from mesh.port import Port
 from mesh.presets import Preset
 from mesh.quorum.courier import Courier
 from mesh.quorum.desk import Desk, Seat
+from mesh.quorum.electors import Electors
 from mesh.quorum.judging import dangerous
 from mesh.quorum.keeper import Keeper
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
@@ -79,7 +80,7 @@ from mesh.quorum.rows import (
     RawBlock,
     Row,
 )
-from mesh.quorum.scores import due, is_certified, read_score
+from mesh.quorum.scores import is_certified, read_score
 from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
 from mesh.quorum.status import Status as Status
@@ -124,12 +125,19 @@ class Quorum:
         self._pace, self._rng = preset.quorum, rng
         self._may_begin = may_begin
         self.keys = keys_of(me, sign, verify)
+        self._electors = Electors(me, directory, members)
         self._now = now
         self.chain: Chain | None = None
         self.raft: Raft | None = None
-        self._spread = Spread(port, members, rng, targets, preset.sync)
+        self._spread = Spread(me, port, members, rng, targets, preset.sync)
         self._desk = Desk(
-            me, port, self._seat, self._step, self._is_enrolled, self._spread.heard_leader, partial(is_permitted, directory)
+            me,
+            port,
+            self._seat,
+            self._step,
+            self._electors.is_enrolled,
+            self._spread.heard_leader,
+            partial(is_permitted, directory),
         )
         self._desk.courier = self.courier = Courier(
             me, self.keys, rng, self._desk.send, lambda: self.leader, lambda: self._now.wall
@@ -142,8 +150,6 @@ class Quorum:
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._is_stepping = False
-        self._scored: dict[bytes, int] = {}
-        self._led_term = 0
         self._is_amnesiac = False
         self._is_mute = False
         """This voter's disk has lost what it may have acknowledged: it neither votes nor campaigns until a leader's own block is
@@ -217,7 +223,7 @@ class Quorum:
             self._settle(now)
         self.questions.tick(now)
         self._desk.flush(now)
-        self._spread.flush(self.me, now)
+        self._spread.flush(now)
         if now.monotonic >= self._outlook.look_at:
             self._outlook.look(self._has_quorum(), now)
 
@@ -248,7 +254,7 @@ class Quorum:
         """Membership changed."""
         self._now = now
         if self.raft is not None:
-            self._step(Standby(self._standby()))
+            self._step(Standby(self._electors.standby()))
 
     def greet(self, peer: ReplicaId, now: Now) -> None:
         """A member is (again) within reach."""
@@ -334,7 +340,7 @@ class Quorum:
         """A leader sends its log here: is this a replica that has never voted? One that votes by what is proven, and finds no log
         on its disk, has lost it: it might vote a second time in one term, so it stays out until others have replaced it."""
         chain = self.chain
-        if chain is None or not isinstance(message, Append | SnapshotPiece) or not self._is_enrolled(self.me):
+        if chain is None or not isinstance(message, Append | SnapshotPiece) or not self._electors.is_enrolled(self.me):
             return False
         if isinstance(message, Append) and message.commit > chain.applied:
             return False  # let the chain tell first who votes
@@ -372,37 +378,18 @@ class Quorum:
         )
         if self.chain is not None:
             self.chain.source = self.raft.log_block
-        self._step(Standby(self._standby()))
+        self._step(Standby(self._electors.standby()))
 
     # ---- who votes
 
-    def _is_enrolled(self, replica: ReplicaId) -> bool:
-        grant = self._directory.credential(replica)
-        return grant is not None and grant.terms.voter and not self._directory.revoked(replica)
-
     def _may_speak(self, peer: ReplicaId) -> bool:
         """Whether Raft should listen: no member without a voter's credential can disturb an election."""
-        return self._is_enrolled(peer) or (self.raft is not None and peer in self.raft.log.config.everyone)
-
-    def _standby(self) -> tuple[ReplicaId, ...]:
-        """Enrolled voters that are alive, best first."""
-        alive = [peer for peer in (*self._members.alive(), self.me) if self._is_enrolled(peer)]
-
-        def worth(replica: ReplicaId) -> tuple[int, ReplicaId]:
-            grant = self._directory.credential(replica)
-            return -grant.terms.score if grant is not None else 0, replica
-
-        return tuple(sorted(alive, key=worth))
+        return self._electors.is_enrolled(peer) or (self.raft is not None and peer in self.raft.log.config.everyone)
 
     def _submit_scores(self) -> None:
         raft = self.raft
-        if raft is None or raft.role is not Role.LEADER:
-            return
-        if raft.term != self._led_term:
-            self._led_term, self._scored = raft.term, {}
-        for serial, entry in due(self._directory, raft.ledger):
-            if self._scored.get(entry.evidence) != serial:
-                self._scored[entry.evidence] = serial
+        if raft is not None and raft.role is Role.LEADER:
+            for entry in self._electors.new_scores(raft.term, raft.ledger):
                 self._step(Submit(entry))
 
     # ---- Raft
@@ -551,7 +538,9 @@ class Quorum:
         if self.raft is None:  # else Raft has stored them before
             rows += [BlocksStored((each.block,)) for each in done]
         for row in chain.take_rows():
-            if not isinstance(row, State):
+            if isinstance(row, Proof):
+                self._writer.put_newest(row, now)
+            elif not isinstance(row, State):
                 rows.append(row)
             elif self.raft is None:
                 rows.append(SnapshotStored(row.index, row.raw, alone=not row.is_own))

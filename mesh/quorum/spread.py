@@ -29,6 +29,9 @@ from mesh.wire.frames import Frame, Lane
 
 PUSHED_MAX: Final = 64
 """Blocks of one turn that are pushed; of a longer burst the rest is pulled, at each receiver's pace."""
+PUSH_SECONDS: Final = 0.005
+"""Between two pushes to all: a proof stands for all blocks before it, and who does not wait for a block himself hears of it soon
+enough. As NodeConfig.coalesce_ms."""
 PIECES_PER_WANT: Final = 32
 """32 kB unanswered, as Raft's own snapshots."""
 STEPS_PER_WANT: Final = 8
@@ -48,6 +51,7 @@ class Members(Protocol):
 class Spread:
     def __init__(
         self,
+        me: ReplicaId,
         port: Port,
         members: Members,
         rng: random.Random,
@@ -55,7 +59,7 @@ class Spread:
         config: SyncConfig,
     ) -> None:
         """`targets`: to whom this replica sends what comes from that author (`mesh.sync.tree`)."""
-        self._port, self._members, self._rng, self._targets = port, members, rng, targets
+        self._me, self._port, self._members, self._rng, self._targets = me, port, members, rng, targets
         self._quick, self._slow = config.digest_min_seconds, config.digest_max_seconds
         self.chain: Chain | None = None
         self.leader: tuple[int, ReplicaId | None] = (0, None)
@@ -68,6 +72,9 @@ class Spread:
         self._incoming: tuple[int, int, bytearray] = (0, 0, bytearray())
         self._fresh: list[Block] = []
         self._fresh_proof = 0
+        self._push_at = -inf
+        self._pushed: dict[ReplicaId, int] = {}
+        """Who has been told of the fresh ones already, and up to which."""
 
     def begin(self, chain: Chain, now: Now) -> None:
         """There is a quorum, or a new epoch of it."""
@@ -87,7 +94,7 @@ class Spread:
 
     @property
     def deadline(self) -> float:
-        return min(self._tell_at, self._ask_at)
+        return min(self._tell_at, self._ask_at, self._push_at if self._fresh_proof else inf)
 
     def tick(self, now: Now) -> None:
         if self.chain is None:
@@ -153,33 +160,51 @@ class Spread:
     def committed(self, block: Block) -> None:
         """At the leader: goes out with its proof."""
         self._fresh.append(block)
+        if len(self._fresh) > 2 * PUSHED_MAX:
+            del self._fresh[:PUSHED_MAX]
 
     def certified(self, index: int) -> None:
         """At the leader: a proof that everybody should have."""
         self._fresh_proof = index
 
-    def flush(self, me: ReplicaId, now: Now) -> None:
-        """At the end of a turn: what is fresh goes to all."""
+    def flush(self, now: Now) -> None:
+        """At the end of a turn: what is fresh goes to its authors at once, who wait for it, and soon to all."""
         chain = self.chain
         if chain is None or not self._fresh_proof:
             return
-        proof, self._fresh_proof = self._proof(self._fresh_proof), 0
-        blocks, self._fresh = self._fresh[-PUSHED_MAX:], []
-        if proof is None:
+        authors = {author for block in self._fresh for author in _authors(block)}
+        targets = self._targets(self._me)
+        if now.monotonic < self._push_at:
+            self._push([target for target in targets if target in authors and self._pushed.get(target, 0) < self._fresh_proof])
             return
-        raws = [block_to_bytes(block, chain.keys) for block in blocks if block.index <= proof.index]
-        self._fresh = [block for block in blocks if block.index > proof.index]
-        payload, voters = proof.encode(), set(chain.config.everyone)
-        for target in self._targets(me):
-            if target not in voters:
-                for raw in raws:
-                    self._port.send(target, Lane.CRITICAL, Frame.BLOCK, raw)
-            self._port.send(target, Lane.CRITICAL, Frame.PROOF, payload)
+        self._push(targets)
+        self._fresh = [block for block in self._fresh if block.index > self._fresh_proof]
+        self._fresh_proof = 0
+        self._pushed.clear()
+        self._push_at = now.monotonic + PUSH_SECONDS
         self._news(now)
+
+    def _push(self, targets: Sequence[ReplicaId]) -> None:
+        chain = self.chain
+        proof = self._proof(self._fresh_proof) if targets else None
+        if chain is None or proof is None:
+            return
+        raws = [(block.index, block_to_bytes(block, chain.keys)) for block in self._fresh[-PUSHED_MAX:]]
+        payload, voters = proof.encode(), set(chain.config.everyone)
+        for target in targets:
+            known = self._pushed.get(target, 0)
+            self._pushed[target] = proof.index
+            if target not in voters:
+                for index, raw in raws:
+                    if known < index <= proof.index:
+                        self._port.send(target, Lane.CRITICAL, Frame.BLOCK, raw)
+            if known < proof.index:
+                self._port.send(target, Lane.CRITICAL, Frame.PROOF, payload)
 
     def drop_fresh(self) -> None:
         """No longer the leader."""
         self._fresh.clear()
+        self._pushed.clear()
         self._fresh_proof = 0
 
     def _proof(self, index: int) -> Proof | None:
@@ -233,7 +258,7 @@ class Spread:
         if progress:
             self._news(now)
             newest = chain.log.get(chain.proven)
-            if newest is not None and (targets := self._targets(newest.header.leader)):
+            if newest is not None and newest.header.leader != self._me and (targets := self._targets(newest.header.leader)):
                 proof = self._proof(chain.proven)
                 for target in targets if proof is not None else ():
                     self._port.send(target, Lane.CRITICAL, Frame.PROOF, proof.encode() if proof else b"")
@@ -309,3 +334,7 @@ class Spread:
             self._ask_at = now.monotonic
         elif len(held) % (PIECES_PER_WANT * PIECE_BYTES) == 0:
             self._ask_at = now.monotonic
+
+
+def _authors(block: Block) -> set[ReplicaId]:
+    return {ReplicaId(entry.author) for entry in block.entries if entry.author}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final
 
+from consensus_escalation.chain import Proof
 from mesh.effects import Now
 from mesh.quorum.rows import QuorumBatch, Row
 
@@ -14,11 +15,17 @@ LAZY_SECONDS: Final = 0.05
 """What others could send again waits so long for company; as mesh.store.sqlite.GROUP_SECONDS."""
 
 
+PROOF_SECONDS: Final = 1.0
+"""Between two certificates that are written down. Guess."""
+
+
 class Writer:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._hurry = False
         self._due = inf
+        self._proof: Proof | None = None
+        self._proof_due = inf
         self._ticket = 0
         self.durable = 0
         """All up to this ticket is on the disk."""
@@ -30,6 +37,12 @@ class Writer:
         self._rows += rows
         self._due = min(self._due, now.monotonic + LAZY_SECONDS)
 
+    def put_newest(self, proof: Proof, now: Now) -> None:
+        """Each replaces the one before, and others have it too, or make a new one."""
+        if self._proof is None:
+            self._proof_due = now.monotonic + PROOF_SECONDS
+        self._proof = proof
+
     def put_at_once(self, rows: Iterable[Row], now: Now) -> int:
         """Returns the ticket to wait for."""
         self._rows += rows
@@ -40,6 +53,9 @@ class Writer:
 
     def batch(self, commit: int, now: Now) -> QuorumBatch | None:
         """Drain what should go to the disk; None when nothing has to, yet."""
+        if self._proof is not None and now.monotonic >= self._proof_due:
+            self.put((self._proof,), now)
+            self._proof, self._proof_due = None, inf
         if not self._hurry and now.monotonic < self._due:
             return None
         if not self._rows:
@@ -56,7 +72,7 @@ class Writer:
     @property
     def due(self) -> float:
         """When `batch` wants to be asked."""
-        return self._due if self._rows else inf
+        return min(self._due if self._rows else inf, self._proof_due)
 
     @property
     def waiting_since(self) -> float:

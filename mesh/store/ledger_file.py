@@ -59,6 +59,8 @@ class LedgerFile:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
+        self._end = (1 << 63) - 1
+        """No block is above this place; unknown at first."""
         with self._typed_errors():
             self._database = self._open()
 
@@ -129,7 +131,9 @@ class LedgerFile:
     def _write(self, row: Row, commit: int) -> None:
         match row:
             case BlocksStored(blocks):
-                self._database.execute("DELETE FROM blocks WHERE place >= ?", (blocks[0].index,))
+                if blocks[0].index <= self._end:
+                    self._database.execute("DELETE FROM blocks WHERE place >= ?", (blocks[0].index,))
+                self._end = blocks[-1].index
                 rows = [(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks]
                 self._database.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", [(*each, _crc(each)) for each in rows])
             case TermAndVote(term, vote):
