@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mesh.errors import MeshError
-from tools.measure import flood, mesh_runs, micro, secrecy
+from tools.measure import flood, mesh_runs, micro, secrecy, trust
 from tools.measure import forgeries as forged
 from tools.measure.state_size import state_size
 
@@ -190,6 +190,22 @@ def flood_(context: click.Context, kinds: tuple[str, ...], seconds: float, share
     goal = "RSS +10 MB at most, no false death, own writes < 1 s"
     for kind in kinds:
         _show(context, f"flood by {kind}", goal, _run(f"flood by {kind}", flood.flood, kind, seconds, share))
+
+
+@main.command("trust")
+@click.option("--honest", default=50, show_default=True)
+@click.option("--hostile", default=21, show_default=True, help="Measured without them first.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--sockets", default=12, show_default=True, help="Agents of the run on real sockets; 0: none.")
+@click.option("--seed", default=1, show_default=True)
+@click.pass_context
+def trust_(context: click.Context, honest: int, hostile: int, rounds: int, sockets: int, seed: int) -> None:
+    """Until all honest agents have acted on a fork, a hidden delta, a revocation; and what a clock ten years ahead does."""
+    goal = "each < 1 s; no later write lost, nobody's clock moved"
+    for liars in sorted({0, hostile}):
+        _show(context, f"trust, {liars} hostile, virtual time", goal, trust.trust(honest, liars, rounds, seed))
+    if sockets:
+        _show(context, "trust, real sockets", goal, _run("trust on sockets", trust.on_sockets, sockets, rounds))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, Final
 import trio
 
 from tools.figures import Report, Span, quantile, seen_by_all_ms
-from tools.fleet import AgentProcess
+from tools.fleet import AgentFailed, AgentProcess
 from tools.measure import swarm
 from tools.measure.cluster import Cluster, open_cluster
 from tools.measure.notebook import now_us
@@ -63,7 +63,7 @@ async def flood(kind: str, seconds: float, share: float) -> Figures:
             grown_above = (swarm.resident_kib(victim.pid) - before) / 1024
         finally:
             await flooder.end()
-        recovered = await cluster.wait_equal(PATIENCE_SECONDS)
+        recovered = await _equal_again(cluster)
     return {
         "kind": kind,
         **{f"drain, {name}": value for name, value in drain.items()},
@@ -71,8 +71,16 @@ async def flood(kind: str, seconds: float, share: float) -> Figures:
         f"at {share:.0%}, rss_grown_mb": round(grown, 2),
         **{f"at {ABOVE:.0%}, {name}": value for name, value in above.items()},
         f"at {ABOVE:.0%}, rss_grown_mb": round(grown_above, 2),
-        "equal_again_after_s": round(recovered, 2),
+        "equal_again_after_s": recovered,
     }
+
+
+async def _equal_again(cluster: Cluster) -> float | None:
+    """None: not within PATIENCE_SECONDS."""
+    try:
+        return round(await cluster.wait_equal(PATIENCE_SECONDS), 2)
+    except AgentFailed:
+        return None
 
 
 async def _flood(stage: Stage, kind: str, rate: float, seconds: float) -> Figures:

@@ -14,8 +14,11 @@ from crdt.types import type_named
 from crdt.types.local import Local
 from mesh.effects import Now
 from mesh.trust import Authority, Directory, Identity
+from mesh.trust.identity import key_id
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, delta_from_bytes_untrusted, sign_header, verify_delta
+from mesh.wire.frames import Frame, Lane
+from mesh.wire.handshake import Init, encode_init, mesh_tag
 from mesh.wire.transport import Transport
 
 Figures = dict[str, Any]
@@ -119,10 +122,50 @@ def costs(repeats: int = 20_000) -> Figures:
     shelf, body_hash, now = shelf_id(identity.replica_id, 1), rng.randbytes(16), Now(1.0, 1)
     garbage = b"\x01" + rng.randbytes(1000)
     source = ("127.0.0.1", 9)
+    init = encode_init(mesh_tag(mesh_id), Init(rng.randbytes(16), rng.randbytes(32)))
+    replayed, forged, victim = _recorded(rng)
+
+    def answer() -> None:
+        transport.receive_untrusted(init, source, now)
+        transport.flush(now)
+
     return {
         "digest_one_body_us": microseconds(lambda: hashes.add(1, shelf, 1, body_hash, 1), repeats),
         "garbage_from_outside_us": microseconds(lambda: transport.receive_untrusted(garbage, source, now), repeats),
+        "init_from_outside_and_its_cookie_us": microseconds(answer, repeats),
+        "replayed_datagram_us": microseconds(lambda: victim.receive_untrusted(replayed, source, now), repeats),
+        "live_tag_forged_content_us": microseconds(lambda: victim.receive_untrusted(forged, source, now), repeats),
     }
+
+
+def _recorded(rng: random.Random) -> tuple[bytes, bytes, Transport]:
+    """A datagram that was opened before, one with its tag and another content, and who opened it."""
+    mesh_id, now = rng.randbytes(16), Now(1.0, 1)
+
+    def side() -> Transport:
+        return Transport(
+            identity=Identity.generate(rng.randbytes(32)),
+            mesh_id=mesh_id,
+            boot_id=rng.randbytes(16),
+            credential=b"",
+            admit=lambda key, _credential, _now: key_id(key),
+            rng=rng,
+            entropy=rng.randbytes,
+        )
+
+    here, there = side(), side()
+    places = {("127.0.0.1", 1): here, ("127.0.0.1", 2): there}
+    here.contact(("127.0.0.1", 2), now)
+    for _ in range(4):
+        for address, each in places.items():
+            for transmit in each.flush(now):
+                places[transmit.address].receive_untrusted(transmit.datagram, address, now)
+    (opened,) = here._peers.values()
+    here.send(opened.replica, Lane.FRESH, Frame.DELTA, rng.randbytes(300))
+    (transmit,) = here.flush(now)
+    there.receive_untrusted(transmit.datagram, ("127.0.0.1", 1), now)
+    forged = transmit.datagram[:9] + (1 << 20).to_bytes(6, "big") + rng.randbytes(300)
+    return transmit.datagram, forged, there
 
 
 def microseconds(call: Callable[[], object], repeats: int) -> float:
