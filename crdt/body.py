@@ -15,7 +15,7 @@ So ops that once stood side by side differ by a byte, and a repacked shelf is ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from sys import intern
 from typing import Any, Final, TypeVar, cast
@@ -44,6 +44,7 @@ from crdt.takeover import is_record_untrusted
 _CHARS_SURELY_SHORT: Final = SEGMENT_BYTES_MAX // 4
 """A character takes at most 4 bytes of UTF-8."""
 _NO_COVERS: Final[tuple[Cover, ...]] = ()
+_NO_CHECKS: Final[Mapping[int, int]] = {}
 _FIELDS_FRESH: Final = 4
 _FIELDS_MAX: Final = 9
 WIDTH_MAX: Final = 1 << INDEX_BITS
@@ -56,7 +57,7 @@ Decode = Callable[[bytes], Any]
 class Body:
     """Ops of one delta without its header. Immutable, and shared by every base that holds some of them."""
 
-    __slots__ = ("faulty", "ops", "raw", "rights", "seq", "shelf", "takeover", "takeovers")
+    __slots__ = ("checks", "faulty", "ops", "raw", "rights", "seq", "shelf", "takeover", "takeovers")
 
     def __init__(
         self,
@@ -74,6 +75,8 @@ class Body:
         self.raw = raw
         self.rights = rights
         self.ops = ops
+        self.checks: Mapping[int, int] = _NO_CHECKS
+        """Of ops by index, as far as somebody asked: `State.check`. Never changed in place."""
         self.faulty = faulty
         """Mask of the ops that cannot be right, whoever wrote them."""
         self.takeovers = takeovers

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from crdt import codec
@@ -17,7 +18,7 @@ from crdt.chores import Chores
 from crdt.chunks import Chunks
 from crdt.delta import Delta, Head
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, dot_index, dot_seq, replica_of
-from crdt.index import Index, Over
+from crdt.index import Index, Over, Slots
 from crdt.ops import DROPPED, KIND_MASK, LARGE, VALUE, WHILE_ALIVE, Cover, Key, Op, Rights
 from crdt.takeover import Records
 
@@ -65,6 +66,9 @@ class Loose(NamedTuple):
     mask: int | None
     void: int
     """The ops that count as dropped (see `Held`)."""
+
+
+_origin = attrgetter("origin")
 
 
 def always(*_: object) -> bool:
@@ -261,17 +265,35 @@ class State:
         if isinstance(found, Op) and key not in self.index.above and found.origin not in self.records:
             void = self.bases[found.origin].own[dot_seq(found.dot)].void
             return [found] if found.kind != DROPPED and not void >> dot_index(found.dot) & 1 else []
+        if isinstance(found, dict) and key not in self.index.above:
+            own = self._own_cells(found)
+            if own is not None:
+                return own
         ranked = self.ranked(key)
         return [op for _, (_, _, op) in sorted(ranked.items()) if op is not None]
+
+    def _own_cells(self, slots: Slots) -> list[Op] | None:
+        """`cells` where nobody took anything over: each origin has one cell, on its own shelf. None where somebody did."""
+        said, found = self.records.said, []
+        for (host, origin), (held, index) in slots.items():
+            if host != origin or origin in said:
+                return None
+            op = held.body.ops[index]
+            if op.kind != DROPPED and not held.void >> index & 1:
+                found.append(op)
+        found.sort(key=_origin)
+        return found
 
     def shown(self, key: Key) -> list[Op]:
         """The value cells that no other cell at the key covers, sorted by origin; large payloads put together."""
         cells = self.cells(key)
+        named = {cover[:2] for cell in cells for cover in self.covers_of(cell)} if len(cells) > 1 else ()
+        exact = "EXACT" in self.rules
         shown = []
         for op in cells:
             if op.kind & KIND_MASK != VALUE or (op.kind & WHILE_ALIVE and not self._alive(op.origin)):
                 continue
-            if len(cells) > 1 and self.is_covered(op, cells):
+            if named and ((op.origin, op.dot) in named or not exact) and self.is_covered(op, cells):
                 continue
             if op.kind & LARGE:
                 content = self.chunks.content(op)
@@ -291,11 +313,28 @@ class State:
             for cover in self.covers_of(cell):
                 if cover.origin != op.origin:
                     continue
-                if cover.dot == op.dot and cover.check == check_of(op, self.encode):
+                if cover.dot == op.dot and cover.check == self.check(op):
                     return True
                 if not exact and cover.dot >= op.dot:
                     return True
         return False
+
+    def check(self, op: Op) -> int:
+        """`check_of`, remembered where the op stands in the body that issued it: overwritten cells are asked for theirs at each
+        look, until they are dropped.
+        """
+        base = self.bases.get(op.origin)
+        held = base.own.get(dot_seq(op.dot)) if base else None
+        if held is None:
+            return check_of(op, self.encode)
+        body, index = held.body, dot_index(op.dot)
+        if index >= len(body.ops) or body.ops[index] is not op:
+            return check_of(op, self.encode)
+        known = body.checks.get(index)
+        if known is None:
+            known = check_of(op, self.encode)
+            body.checks = {**body.checks, index: known}
+        return known
 
     def gone(self, key: Key, cover: Cover) -> bool:
         """The covered write has left its shelf. Known from bases, and a shelf never takes a write back: it stays true."""
@@ -304,8 +343,14 @@ class State:
             standing = self.records.standing(origin) if origin in self.records else ()
             if not any(record.finished or record.speaks(dot_seq(dot)) for _, record in standing):
                 return False
+        if key not in self.index.above and origin not in self.records and "SPEAK" in self.rules:
+            slot = self.index.slot(key, origin, origin)  # as below, for one origin instead of all
+            if slot is None:
+                return True
+            op, void = slot[0].body.ops[slot[1]], slot[0].void >> slot[1] & 1
+            return op.dot != dot or op.kind == DROPPED or bool(void) or self.check(op) != check
         for over in (False, True):
             newest = self.ranked(key, over=over).get(origin)
-            if newest and newest[0] == dot and newest[2] is not None and check_of(newest[2], self.encode) == check:
+            if newest and newest[0] == dot and newest[2] is not None and self.check(newest[2]) == check:
                 return False
         return True

@@ -28,7 +28,7 @@ from crdt.limits import (
 from crdt.ops import DROPPED, LARGE, REMOVED, TAKEOVER, VALUE, WHILE_ALIVE, Cover, Key, Op, Path, Rights, Value
 from crdt.packer import REISSUE_BYTES
 from crdt.shelves import Shelves
-from crdt.state import RULES, VoidOps, always, check_of, same_replica
+from crdt.state import RULES, VoidOps, always, same_replica
 from crdt.takeover import Record, takeover_key
 
 CoverPolicy: TypeAlias = Literal["all", "own"]
@@ -140,7 +140,7 @@ class Writer(Shelves):
                 continue
             own = origin == self.shelf
             if not own and policy == "all":
-                held.add(Cover(origin, op.dot, check_of(op, self.encode)))
+                held.add(Cover(origin, op.dot, self.check(op)))
             if "INHERIT" in self.rules and (own or policy == "all"):
                 inherited.update(cover for cover in self.covers_of(op) if cover.origin != self.shelf)
         if "PRUNE" in self.rules:
