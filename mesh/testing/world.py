@@ -162,6 +162,7 @@ class Host(Generic[CoreT]):
         restored = self.disk.image.restored() if self.disk is not None else None
         quorum = self.journal.image.restored() if self.journal is not None else None
         self._busy_until = self._world.time
+        self._world.up += 1
         self.core = core = self._start(Boot(self.number, self.address, restored, quorum, rng, self.now()))
         self._world.record(b"start", self.number, self.starts)
         self.wake()
@@ -185,6 +186,7 @@ class Host(Generic[CoreT]):
         if self.core is None:
             return
         self.core = None
+        self._world.up -= 1
         self.stopped_at = self._world.time
         self._inbox.clear()
         self._inbox_bytes = 0
@@ -329,6 +331,8 @@ class World(Generic[CoreT]):
         self.hosts: list[Host[CoreT]] = []
         self.observers: list[Observer[CoreT]] = []
         self.events_handled = 0
+        self.up = 0
+        """Hosts on which a process runs."""
         self.marks: Counter[str] = Counter()
         """What happened to machines, by name, where it met a running process."""
         self._by_address: dict[Address, Host[CoreT]] = {}

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from crdt.delta import header_from_bytes_untrusted
-from crdt.ids import ShelfId, replica_of
+from crdt.delta import Head
+from crdt.ids import ShelfId
 from crdt.ops import Key
 from crdt.replica import HeadSet
 from mesh.events import Event, ShelfFault
@@ -112,6 +112,8 @@ class Bases:
         self._every = every
         self._turns = 0
         self._heads: dict[tuple[ShelfId, int], bytes] = {}
+        self._held: dict[tuple[int, ShelfId], Head] = {}
+        """By host: what it held when its base was last found right. Until the head moves, only the last look checks it again."""
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         if not changes or host.core is None:
@@ -122,7 +124,7 @@ class Bases:
         if own is not None:
             self._same(host, replica.shelf, own.header.seq, own.hash)
         if not self._turns % self._every:
-            self._all(host)
+            self._look(host)
 
     def _same(self, host: Host[Peer], shelf: ShelfId, seq: int, found: bytes) -> None:
         known = self._heads.setdefault((shelf, seq), found)
@@ -131,13 +133,14 @@ class Bases:
                 self.name, host, f"another delta {seq} of shelf {self._ground.mesh.shelf_name(shelf)} than elsewhere: a fork"
             )
 
-    def _all(self, host: Host[Peer]) -> None:
+    def _look(self, host: Host[Peer], *, at_all: bool = False) -> None:
         assert host.core is not None
-        replica = host.core.replica
+        replica, number = host.core.replica, host.number
         for shelf in replica.shelves():
             head = replica.head(shelf)
-            if head is None:
+            if head is None or (self._held.get((number, shelf)) is head and not at_all):
                 continue
+            self._held[number, shelf] = head
             self._ground.counts[self.name] += 1
             self._same(host, shelf, head.header.seq, head.hash)
             if replica.digest(shelf) != head.header.shelf_digest:
@@ -146,14 +149,13 @@ class Bases:
                     host,
                     f"its base of {self._ground.mesh.shelf_name(shelf)} at {head.header.seq} is not what the author signed",
                 )
-            if len(replica.loose_seqs(shelf)) > LOOSE_MAX:
-                self._ground.fail(
-                    self.name, host, f"{len(replica.loose_seqs(shelf))} loose deltas of {self._ground.mesh.shelf_name(shelf)}"
-                )
+        for shelf, loose in replica.loose.items():
+            if len(loose) > LOOSE_MAX:
+                self._ground.fail(self.name, host, f"{len(loose)} loose deltas of {self._ground.mesh.shelf_name(shelf)}")
 
     def settled(self) -> None:
         for number in self._ground.mesh.running:
-            self._all(self._ground.mesh.hosts[number])
+            self._look(self._ground.mesh.hosts[number], at_all=True)
 
 
 class Faults:
@@ -199,6 +201,8 @@ class Copies:
             return
         self._ground.counts[self.name] += 1
         said = host.core.sync.copies.count(seq)
+        if not said:
+            return
         there = sum(number != host.number and self._stored.get((number, shelf), 0) >= seq for number in range(len(mesh.hosts)))
         if said > there:
             self._ground.fail(self.name, host, f"counts {said} copies of its delta {seq}, {there} are on disks")
@@ -328,9 +332,7 @@ class Inspector:
         for batch in batches:
             for entry in batch.journal:
                 if isinstance(entry, HeadSet):
-                    replica = replica_of(entry.shelf)
-                    seq = header_from_bytes_untrusted(replica, entry.header_bytes).seq
-                    self.copies.stored(host.number, entry.shelf, seq)
+                    self.copies.stored(host.number, entry.shelf, entry.seq)
 
     def _wrote(self, written: Written) -> None:
         mesh = self.ground.mesh

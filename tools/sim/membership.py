@@ -87,10 +87,10 @@ class Membership:
             self._awake_since[host.number] = time
             return
         long_ago = time - DETECTION_SECONDS * SECOND
-        if mesh.world.network.is_disturbed or len(mesh.running) < ACCUSERS_MIN + 1:
+        if mesh.world.network.is_disturbed or mesh.world.up < ACCUSERS_MIN + 1:
             self._disturbed_at = time
         awake_since = self._awake_since.setdefault(host.number, time)
-        if max(awake_since, self._disturbed_at) > long_ago:
+        if max(awake_since, self._disturbed_at) > long_ago or mesh.world.up == len(mesh.hosts):
             return
         for other in mesh.hosts:
             if other.running or other.stopped_at is None or other.stopped_at > long_ago:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from crdt.ids import ReplicaId, ShelfId, make_dot
+from crdt.ids import ReplicaId, ShelfId, dot_seq, make_dot
 from crdt.ops import Key
 from mesh.events import CaughtUp, Event, MemberDown
 from mesh.peer import Peer
@@ -87,11 +87,10 @@ class Meter:
                 self.caught_up.append(self._mesh.world.time - self._started[host.number][1])
 
     def _look(self, host: Host[Peer], core: Peer, key: Key, tracks: list[Track]) -> None:
-        time, number = self._mesh.world.time, host.number
-        newest = {op.origin: op.dot for op in core.replica.cells(key)}
+        time, number, replica = self._mesh.world.time, host.number, core.replica
         done = False
         for track in tracks:
-            if number not in track.seen and newest.get(track.origin, -1) >= track.dot:
+            if number not in track.seen and replica.has(track.origin, dot_seq(track.dot)):
                 track.seen[number] = time - track.at
                 done |= len(track.seen) >= track.to
         if done:

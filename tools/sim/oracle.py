@@ -12,12 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crdt.ids import ShelfId, dot_seq, make_dot
 from crdt.ops import Key, Op
 from crdt.replica import Replica
 from mesh.testing.node import Written
+
+
+REPLACED_MAX: Final = 4_096
+"""Answers remembered per key; then all are forgotten."""
 
 
 class Write(NamedTuple):
@@ -49,8 +53,8 @@ class KeyHistory:
 
     writes: list[Write] = field(default_factory=list)
     by_dot: dict[tuple[ShelfId, int], Write] = field(default_factory=dict)
-    by_origin: dict[ShelfId, list[Write]] = field(default_factory=dict)
-    """Ascending."""
+    replaced: dict[int, int] = field(default_factory=dict)
+    """Answers of `replaced_by`: one host after the other asks for the same."""
     shows: int = 0
     """Mask of the writes that are not removals."""
     passing: int = 0
@@ -58,10 +62,15 @@ class KeyHistory:
 
     def replaced_by(self, seen: int) -> int:
         """Everything that the writes in `seen` replace."""
-        replaced = 0
-        for write in self.each(seen):
-            replaced |= write.replaces
-        return replaced
+        known = self.replaced.get(seen)
+        if known is None:
+            known = 0
+            for write in self.each(seen):
+                known |= write.replaces
+            if len(self.replaced) >= REPLACED_MAX:
+                self.replaced.clear()
+            self.replaced[seen] = known
+        return known
 
     def of_origin(self, mask: int, origin: ShelfId) -> int:
         return sum(1 << write.bit for write in self.each(mask) if write.origin == origin)
@@ -89,6 +98,10 @@ class Oracle:
         self.keys: dict[Key, KeyHistory] = {}
         self.last: Write
         """The newest of all."""
+        self._by_shelf: dict[ShelfId, list[tuple[int, Key, int]]] = {}
+        """All writes of a shelf, ascending: dot, key, bit."""
+        self._awaited: dict[int, dict[ShelfId, int]] = {}
+        """By host: shelves of which it does not hold all writes in its base yet, and how many it does."""
         self._seen: dict[int, dict[Key, int]] = {}
         """By host, for the process that runs there now."""
         self._confirmed: dict[int, dict[ShelfId, int]] = {}
@@ -96,6 +109,7 @@ class Oracle:
     def began(self, host: int) -> None:
         """A process starts: what the former one had seen counts only as far as it comes back from the disk or from peers."""
         self._seen[host] = {}
+        self._awaited[host] = dict.fromkeys(self._by_shelf, 0)
 
     def wrote(self, made: Written, at: int) -> Write:
         """A write that covers "own" replaces its author's own former one only: types that add up (counters, maximum)."""
@@ -111,10 +125,13 @@ class Oracle:
         write = Write(bit, host, *name, not made.removed, replaces & ~(1 << bit), knew, made.while_alive, at)
         history.writes[bit : bit + 1] = [write]
         history.by_dot[name] = write
-        mine = history.by_origin.setdefault(write.origin, [])
         if former is not None:
-            mine.pop()
-        mine.append(write)
+            history.replaced.clear()
+        else:
+            of_shelf = self._by_shelf.setdefault(write.origin, [])
+            for awaited in self._awaited.values():
+                awaited.setdefault(write.origin, len(of_shelf))
+            of_shelf.append((write.dot, key, 1 << bit))
         history.shows = history.shows & ~(1 << bit) | (write.shows << bit)
         history.passing = history.passing & ~(1 << bit) | (write.while_alive << bit)
         self.last = write
@@ -132,18 +149,24 @@ class Oracle:
         history = self.keys.get(key)
         if history is None:
             return 0
-        held = history.mask(replica.cells(key))
-        for origin, writes in history.by_origin.items():
-            reached = make_dot(replica.reached(origin) + 1, 0)
-            for write in writes:
-                if write.dot >= reached:
-                    break
-                held |= 1 << write.bit
-        seen = self._seen[host].get(key, 0)
-        if held & ~seen:
-            seen |= held
-            self._seen[host][key] = seen
-        return seen
+        seen = self._seen[host]
+        for shelf, count in list(self._awaited[host].items()):
+            self._reached(host, shelf, count, make_dot(replica.reached(shelf) + 1, 0))
+        if replica.loose or replica.records.said:
+            seen[key] = seen.get(key, 0) | history.mask(replica.cells(key))
+        return seen.get(key, 0)
+
+    def _reached(self, host: int, shelf: ShelfId, count: int, limit: int) -> None:
+        """This host's base has the writes of a shelf whose dot is below the limit."""
+        seen, writes = self._seen[host], self._by_shelf[shelf]
+        while count < len(writes) and writes[count][0] < limit:
+            _, key, bit = writes[count]
+            seen[key] = seen.get(key, 0) | bit
+            count += 1
+        if count < len(writes):
+            self._awaited[host][shelf] = count
+        else:
+            del self._awaited[host][shelf]
 
     def expected(self, key: Key, seen: int) -> int:
         """What a replica that has seen exactly these writes has to show."""
