@@ -73,10 +73,13 @@ class Copies:
         self._asked_by[peer] = floor
         self.moved(floor.shelf)
 
-    def moved(self, shelf: ShelfId) -> None:
-        """More of it is here, or on the disk: whoever asked may have its answer. Or it was let go, and needs none."""
-        if self._committed is not None and shelf != self._me and self._floor_of(shelf) is None:
+    def let_go(self, shelf: ShelfId) -> None:
+        """Nothing of it is here any more."""
+        if self._committed is not None and shelf != self._me:
             self._committed.pop(shelf, None)
+
+    def moved(self, shelf: ShelfId) -> None:
+        """More of it is here, or on the disk: whoever asked may have its answer."""
         if not self._asked_by:
             return
         for peer, asked in [(peer, asked) for peer, asked in self._asked_by.items() if asked.shelf == shelf]:

@@ -75,13 +75,16 @@ def _pack_floors(floors: Sequence[Floor]) -> list[object]:
 
 def _floors_untrusted(value: object) -> tuple[Floor, ...]:
     floors = []
-    for item in _tuple_untrusted(value):
-        fields = _tuple_untrusted(item)
-        if len(fields) < 3:
+    for fields in _tuple_untrusted(value):  # in one piece: a few floors come with every delta
+        if type(fields) is not tuple or len(fields) < 3:
             raise Malformed("a floor has a shelf, a seq and a hash")
-        seq = _int_untrusted(fields[1])
-        hash4 = _bytes_untrusted(fields[2], SHORT_HASH_BYTES if seq else 0)
-        floors.append(Floor(_shelf_untrusted(fields[0]), seq, hash4, tuple(_int_untrusted(x) for x in fields[3:])))
+        shelf, seq, hash4 = fields[:3]
+        if type(shelf) is not bytes or len(shelf) != SHELF_ID_BYTES or type(seq) is not int or not 0 <= seq < U64:
+            raise Malformed("a floor's shelf or seq cannot be")
+        if type(hash4) is not bytes or len(hash4) != (SHORT_HASH_BYTES if seq else 0):
+            raise Malformed("a floor's hash cannot be")
+        loose = tuple([_int_untrusted(each) for each in fields[3:]]) if len(fields) > 3 else ()
+        floors.append(Floor(ShelfId(shelf), seq, hash4, loose))
     return tuple(floors)
 
 

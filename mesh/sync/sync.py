@@ -286,6 +286,8 @@ class Sync:
             self._changed.popitem(last=False)
         self.puller.moved(shelf, now)
         self.copies.moved(shelf)
+        if self._floor_of(shelf) is None:
+            self.copies.let_go(shelf)
         if self._interval > self._config.digest_quiet_seconds:
             self._interval = self._config.digest_quiet_seconds
             self._next_digest = min(self._next_digest, now.monotonic + self._interval)
@@ -391,6 +393,11 @@ class Sync:
             if len(self.ended_elsewhere) < ENDED_MAX:
                 self.ended_elsewhere[floor.shelf] = None
             return False
+        base = self._replica.bases.get(floor.shelf)
+        if base and base.head and not floor.loose:  # nearly all: exactly what is here
+            head = base.head
+            if head.header.seq == floor.seq and head.hash.startswith(floor.hash4):
+                return False
         beyond = floor.shelf == self._replica.shelf and floor.seq > self._replica.floor(floor.shelf)
         differs = floor.seq and (beyond or self._contradicts(floor.shelf, floor.seq, floor.hash4))
         if differs and self._may_ask_proof(floor.shelf, now):

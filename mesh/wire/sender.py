@@ -121,7 +121,7 @@ class Sender:
             frames = outbox.take(int(budget) // DATAGRAM_BYTES_MAX * PLAIN_BYTES_MAX)
         else:
             frames = []
-        for plain in pack(frames):
+        for plain in pack(frames) if len(frames) > 1 else frames:
             datagram = session.seal(plain)
             bucket.tokens -= len(datagram)
             self._ready.append(Transmit(session.address, datagram))

@@ -19,7 +19,6 @@ from crdt.ops import Key, Op
 from crdt.replica import Replica
 from mesh.testing.node import Written
 
-
 REPLACED_MAX: Final = 4_096
 """Answers remembered per key; then all are forgotten."""
 
