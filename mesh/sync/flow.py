@@ -90,3 +90,69 @@ class Window:
     @property
     def deadline(self) -> float:
         return min((request.deadline for request in self._in_flight.values()), default=inf)
+
+
+class Windows:
+    """One window for every peer, so that who answers slowly, or never, takes nothing from the others; and a limit for all of
+    them together, since one socket buffer takes all answers.
+    """
+
+    def __init__(self, limit_bytes: int = WINDOW_MAX_BYTES) -> None:
+        self._limit = limit_bytes
+        self._windows: dict[ReplicaId, Window] = {}
+        self._asked: dict[Token, Request] = {}
+        self._bytes = 0
+
+    @property
+    def has_any_room(self) -> bool:
+        return self._bytes < self._limit
+
+    def has_room(self, peer: ReplicaId) -> bool:
+        window = self._windows.get(peer)
+        return self._bytes < self._limit and (window is None or window.has_room)
+
+    def __contains__(self, token: Token) -> bool:
+        return token in self._asked
+
+    def open(self, token: Token, request: Request) -> None:
+        self.forget(token)
+        self._asked[token] = request
+        self._bytes += request.estimate_bytes
+        window = self._windows.get(request.peer)
+        if window is None:
+            window = self._windows[request.peer] = Window(self._limit)
+        window.open(token, request)
+
+    def forget(self, token: Token) -> None:
+        window = self._out_of_flight(token)
+        if window is not None:
+            window.forget(token)
+
+    def answered(self, token: Token) -> None:
+        window = self._out_of_flight(token)
+        if window is not None:
+            window.answered(token)
+
+    def expired(self, now: float) -> list[tuple[Token, ReplicaId]]:
+        """Tokens whose answer did not come in time, and who was asked."""
+        late = [(token, peer) for peer, window in self._windows.items() for token in window.expired(now)]
+        for token, _ in late:
+            self._out_of_flight(token)
+        return late
+
+    def lost(self, peer: ReplicaId) -> None:
+        """It is gone, and starts anew when it returns. The caller has forgotten what was in flight."""
+        window = self._windows.get(peer)
+        if window is not None and not len(window):
+            del self._windows[peer]
+
+    @property
+    def deadline(self) -> float:
+        return min((window.deadline for window in self._windows.values()), default=inf)
+
+    def _out_of_flight(self, token: Token) -> Window | None:
+        request = self._asked.pop(token, None)
+        if request is None:
+            return None
+        self._bytes -= request.estimate_bytes
+        return self._windows[request.peer]

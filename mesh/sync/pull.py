@@ -9,6 +9,7 @@ until every body is there: `Replica.jump` takes all or nothing.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -20,7 +21,7 @@ from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.effects import Now
 from mesh.errors import Malformed
 from mesh.port import Port
-from mesh.sync.flow import Request, Token, Window
+from mesh.sync.flow import Request, Token, Windows
 from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing, framed
 from mesh.wire.delta import body_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
@@ -39,6 +40,16 @@ DOUBTED_ATTEMPTS: Final = 3
 """After so many in vain nobody is kept out of step by what the sources claim: they may lie. Guess: at 20% loss three round trips
 fail once in twenty pulls.
 """
+AVOID_SECONDS: Final = 60.0
+"""How long a peer is not asked whose list was not what the author signed. Guess: an operator may have looked by then."""
+UNANSWERED_MAX: Final = 3
+"""Requests in a row that a peer left unanswered; then others are asked first. Guess: at 20% loss each way it happens to one
+request in twenty."""
+FULL_SECONDS: Final = 0.01
+"""Until a shelf is looked at again whose source has its window full. Guess: an answer or two."""
+DOUBT_SECONDS: Final = 0.2
+"""Between a suffix that was refused and asking for the whole shelf: time for a proof of forking, which a jump to another branch
+would hide. Guess: some round trips."""
 WANT_ESTIMATE_BYTES: Final = 2400
 LISTING_ESTIMATE_BYTES: Final = 1200
 BODIES_PER_REQUEST: Final = 32
@@ -105,7 +116,6 @@ class Pull:
 
     shelf: ShelfId
     due: float
-    target: int = 0
     loose: set[int] = field(default_factory=set)
     sources: dict[ReplicaId, int] = field(default_factory=dict)
     failed: dict[ReplicaId, int] = field(default_factory=dict)
@@ -118,6 +128,12 @@ class Pull:
     """In flight for it: ("want", shelf), ("page", shelf, offset) or ("body", shelf, ref)."""
     timeouts: int = 0
     incoming: Incoming | None = None
+
+    @property
+    def target(self) -> int:
+        """What those claim to have who failed least: a liar's 2**60 is forgotten as soon as it cannot show it."""
+        fewest = min((self.failed.get(peer, 0) for peer in self.sources), default=0)
+        return max((seq for peer, seq in self.sources.items() if self.failed.get(peer, 0) == fewest), default=0)
 
 
 @dataclass(slots=True)
@@ -147,7 +163,12 @@ class Puller:
         is_known: Callable[[ReplicaId], bool],
         round_trip: Callable[[ReplicaId], float],
         reachable: Callable[[ReplicaId], bool],
+        on_lie: Callable[[ReplicaId, ShelfId], None] = lambda peer, shelf: None,
+        on_doubt: Callable[[ReplicaId, ShelfId, Now], None] = lambda peer, shelf, now: None,
     ) -> None:
+        """on_lie: what this peer listed of the shelf is not what its author signed. on_doubt: a suffix of it was not; perhaps
+        it is another branch.
+        """
         self._replica = replica
         self._port = port
         self._rng = rng
@@ -157,7 +178,12 @@ class Puller:
         self._reachable = reachable
         self._pulls: dict[ShelfId, Pull] = {}
         self._active: dict[ShelfId, Pull] = {}
-        self._window = Window()
+        self._on_lie = on_lie
+        self._on_doubt = on_doubt
+        self._avoided: dict[ReplicaId, float] = {}
+        """Until when they are not asked."""
+        self._unanswered: Counter[ReplicaId] = Counter()
+        self._windows = Windows()
         self._body_bytes = 400.0
         self.counters = PullCounters()
 
@@ -178,7 +204,6 @@ class Puller:
             if len(self._pulls) >= PULLS_MAX or not self._is_known(replica_of(shelf)):
                 return False  # nothing from the wire makes me remember shelves of nobody
             pull = self._pulls[shelf] = Pull(shelf, now.monotonic + delay)
-        pull.target = max(pull.target, floor.seq)
         pull.loose |= loose
         if peer in pull.sources or len(pull.sources) < SOURCES_MAX:
             pull.sources[peer] = max(floor.seq, pull.sources.get(peer, 0))
@@ -204,7 +229,7 @@ class Puller:
         token: Token = ("want", shelf)
         if pull.target <= known and not pull.loose:
             self._end(pull)
-        elif pull.incoming is None and token in self._window:
+        elif pull.incoming is None and token in self._windows:
             self._answered(pull, token)
             if self._needs_statement(pull):
                 self._release(pull)
@@ -220,12 +245,14 @@ class Puller:
 
     def lost(self, peer: ReplicaId) -> None:
         """The peer is gone: nothing more is expected of it."""
+        self._unanswered.pop(peer, None)
         for pull in list(self._pulls.values()):
             pull.sources.pop(peer, None)
             if not pull.sources:
                 self._end(pull)
             elif pull.source == peer:
                 self._release(pull)
+        self._windows.lost(peer)
 
     def asked(self, peer: ReplicaId, shelf: ShelfId) -> bool:
         """Whether this peer is the one that this shelf is being pulled from."""
@@ -255,20 +282,21 @@ class Puller:
         if not self._pulls:
             return inf
         waiting = inf
-        if self._window.has_room and len(self._active) < ACTIVE_MAX:
+        if self._windows.has_any_room and len(self._active) < ACTIVE_MAX:
             waiting = min((p.due for p in self._pulls.values() if p.shelf not in self._active), default=inf)
-        return min(waiting, self._window.deadline)
+        return min(waiting, self._windows.deadline)
 
     def tick(self, now: Now) -> None:
         if not self._pulls:
             return
-        for token in self._window.expired(now.monotonic):
+        for token, peer in self._windows.expired(now.monotonic):
+            self._unanswered[peer] += 1
             self._timed_out(token, now)
         self._start(now)
         for pull in list(self._active.values()):
             if pull.incoming and not pull.incoming.entries:
                 self._ask_pages(pull, pull.incoming, now)
-            elif pull.incoming and self._window.has_room:
+            elif pull.incoming and pull.source and self._windows.has_room(pull.source):
                 self._ask_bodies(pull, pull.incoming, now)
 
     def _start(self, now: Now) -> None:
@@ -276,12 +304,15 @@ class Puller:
         ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
         wants: dict[ReplicaId, list[Floor]] = {}
         for pull in ready:
-            if not self._window.has_room or len(self._active) >= ACTIVE_MAX:
+            if len(self._active) >= ACTIVE_MAX or not self._windows.has_any_room:
                 break
-            source = self._choose(pull)
+            source = self._choose(pull, now)
             if source is None:
                 self._end(pull)
                 self.counters.given_up += 1
+                continue
+            if not self._windows.has_room(source):
+                pull.due = now.monotonic + FULL_SECONDS
                 continue
             self._active[pull.shelf] = pull
             pull.source = source
@@ -313,16 +344,28 @@ class Puller:
             return Floor(shelf, 0, b"", loose)
         return Floor(shelf, head.header.seq, head.hash[:4], loose)
 
-    def _choose(self, pull: Pull) -> ReplicaId | None:
+    def _choose(self, pull: Pull, now: Now) -> ReplicaId | None:
         if pull.attempts >= ATTEMPTS_MAX:
             return None
-        candidates = sorted(peer for peer in pull.sources if self._reachable(peer))
+        candidates = sorted(peer for peer in pull.sources if self._reachable(peer) and not self._is_avoided(peer, now))
         if not candidates:
             return None
+        candidates = [peer for peer in candidates if self._unanswered[peer] < UNANSWERED_MAX] or candidates
         fewest = min(pull.failed.get(peer, 0) for peer in candidates)
         candidates = [peer for peer in candidates if pull.failed.get(peer, 0) == fewest]
         author = replica_of(pull.shelf)
         return author if author in candidates else self._rng.choice(candidates)
+
+    def _is_avoided(self, peer: ReplicaId, now: Now) -> bool:
+        until = self._avoided.get(peer)
+        if until is not None and until <= now.monotonic:
+            del self._avoided[peer]
+        return peer in self._avoided
+
+    def _lied(self, pull: Pull, now: Now) -> None:
+        if pull.source is not None:
+            self._avoided[pull.source] = now.monotonic + AVOID_SECONDS
+            self._on_lie(pull.source, pull.shelf)
 
     def _patience(self, peer: ReplicaId) -> float:
         """Seconds until an answer counts as lost: four round trips, as a first retransmission timer without variance
@@ -334,11 +377,13 @@ class Puller:
         source = pull.source
         assert source is not None
         pull.tokens.add(token)
-        self._window.open(token, Request(source, int(estimate_bytes), now.monotonic + self._patience(source)))
+        self._windows.open(token, Request(source, int(estimate_bytes), now.monotonic + self._patience(source)))
 
     def _answered(self, pull: Pull, token: Token) -> None:
         pull.tokens.discard(token)
-        self._window.answered(token)
+        self._windows.answered(token)
+        if pull.source is not None:
+            self._unanswered.pop(pull.source, None)
 
     def _timed_out(self, token: Token, now: Now) -> None:
         """What was asked did not come: a page or body is asked again, a WANT of another source."""
@@ -363,7 +408,7 @@ class Puller:
 
     def _release(self, pull: Pull) -> None:
         for token in pull.tokens:
-            self._window.forget(token)
+            self._windows.forget(token)
         pull.tokens.clear()
         pull.incoming, pull.source, pull.timeouts = None, None, 0
         self._active.pop(pull.shelf, None)
@@ -412,7 +457,7 @@ class Puller:
             return None
         self._answered(pull, ("want", page.shelf))
         for token in list(pull.tokens):
-            self._window.forget(token)
+            self._windows.forget(token)
         pull.tokens.clear()
         self.counters.listings += 1
         pull.incoming = Incoming(page.since, head, page.total)
@@ -423,9 +468,9 @@ class Puller:
         source, offset = pull.source, incoming.complete_to
         for wanted in range(offset, min(offset + PAGES_AHEAD * incoming.per_page, incoming.total), incoming.per_page):
             token: Token = ("page", pull.shelf, wanted)
-            if source is None or (wanted > offset and not self._window.has_room):
+            if source is None or (wanted > offset and not self._windows.has_room(source)):
                 return
-            if wanted not in incoming.pages and token not in self._window:
+            if wanted not in incoming.pages and token not in self._windows:
                 self._open(pull, token, LISTING_ESTIMATE_BYTES, now)
                 request = WantListing(pull.shelf, incoming.since, incoming.head.header.seq, wanted)
                 self._port.send(source, Lane.BULK, Frame.WANT_LISTING, request.encode())
@@ -435,6 +480,7 @@ class Puller:
         entries = tuple(crdt.Entry(*entry) for offset in sorted(incoming.pages) for entry in incoming.pages[offset])
         if not incoming.since and not self._replica.listing_matches(incoming.head, entries):
             self.counters.mismatches += 1
+            self._lied(pull, now)
             self._restart(pull, now)
             return
         incoming.entries = entries
@@ -455,9 +501,9 @@ class Puller:
 
     def _ask_bodies(self, pull: Pull, incoming: Incoming, now: Now) -> None:
         source = pull.source
-        while incoming.wanted and self._window.has_room and source is not None:
+        while incoming.wanted and source is not None and self._windows.has_room(source):
             refs: list[Ref] = []
-            while incoming.wanted and len(refs) < BODIES_PER_REQUEST and self._window.has_room:
+            while incoming.wanted and len(refs) < BODIES_PER_REQUEST and self._windows.has_room(source):
                 ref = incoming.wanted.pop()
                 if ref in incoming.missing:
                     refs.append(ref)
@@ -492,5 +538,8 @@ class Puller:
             self.moved(pull.shelf, now)
             return
         self.counters.mismatches += 1
-        pull.whole = bool(incoming.since)
+        pull.whole, source = bool(incoming.since), pull.source
         self._restart(pull, now)
+        if pull.whole and source is not None:
+            pull.due = now.monotonic + DOUBT_SECONDS
+            self._on_doubt(source, pull.shelf, now)

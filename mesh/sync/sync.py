@@ -26,7 +26,7 @@ import crdt
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
-from mesh.events import CatchingUp, CaughtUp
+from mesh.events import CatchingUp, CaughtUp, RelayLied
 from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
@@ -119,6 +119,8 @@ class Sync:
             is_known=lambda replica: directory.public_key(replica) is not None,
             round_trip=members.round_trip,
             reachable=members.is_reachable,
+            on_lie=lambda peer, shelf: port.notify(RelayLied(peer, directory.name(peer), shelf)),
+            on_doubt=self._doubt,
         )
         self.collector = Collector(replica, port, check_head, verify_delta)
         self.ended_elsewhere: dict[ShelfId, None] = {}
@@ -404,6 +406,13 @@ class Sync:
             before = Floor(floor.shelf, floor.seq - 1, bytes(SHORT_HASH_BYTES) if floor.seq > 1 else b"")
             self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
         return self.puller.offer(peer, floor, now)
+
+    def _doubt(self, peer: ReplicaId, shelf: ShelfId, now: Now) -> None:
+        """What it has does not continue what is here: its delta of the number of our head tells whether it is another branch."""
+        floor = self._floor_of(shelf)
+        if floor and floor.seq and self._may_ask_proof(shelf, now):
+            before = Floor(shelf, floor.seq - 1, bytes(SHORT_HASH_BYTES) if floor.seq > 1 else b"")
+            self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
 
     def _may_ask_proof(self, shelf: ShelfId, now: Now) -> bool:
         self._proof_asked = {each: at for each, at in self._proof_asked.items() if at + PROOF_SECONDS > now.monotonic}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.ids import ReplicaId
-from mesh.sync.flow import WINDOW_MAX_BYTES, WINDOW_MIN_BYTES, WINDOW_START_BYTES, Request, Window
+from mesh.sync.flow import WINDOW_MAX_BYTES, WINDOW_MIN_BYTES, WINDOW_START_BYTES, Request, Window, Windows
 
 PEER = ReplicaId(bytes(8))
 
@@ -81,3 +81,23 @@ def test_books_balance(steps: list[tuple[str, int, int]]) -> None:
     assert not len(window)
     assert window.has_room
     assert window.deadline == float("inf")
+
+
+def test_who_never_answers_takes_no_room_from_the_others() -> None:
+    """One window was shared by all sources: a silent one halved it for everybody."""
+    windows, silent = Windows(), ReplicaId(b"silent..")
+    for turn in range(20):
+        now = float(turn)
+        while windows.has_room(silent):
+            windows.open(("silent", turn, len(windows._asked)), Request(silent, 1200, now + 0.5))
+        honest = 0
+        while windows.has_room(PEER) and honest < 60:
+            windows.open(("honest", turn, honest), Request(PEER, 1200, now + 0.5))
+            honest += 1
+        for number in range(honest):
+            windows.answered(("honest", turn, number))
+        windows.expired(now + 0.9)
+    assert honest >= 60
+    windows.expired(100.0)
+    assert windows.has_any_room
+    assert windows.deadline == float("inf")
