@@ -40,8 +40,8 @@ from mesh.wire.frames import Frame, Lane
 
 ASK_AGAIN_SECONDS: Final = 0.25
 """Between two times that an answer is asked for. Guess: some round trips, and less than anybody waits for."""
-COLLECT_SECONDS: Final = 5.0
-"""Without anything new, until those who did not answer are left out. Guess: five times what a fork takes to be known to all."""
+COLLECT_SECONDS: Final = 3.0
+"""Without anything new, until those who did not answer are left out. Guess: three times what a fork takes to be known to all."""
 COLLECT_SECONDS_MAX: Final = 120.0
 """Whatever comes meanwhile: who answers by drops stops nobody. Guess: 10 MB at 100 kB/s."""
 HEADS_MAX: Final = 16

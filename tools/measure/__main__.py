@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mesh.errors import MeshError
-from tools.measure import flood, mesh_runs, micro, secrecy, trust
+from tools.measure import endings, flood, mesh_runs, micro, secrecy, trust
 from tools.measure import forgeries as forged
 from tools.measure.state_size import state_size
 
@@ -206,6 +206,17 @@ def trust_(context: click.Context, honest: int, hostile: int, rounds: int, socke
         _show(context, f"trust, {liars} hostile, virtual time", goal, trust.trust(honest, liars, rounds, seed))
     if sockets:
         _show(context, "trust, real sockets", goal, _run("trust on sockets", trust.on_sockets, sockets, rounds))
+
+
+@main.command("endings")
+@click.option("--agents", default=72, show_default=True, help="The first is the one that ends.")
+@click.option("--hostile", default=0.3, show_default=True, help="Share of members that bend what they pass on.")
+@click.option("--rounds", default=3, show_default=True)
+@click.pass_context
+def endings_(context: click.Context, agents: int, hostile: float, rounds: int) -> None:
+    """From a fork, a hidden delta, a revocation or a cut until all honest agents act on it, among lying relays. Virtual time."""
+    goal = "< 1 s with 50 honest agents, with 30% hostile ones too"
+    _show(context, "shelves end", goal, endings.endings(agents, hostile, rounds))
 
 
 if __name__ == "__main__":
