@@ -77,7 +77,7 @@ def turn_hostile(mesh: Mesh, hosts: Iterable[int], seed: int = 0) -> None:
         peer = mesh.peer(host)
         relay = HostileRelay(peer, random.Random(seed * 1000 + host))
         peer.transport.send = relay.send  # type: ignore[method-assign]
-        peer.sync._tree.targets = _own_only(peer)  # type: ignore[method-assign]
+        peer.sync._tree.targets = _own_only(peer)  # type: ignore[method-assign, assignment]
 
 
 def _own_only(peer: Peer) -> Callable[[ReplicaId], Sequence[ReplicaId]]:

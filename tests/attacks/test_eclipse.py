@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crdt.ids import ReplicaId
+from mesh.effects import Now
 from mesh.events import MemberDown
 from mesh.swim.order import ProbeOrder
 from mesh.sync.pull import Puller
@@ -37,7 +38,7 @@ def starve(mesh: Mesh, hostile: Sequence[int]) -> None:
 def test_state_reaches_whoever_pulls_from_a_hostile_source_first(defended: bool) -> None:
     """Undefended: the source that answered nothing is asked again and again, as it is the first that there was."""
 
-    def stubborn(self: Puller, pull: Any) -> ReplicaId | None:
+    def stubborn(self: Puller, pull: Any, now: Now) -> ReplicaId | None:
         return next((peer for peer in pull.sources), None)
 
     with open_mesh(5, seed=1) as mesh:
