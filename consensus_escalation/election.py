@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from consensus_escalation.core import Core
@@ -62,6 +63,9 @@ class Candidacy:
     mandate: Mandate | None
     is_pre: bool = True
     granted: set[Voter] = field(default_factory=set)
+    repeat_at: float = inf
+    """Those who have not said yes are asked again: a campaign that one lost datagram ends takes a second one, and where a single
+    voter has the log, eight datagrams in a row would have to arrive."""
 
 
 class Election:
@@ -100,11 +104,17 @@ class Election:
 
     @property
     def deadline(self) -> float:
-        return self.campaign_at if self._core.role is not Role.LEADER and self._core.is_voter else float("inf")
+        if self._core.role is Role.LEADER or not self._core.is_voter:
+            return inf
+        return min(self.campaign_at, self._candidacy.repeat_at if self._candidacy is not None else inf)
 
     def tick(self) -> None:
-        if self._core.now.monotonic >= self.deadline:
-            self.campaign(None)
+        now = self._core.now.monotonic
+        if now >= self.deadline:
+            if now >= self.campaign_at:
+                self.campaign(None)
+            else:
+                self._ask()
 
     # ---- campaigning
 
@@ -120,9 +130,18 @@ class Election:
         # All who try have the same period, so that their slots stay apart in the next round too.
         self.campaign_at = core.now.monotonic + (len(electorate) + core.rng.random() * JITTER_SLOTS) * core.pace.slot_seconds
         self._candidacy = Candidacy(core.term + 1, mandate, granted={core.me})
-        for voter in core.others(electorate):
-            core.send(voter, AskPreVote(core.term + 1, core.log.last, mandate, self._proof(mandate)))
+        self._ask()
         self._count()
+
+    def _ask(self) -> None:
+        """All who have not granted it."""
+        candidacy, core = self._candidacy, self._core
+        assert candidacy is not None
+        candidacy.repeat_at = core.now.monotonic + core.pace.slot_seconds
+        ask = AskPreVote if candidacy.is_pre else AskVote
+        for voter in core.others(core.log.config.electorate):
+            if voter not in candidacy.granted:
+                core.send(voter, ask(candidacy.term, core.log.last, candidacy.mandate, self._proof(candidacy.mandate)))
 
     def _proof(self, mandate: Mandate | None) -> bytes:
         """One reason is enough to campaign, and one frame has no room for two."""
@@ -146,8 +165,7 @@ class Election:
         core.role = Role.CANDIDATE
         core.set_leader(None)
         core.set_term(candidacy.term, core.me)
-        for voter in core.others(core.log.config.electorate):
-            core.send(voter, AskVote(core.term, core.log.last, candidacy.mandate, self._proof(candidacy.mandate)))
+        self._ask()
 
     def voted_for_myself(self, term: int) -> None:
         """My own vote of `term` is durable, so it counts."""
