@@ -160,12 +160,12 @@ def verdict_from_value_untrusted(value: object) -> Verdict:
     return Verdict(_hash(proposal), _number(term), _voter(voter), rule, _signature(signature))
 
 
-def _proposal_to_value(proposal: Proposal) -> list[object]:
+def proposal_to_value(proposal: Proposal) -> list[object]:
     epoch, term, attempt, leader, entry, base, policy, config, signature = proposal
     return [epoch, term, attempt, leader, runs((entry,)), base, policy, config, signature]
 
 
-def _proposal_untrusted(value: object) -> Proposal:
+def proposal_from_value_untrusted(value: object) -> Proposal:
     epoch, term, attempt, leader, entry, base, policy, config, signature = _array(value, 9)
     batch = batch_from_value_untrusted(entry)
     if len(batch) != 1:
@@ -241,9 +241,9 @@ def _fields(message: Message) -> tuple[int, list[object]]:
         case SnapshotTaken(term, index, offset, round_):
             return 12, [term, index, offset, round_]
         case Propose(term, proposal):
-            return 13, [term, _proposal_to_value(proposal)]
+            return 13, [term, proposal_to_value(proposal)]
         case CastVerdict(term, verdict, proposal):
-            return 14, [term, verdict_to_value(verdict), None if proposal is None else _proposal_to_value(proposal)]
+            return 14, [term, verdict_to_value(verdict), None if proposal is None else proposal_to_value(proposal)]
 
 
 def message_to_bytes(epoch: int, message: Message, keys: Keys) -> bytes:
@@ -311,12 +311,12 @@ def _numbers(fields: tuple[Any, ...], count: int) -> list[int]:
 
 def _propose_untrusted(fields: tuple[Any, ...]) -> Propose:
     term, proposal = _array(fields, 2)
-    return Propose(_number(term), _proposal_untrusted(proposal))
+    return Propose(_number(term), proposal_from_value_untrusted(proposal))
 
 
 def _cast_untrusted(fields: tuple[Any, ...]) -> CastVerdict:
     term, verdict, proposal = _array(fields, 3)
-    return CastVerdict(_number(term), verdict_from_value_untrusted(verdict), _optional(proposal, _proposal_untrusted))
+    return CastVerdict(_number(term), verdict_from_value_untrusted(verdict), _optional(proposal, proposal_from_value_untrusted))
 
 
 _READERS: Final[dict[int, Callable[[tuple[Any, ...], Keys], Message]]] = {

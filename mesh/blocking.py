@@ -15,7 +15,7 @@ import operator
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast
@@ -43,6 +43,9 @@ from crdt.types import (
     ViewType,
 )
 from mesh.config import NodeConfig
+from mesh.critical.blocking import BlockingCritical, BlockingLease, blocking_lease, written
+from mesh.critical.handle import Receipt, Thought
+from mesh.critical.view import Quorum
 from mesh.effects import Address
 from mesh.errors import NodeClosed
 from mesh.events import Change, Event
@@ -126,6 +129,22 @@ class BlockingNode:
     def replicated(self, copies: int = 1, timeout: float | None = None) -> None:
         """Raises TimeoutError after so many seconds: the copies may still come about."""
         self._thread.wait(partial(self._node.replicated, copies), timeout)
+
+    # --- agreement
+
+    def quorum(self) -> Quorum:
+        return self._thread.call(self._node.quorum)
+
+    def critical(self, path: PathLike) -> BlockingCritical:
+        return BlockingCritical(self._thread, self._thread.call(self._node.critical, path))
+
+    def lease(self, path: PathLike, ttl: float, timeout: float | None = None) -> AbstractContextManager[BlockingLease]:
+        """`timeout`: seconds to wait until it is free."""
+        return blocking_lease(self._thread, path, ttl, timeout)
+
+    def propose(self, thought: Thought, *, idempotency_key: str | bytes | None = None, timeout: float | None = None) -> Receipt:
+        """Raises OutcomeUnknown after so many seconds."""
+        return written(self._thread, lambda key: self._node.propose(thought, idempotency_key=key), idempotency_key, timeout)
 
     def watch(self, prefix: PathLike = "", *, limit: int = LIMIT) -> BlockingReader[Change]:
         return BlockingReader(self._thread, self._thread.call(partial(self._node.watch, prefix, limit=limit)))

@@ -27,6 +27,7 @@ from mesh.critical.clerk import Clerk
 from mesh.critical.handle import Critical, Receipt, Thought, change_policy, propose
 from mesh.critical.judges import Judge, ask_all
 from mesh.critical.lease import Lease, hold
+from mesh.critical.proof import ledger_file
 from mesh.critical.view import CRITICAL, Quorum, read_critical
 from mesh.effects import Address
 from mesh.errors import Backpressure, ConfigError, NodeClosed
@@ -38,6 +39,7 @@ from mesh.nursery import open_plain_nursery
 from mesh.paths import parse_path, parse_prefix
 from mesh.peer import Peer
 from mesh.quorum.judging import QUESTIONS_MAX, Question
+from mesh.quorum.keeper import Refusal
 from mesh.secrecy.manage import encrypt
 from mesh.secrecy.prefixes import format_pattern, parse_pattern
 from mesh.store.journal import Journal
@@ -256,9 +258,38 @@ class Node(Handles):
         chain = self._peer.quorum.chain
         return list(chain.machine.policy) if chain is not None else []
 
+    def is_critical(self, path: PathLike) -> bool:
+        """Whether only the quorum writes there."""
+        return self._peer.directory.is_critical(parse_path(path))
+
+    def refusals(self) -> list[Refusal]:
+        """Signed refusals that this agent has heard of since its start, the newest last; 256 at most."""
+        return list(self._peer.quorum.keeper.refusals)
+
+    def name_of(self, replica: ReplicaId) -> str:
+        """What a member is enrolled as; its id in hexadecimal when that is not known here."""
+        return self._peer.directory.name(replica)
+
+    def scores(self) -> dict[ReplicaId, int]:
+        """Of the voters, as the log has them; the demoted count -1."""
+        chain = self._peer.quorum.chain
+        if chain is None:
+            return {}
+        return {v: -1 if v in chain.ledger.demoted else chain.ledger.score(v) for v in chain.config.voters}
+
     def critical_paths(self, prefix: PathLike = "") -> list[str]:
         """All critical values at or below the prefix, sorted."""
         return [format_path(key[1]) for key in self._critical_keys(parse_prefix(prefix))]
+
+    def ledger(self, *, only: int | None = None) -> bytes:
+        """All decisions that are kept here, or the block of one receipt, with what proves them to anybody who knows the
+        authority: `mesh verify FILE`. Raises ConfigError when there is nothing to prove."""
+        quorum, directory = self._peer.quorum, self._peer.directory
+        genesis = directory.genesis()
+        if quorum.chain is None or genesis is None:
+            raise ConfigError("this mesh has no quorum")
+        root = self._peer.config.membership.charter
+        return ledger_file(quorum.chain, genesis[0], root, self.statements(), quorum.keeper.refusals, only=only)
 
     async def judge(self, judges: Sequence[Judge]) -> NoReturn:
         """Put to the judges what this voter is asked, until cancelled; `NodeConfig.judges` does it."""

@@ -23,7 +23,7 @@ LINE_BYTES_MAX: Final = 8 << 20
 """A value of 1 MiB (DESIGN section 2) is at most 6 MiB as JSON text, when every byte of it is a control character."""
 DONE, FAILED, USAGE, UNKNOWN = 0, 1, 2, 3
 """Exit codes (DESIGN section 11)."""
-CHANGING: Final = frozenset({"put", "tell"})
+CHANGING: Final = frozenset({"put", "tell", "propose"})
 """Requests of which it matters whether they were carried out, when no answer comes."""
 
 _UNIX_PATH_MAX: Final = 107

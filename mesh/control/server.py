@@ -27,8 +27,8 @@ from mesh.control.protocol import (
     encode_line,
     exit_code_of_silence,
 )
-from mesh.control.verbs import ANSWERS, STREAMS, BadRequest, OutcomeUnknown
-from mesh.errors import ConfigError, InvalidPath, Malformed, MeshError
+from mesh.control.verbs import ANSWERS, STREAMS, BadRequest
+from mesh.errors import ConfigError, InvalidPath, Malformed, MeshError, OutcomeUnknown
 from mesh.nursery import open_plain_nursery
 
 if TYPE_CHECKING:

@@ -13,27 +13,22 @@ from crdt.ids import ReplicaId, replica_of
 from crdt.ops import Path
 from crdt.types import parse_path
 from mesh.config import format_endpoint
+from mesh.control.agreement import BadRequest as BadRequest
+from mesh.control.agreement import lease, ledger, propose, quorum
 from mesh.control.json_values import from_json_untrusted, to_json
 from mesh.control.writers import WRITERS
-from mesh.errors import ConfigError, MeshError
+from mesh.critical.view import CRITICAL, NAME
+from mesh.errors import ConfigError, OutcomeUnknown
 from mesh.events import Changed, Lagged, Synced
 from mesh.paths import parse_prefix
 from mesh.trust import KeyInfo
-from mesh.values import read_value, type_code, type_name, types_at, value_keys
+from mesh.values import read_value, type_code, type_name, types_at
 
 if TYPE_CHECKING:
     from mesh.node import Node
 
 Request: TypeAlias = Mapping[str, Any]
 COPIES_TIMEOUT_S: Final = 10.0
-
-
-class BadRequest(MeshError):
-    """The command was used wrongly."""
-
-
-class OutcomeUnknown(MeshError):
-    """It was done here; whether it got further is not known."""
 
 
 # --- the node
@@ -142,16 +137,21 @@ async def get(node: Node, request: Request) -> Any:
     if name == "map":
         found = node.map(path).value
         return [{"path": request["path"], "type": "map", "value": to_json(found), "dot": None}] if found else []
-    codes = [_code(name)] if name else types_at(node, path)
-    changes = [read_value(node, (code, path)).change for code in codes]
+    if node.is_critical(path) and name in (None, NAME):
+        if request.get("now"):
+            await node.critical(path).get()
+        changes = [node.read_value((CRITICAL, path)).change]
+    else:
+        codes = [_code(name)] if name else types_at(node, path)
+        changes = [read_value(node, (code, path)).change for code in codes]
     return [_value(change) for change in changes if change.dot is not None]
 
 
 async def snapshot(node: Node, request: Request) -> AsyncGenerator[Any, None]:
     """Every value below a prefix."""
     wanted = _type_wanted(request)
-    for key in list(value_keys(node, parse_prefix(_text(request, "prefix")))):
-        change = read_value(node, key).change
+    for key in list(node.watched_keys(parse_prefix(_text(request, "prefix")))):
+        change = node.read_value(key).change
         if change.dot is not None and wanted in (None, change.type):
             yield _value(change)
         await trio.lowlevel.checkpoint()
@@ -229,7 +229,7 @@ def _type_wanted(request: Request) -> str | None:
     name: object = request.get("type")
     if name == "map":
         raise BadRequest("a map is told as the values in it: leave --type away, or say the type of those values")
-    return None if name is None else type_name(_code(name))
+    return None if name is None else NAME if name == NAME else type_name(_code(name))
 
 
 def _code(name: object) -> int:
@@ -260,8 +260,9 @@ def _bytes(request: Request, name: str, *, from_hex: bool = False) -> bytes:
 
 
 ANSWERS: Final[Mapping[str, Callable[[Node, Request], Awaitable[Any]]]] = {
-    verb.__name__: verb for verb in (members, status, digest, keys, shelves, tell, encrypt, encrypted, get, history, put)
+    verb.__name__: verb
+    for verb in (members, status, digest, keys, shelves, tell, encrypt, encrypted, get, history, put, propose, quorum)
 }
 STREAMS: Final[Mapping[str, Callable[[Node, Request], AsyncGenerator[Any, None]]]] = {
-    verb.__name__: verb for verb in (statements, snapshot, watch)
+    verb.__name__: verb for verb in (statements, snapshot, watch, lease, ledger)
 }

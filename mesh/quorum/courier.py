@@ -25,6 +25,7 @@ from consensus_escalation.types import Keys
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.errors import Backpressure
+from mesh.quorum.judging import dangerous
 
 COUNT_MASK: Final = (1 << COUNT_BITS) - 1
 LIFE_MICROSECONDS: Final = 3600 * 1_000_000
@@ -131,6 +132,12 @@ class Courier:
             self._arrived(first, key)
         self._drafts = [entry for entry in self._drafts if key_of(entry) != key]
 
+    def forget_all(self) -> None:
+        """The log that they were for has ended: whether they are in it will never be known."""
+        self._drafts.clear()
+        self._parcels.clear()
+        self._where.clear()
+
     def take_answered(self) -> list[Answered]:
         answered, self._answered = self._answered, []
         return answered
@@ -172,7 +179,7 @@ class Courier:
             self.send(parcel.sent_to, parcel.batch)
 
     def _batches(self) -> list[tuple[Entry, ...]]:
-        """Drafts as signed batches, each numbered in a row and no larger than a block takes."""
+        """Drafts as signed batches, numbered in a row, no larger than a block takes; what has to be endorsed goes alone."""
         found: list[tuple[Entry, ...]] = []
         batch: list[Entry] = []
         size = 0
@@ -180,7 +187,8 @@ class Courier:
         for entry in drafts:
             cost = len(entry.body) + 3
             follows = bool(batch) and (entry[:3], entry.number) == (batch[-1][:3], batch[-1].number + 1)
-            if batch and (not follows or size + cost > BATCH_BYTES_MAX or entry.kind is not Kind.COMMAND):
+            is_alone = entry.kind is not Kind.COMMAND or dangerous(entry) or (bool(batch) and dangerous(batch[-1]))
+            if batch and (not follows or size + cost > BATCH_BYTES_MAX or is_alone):
                 found.append(sign_batch(batch, self.keys))
                 batch = []
             if not batch:

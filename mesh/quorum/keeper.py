@@ -13,9 +13,9 @@ from typing import Final
 
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.chain import Chain, Done
-from consensus_escalation.command import Command, Verb, command_from_bytes_untrusted, command_to_bytes
+from consensus_escalation.command import Command, Thought, Verb, command_from_bytes_untrusted, command_to_bytes
 from consensus_escalation.expiry import Expiry
-from consensus_escalation.machine import Outcome, Status
+from consensus_escalation.machine import Machine, Outcome, Status
 from consensus_escalation.verdict import Proposal, Verdict
 from crdt.errors import Malformed
 from crdt.ids import ReplicaId
@@ -23,7 +23,7 @@ from crdt.ops import Path
 from crdt.types import format_path
 from mesh.effects import Now
 from mesh.errors import Backpressure
-from mesh.events import Event, LeaderDemoted, LeaderRestored, PolicyChanged, ProposalRefused
+from mesh.events import Event, LeaderDemoted, LeaderRestored, PolicyChanged, ProposalRefused, QuorumFault
 from mesh.quorum.courier import Courier
 from mesh.quorum.judging import Judging
 from mesh.wire.cbor import decode_untrusted, encode
@@ -43,12 +43,13 @@ class Refusal:
 
 
 class Keeper:
-    def __init__(self, notify: Callable[[Event], None], name: Callable[[ReplicaId], str]) -> None:
-        self._notify, self._name = notify, name
+    def __init__(self, me: ReplicaId, notify: Callable[[Event], None], name: Callable[[ReplicaId], str]) -> None:
+        self._me, self._notify, self._name = me, notify, name
         self._expiry = Expiry()
         self._led_term = 0
         self.judging = Judging()
         self.refusals: deque[Refusal] = deque(maxlen=REFUSALS_KEPT)
+        self._estate: list[Command] = []
         self._changed: dict[Path, None] = {}
         self._jumps = 0
 
@@ -109,14 +110,31 @@ class Keeper:
                 self._expiry.stop()
         if led_term:
             for command in self._expiry.take(chain.machine, now.monotonic):
-                self._expire(command, chain, courier)
+                self._want(command, chain, courier)
+            while self._estate and self._want(self._estate[-1], chain, courier):
+                self._estate.pop()
+
+    def inherit(self, machine: Machine) -> None:
+        """A new epoch begins with this agent alone: what it has of the former state is brought into the new log, where nobody was
+        quicker. Leases are not: their holders have to ask anew."""
+        cells = sorted(machine.cells(), key=lambda pair: encode(list(pair[0])))
+        for path, cell in cells:
+            command = Command(Verb.COMPARE_AND_SET, path, cell.value)
+            judgement = machine.judge_command(command, self._me)
+            if judgement.refused_by or judgement.judged_by:  # what nobody has judged is not endorsed, by whomever
+                rule = judgement.refused_by or judgement.judged_by
+                self._notify(QuorumFault(f"{format_path(path)} is not taken over into the new epoch: rule {rule}"))
+            else:
+                self._estate.append(command._replace(thought=Thought(is_dangerous=judgement.is_dangerous)))
 
     @staticmethod
-    def _expire(command: Command, chain: Chain, courier: Courier) -> None:
+    def _want(command: Command, chain: Chain, courier: Courier) -> bool:
+        """False: too much waits, later."""
         try:
             courier.want(chain, command_to_bytes(command, encode))
         except Backpressure:
-            return  # tried again in a second
+            return False
+        return True
 
     # ---- dissent
 

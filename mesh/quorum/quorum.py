@@ -145,7 +145,7 @@ class Quorum:
         self.questions = Questions(rng.getrandbits(48), self._ask_read)
         self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
         self._writer = Writer()
-        self.keeper = Keeper(port.notify, directory.name)
+        self.keeper = Keeper(me, port.notify, directory.name)
         self._genesis = b""
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
@@ -217,9 +217,9 @@ class Quorum:
             self._step(Resign())
         self._spread.tick(now)
         if chain is not None:
-            self.courier.tick(chain.config.electorate, now)
             leads = self.raft is not None and self.raft.role is Role.LEADER
             self.keeper.tick(self.raft.term if leads and self.raft is not None else 0, chain, self.courier, now)
+            self.courier.tick(chain.config.electorate, now)
             self._settle(now)
         self.questions.tick(now)
         self._desk.flush(now)
@@ -285,6 +285,9 @@ class Quorum:
         """A chain of the epoch that this genesis begins."""
         genesis = self._genesis_of(raw)
         assert genesis is not None, "asked for by who has just found it"
+        if self.chain is not None and genesis.config.voters == (self.me,):
+            self.keeper.inherit(self.chain.machine)
+        self.courier.forget_all()
         self._genesis, self.raft = raw, None
         self._stream.clear()
         self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks)

@@ -224,6 +224,18 @@ async def test_the_dangerous_needs_a_judges_yes() -> None:
         assert await nodes[0].critical("valves/4").get() is None
 
 
+async def test_several_dangerous_writes_at_once_are_endorsed_one_by_one() -> None:
+    """They had shared a batch, which the leader took for malformed."""
+
+    async def yes(_question: mesh.Question) -> bool:
+        return True
+
+    async with open_quorum("a", "b", "c", "d", judges=[yes]) as (*_, d), trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(d.propose, mesh.Thought(intent="valve.open", path=f"valves/{number}", value="open"))
+            nursery.start_soon(d.critical(f"tasks/{number}").set, number)
+
+
 async def test_rules_change_through_the_log_when_a_judge_agrees() -> None:
     async def yes(_question: mesh.Question) -> bool:
         return True

@@ -88,8 +88,9 @@ def _clock(offset_s: float | None) -> str:
 @click.argument("path")
 @type_option
 @dir_option
+@click.option("--now", is_flag=True, help="Of a critical path: ask the quorum what is there now, not what was proven here.")
 @json_option
-def get(path: str, type_name: str | None, directory: Path | None, as_json: bool) -> None:
+def get(path: str, type_name: str | None, directory: Path | None, now: bool, as_json: bool) -> None:
     """Print the value at PATH.
 
     When PATH ends with a slash: all values at and below it. `mesh get /` prints everything.
@@ -98,7 +99,7 @@ def get(path: str, type_name: str | None, directory: Path | None, as_json: bool)
         if path.endswith("/"):
             _print_values(node.stream("snapshot", prefix=path, type=type_name), as_json)
             return
-        found = node.ask("get", path=path, type=type_name)
+        found = node.ask("get", path=path, type=type_name, now=now)
     if not found:
         what = f"no {type_name}" if type_name else "nothing"
         raise ControlError(f"{what} at {path}: `mesh get {path}/` lists what is below it, `mesh get /` everything")

@@ -1,0 +1,148 @@
+"""What a client of the control socket can ask of the quorum."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import trio
+
+from mesh.control.json_values import from_json_untrusted, to_json
+from mesh.critical.handle import Receipt, Thought
+from mesh.errors import LeaseLost, MeshError, NotCommitted, OutcomeUnknown
+from mesh.nursery import open_plain_nursery
+
+if TYPE_CHECKING:
+    from mesh.node import Node
+
+Request: TypeAlias = Mapping[str, Any]
+TIMEOUT_S: Final = 10.0
+"""For a majority, unless the request says otherwise: two elections and a slow disk (guess)."""
+CHUNK_BYTES: Final = 1 << 19
+"""Of a file, in one line."""
+
+
+class BadRequest(MeshError):
+    """The command was used wrongly."""
+
+
+async def propose(node: Node, request: Request) -> Any:
+    """A critical write; with `expected` only if that is there, with `remove` a delete, without `path` a decision alone."""
+    thought = Thought(
+        intent=_text(request, "intent"),
+        arguments=from_json_untrusted(request.get("arguments")),
+        rationale=_text(request, "rationale"),
+        trace=_text(request, "trace"),
+        path=request.get("path"),
+        value=from_json_untrusted(request.get("value")),
+        dangerous=bool(request.get("dangerous")),
+    )
+    key = request.get("idempotency_key") or None
+    made: list[Receipt] = []
+    with trio.move_on_after(_seconds(request)):
+        try:
+            made.append(await _write(node, thought, request, key))
+        except NotCommitted as error:
+            if error.reason != "mismatch":
+                raise
+            raise NotCommitted(f"not done: {thought.path} holds {to_json(error.current)!r}") from None
+    if not made:
+        again = f" --key {key}" if key else ""
+        raise OutcomeUnknown(f"no answer of a majority in time: it may still be done; ask with `mesh get`, or again{again}")
+    receipt = made[0]
+    return {
+        "epoch": receipt.epoch,
+        "index": receipt.index,
+        "term": receipt.term,
+        "acknowledged_by": [node.name_of(ack.voter) for ack in receipt.certificate.acks],
+        "idempotency_key": receipt.idempotency_key,
+    }
+
+
+async def _write(node: Node, thought: Thought, request: Request, key: str | None) -> Receipt:
+    if thought.path is None or not ("expected" in request or request.get("remove")):
+        return await node.propose(thought, idempotency_key=key)
+    handle = node.critical(thought.path)
+    if request.get("remove"):
+        return await handle.delete(idempotency_key=key, thought=thought)
+    expected = from_json_untrusted(request["expected"])
+    return await handle.compare_and_set(expected, thought.value, idempotency_key=key, thought=thought)
+
+
+async def quorum(node: Node, request: Request) -> Any:
+    found = node.quorum()
+    scores = node.scores()
+    return {
+        "leader": None if found.leader is None else node.name_of(found.leader),
+        "term": found.term,
+        "epoch": found.epoch,
+        "commit_index": found.commit_index,
+        "proven_index": found.proven_index,
+        "voters": [
+            {"name": node.name_of(voter), "replica": voter.hex(), "score": max(scores[voter], 0), "demoted": scores[voter] < 0}
+            for voter in found.voters
+            if voter in scores
+        ],
+        "rules": [dict(rule._asdict()) for rule in node.rules()],
+        "refusals": [
+            {
+                "term": each.proposal.term,
+                "author": node.name_of(each.proposal.entry.author),  # type: ignore[arg-type]  # a replica id
+                "voter": node.name_of(each.verdict.voter),
+                "rule": each.verdict.rule,
+            }
+            for each in node.refusals()
+        ],
+    }
+
+
+async def lease(node: Node, request: Request) -> AsyncGenerator[Any, None]:
+    """Held until the client hangs up: {"event": "held", "token": ...}, and when it cannot be renewed {"event": "lost"}."""
+    ttl = request.get("ttl")
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise BadRequest(f"ttl={ttl!r}: a number of seconds")
+    try:
+        context = node.lease(_text(request, "path"), ttl=float(ttl))
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    send, receive = trio.open_memory_channel[dict[str, Any]](2)
+
+    async def hold() -> None:
+        async with send:
+            try:
+                async with context as held:
+                    await send.send({"event": "held", "token": held.fencing_token})
+                    await trio.sleep_forever()
+            except LeaseLost as error:
+                await send.send({"event": "lost", "message": str(error)})
+
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(hold)
+        async for item in receive:
+            yield item
+
+
+async def ledger(node: Node, request: Request) -> AsyncGenerator[Any, None]:
+    """The decision ledger as a file, in base64 pieces; with `index`, of that block alone."""
+    only = request.get("index")
+    if only is not None and not isinstance(only, int):
+        raise BadRequest(f"index={only!r}: a number")
+    raw = node.ledger(only=only)
+    for start in range(0, len(raw), CHUNK_BYTES):
+        yield base64.b64encode(raw[start : start + CHUNK_BYTES]).decode()
+        await trio.lowlevel.checkpoint()
+
+
+def _text(request: Request, name: str) -> str:
+    text = request.get(name, "")
+    if not isinstance(text, str):
+        raise BadRequest(f"{name}={text!r}: text")
+    return text
+
+
+def _seconds(request: Request) -> float:
+    seconds = request.get("timeout", TIMEOUT_S)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise BadRequest(f"timeout={seconds!r}: seconds")
+    return float(seconds)

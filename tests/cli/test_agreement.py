@@ -1,0 +1,139 @@
+"""Agreement from the shell, with real processes: propose, lease, quorum, verify."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.cli.test_running import PATIENCE_S, Shell, free_port
+from tests.cli.test_running import shell as shell  # a fixture
+
+
+def make(shell: Shell, *others: str) -> None:
+    """Three voters, or one; `a` holds the authority."""
+    shell.run(
+        "init", "a", "--name", "a", "--bind", f"127.0.0.1:{free_port()}", "--critical", "tasks/**", "--critical", "locks/**"
+    )
+    for name in others:
+        token = shell.run("invite", "--name", name, "--voter", "--dir", "a").strip()
+        shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+
+
+def has_voters(shell: Shell, name: str, count: int) -> bool:
+    found = shell.json("quorum", "show", "--dir", name)
+    return len(found["voters"]) == count and found["leader"] is not None
+
+
+def test_critical_writes_from_the_shell(shell: Shell) -> None:
+    make(shell, "b", "c")
+    nodes = [shell.up(name) for name in ("a", "b", "c")]
+    shell.until(lambda: all(has_voters(shell, name, 3) for name in ("a", "b", "c")))
+    receipt = shell.json("propose", "tasks/1/owner", "r7", "--expect", "null", "--why", "it is near", "--dir", "b")
+    assert len(receipt["acknowledged_by"]) >= 2
+    assert shell.run("get", "tasks/1/owner", "--now", "--dir", "c") == "r7\n"
+    assert shell.json("get", "tasks/1/owner", "--now", "--dir", "a")["type"] == "critical"
+    assert "holds 'r7'" in shell.run("propose", "tasks/1/owner", "r8", "--expect", "null", "--dir", "c", exit_code=1)
+    assert "only the quorum writes there" in shell.run("put", "tasks/1/owner", "r9", "--dir", "c", exit_code=1)
+    assert "critical prefix" in shell.run("propose", "robots/1", "x", "--dir", "c", exit_code=1)
+    assert "shell-destroys" in shell.run("propose", "tasks/2", "rm -rf /", "--dir", "a", exit_code=1)
+    shell.run("propose", "tasks/2", exit_code=2)
+    again = shell.json("propose", "tasks/1/owner", "r7", "--key", receipt["idempotency_key"], "--dir", "b")
+    assert again["index"] == receipt["index"]
+    shell.run("propose", "tasks/1/owner", "--remove", "--dir", "a")
+    assert "nothing at" in shell.run("get", "tasks/1/owner", "--now", "--dir", "b", exit_code=1)
+
+    shell.run("quorum", "export", "ledger", "--dir", "c")
+    for process in nodes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        report = shell.json("verify", "ledger", "--dir", "a")
+    finally:
+        for process in nodes:
+            process.send_signal(signal.SIGCONT)
+    told = [(row["author"], row["kind"], row["path"], row["outcome"]) for row in report["decisions"] if row["author"]]
+    assert told == [
+        ("b", "compare_and_set", "tasks/1/owner", "done"),
+        ("c", "compare_and_set", "tasks/1/owner", "mismatch"),
+        ("a", "set", "tasks/2", "rule: shell-destroys"),
+        ("a", "delete", "tasks/1/owner", "done"),
+    ]
+    assert report["authority_known"]
+    assert next(row for row in report["decisions"] if row["author"])["rationale"] == "it is near"
+    shell.run("quorum", "export", "one", "--index", str(receipt["index"]), "--dir", "a")
+    assert shell.json("verify", "one")["first"] == receipt["index"]
+
+
+def test_a_file_that_was_changed_or_is_of_another_mesh_proves_nothing(shell: Shell) -> None:
+    make(shell)
+    shell.up("a")
+    shell.until(lambda: has_voters(shell, "a", 1))
+    for number in range(3):
+        shell.run("propose", f"tasks/{number}", str(number), "--dir", "a")
+    shell.run("quorum", "export", "ledger", "--dir", "a")
+    raw = Path("ledger").read_bytes()
+    for place in range(3, len(raw), len(raw) // 97):
+        Path("changed").write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        assert "proves nothing" in shell.run("verify", "changed", "--dir", "a", exit_code=1), place
+    assert "another authority" in shell.run("verify", "ledger", "--authority", "00" * 32, exit_code=1)
+    Path("empty").write_bytes(b"")
+    shell.run("verify", "empty", exit_code=1)
+
+
+def test_without_a_majority_the_outcome_is_unknown(shell: Shell) -> None:
+    make(shell, "b", "c")
+    nodes = [shell.up(name) for name in ("a", "b", "c")]
+    shell.until(lambda: all(has_voters(shell, name, 3) for name in ("a", "b", "c")))
+    for process in nodes[1:]:
+        process.kill()
+        process.wait()
+    complaint = shell.run("propose", "tasks/1", "1", "--timeout", "0.5", "--key", "k", "--dir", "a", exit_code=3)
+    assert "may still be done" in complaint
+    shell.run("quorum", "reset", "--yes", "--dir", "a")
+    shell.until(lambda: has_voters(shell, "a", 1) and shell.json("quorum", "show", "--dir", "a")["epoch"] == 2)
+    shell.run("propose", "tasks/1", "2", "--dir", "a")
+    assert shell.run("get", "tasks/1", "--dir", "a") == "2\n"
+
+
+def test_a_command_runs_while_the_lease_is_held(shell: Shell) -> None:
+    make(shell)
+    node = shell.up("a")
+    shell.until(lambda: has_voters(shell, "a", 1))
+    log = shell.directory / "log"
+    script = f'echo "in $MESH_FENCING_TOKEN" >> {log}; sleep 0.3; echo "out $MESH_FENCING_TOKEN" >> {log}; exit 7'
+    both = [shell.start("lease", "locks/dock", "--ttl", "2", "--dir", "a", "--", "sh", "-c", script) for _ in range(2)]
+    assert [process.wait(PATIENCE_S) for process in both] == [7, 7]
+    first, second, third, fourth = [line.split() for line in log.read_text().splitlines()]
+    assert (first[0], second[0], third[0], fourth[0]) == ("in", "out", "in", "out"), "one after the other"
+    assert int(first[1]) < int(third[1])
+
+    pid_file = shell.directory / "pid"
+    command = f"echo $$ > {pid_file}; exec sleep 60"
+    lost = shell.start("lease", "locks/dock", "--ttl", "0.5", "--dir", "a", "--", "sh", "-c", command)
+    shell.until(lambda: pid_file.exists() and bool(pid_file.read_text().strip()))
+    node.kill()
+    assert lost.wait(PATIENCE_S) == 3
+    shell.until(lambda: not is_running(int(pid_file.read_text())))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state) and not state.startswith("Z")
+
+
+def test_what_a_lease_says_for_programs(shell: Shell) -> None:
+    make(shell)
+    shell.up("a")
+    shell.until(lambda: has_voters(shell, "a", 1))
+    process = shell.start("lease", "locks/dock", "--json", "--dir", "a", "--", "true")
+    assert process.wait(PATIENCE_S) == 0
+    assert process.stdout is not None
+    assert json.loads(process.stdout.read())["fencing_token"] > 1 << 32
+    assert shell.start("lease", "locks/dock", "--dir", "a", "--", "no-such-program").wait(PATIENCE_S) == 1
+    assert shell.start("lease", "locks/dock", "--dir", "a").wait(PATIENCE_S) == 2

@@ -1,0 +1,64 @@
+"""Agreement for programs without trio."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import mesh
+from mesh.blocking import BlockingNode
+from tests.node.agents import PATIENCE_S, Mesh
+
+
+def wait_for_quorum(node: BlockingNode) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while node.quorum().leader is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_critical_writes_and_leases_block() -> None:
+    with mesh.blocking.open_node(Mesh(["tasks/**", "locks/**"]).config("a", voter=True)) as node:
+        wait_for_quorum(node)
+        task = node.critical("tasks/1")
+        receipt = task.compare_and_set(None, "a", timeout=PATIENCE_S)
+        assert (task.value, task.get(timeout=PATIENCE_S)) == ("a", "a")
+        with pytest.raises(mesh.NotCommitted) as caught:
+            task.compare_and_set(None, "b")
+        assert caught.value.current == "a"
+        assert task.set("b", idempotency_key=receipt.idempotency_key).index == receipt.index, "the same write"
+        task.delete()
+        assert task.value is None
+        node.propose(mesh.Thought(intent="note", rationale="because"), timeout=PATIENCE_S)
+        with node.lease("locks/1", ttl=0.5) as lease:
+            lease.check()
+            assert lease.fencing_token > 1 << 32
+            with pytest.raises(TimeoutError), node.lease("locks/1", ttl=0.5, timeout=0.1):
+                pass
+            time.sleep(0.7)
+            assert lease.remaining > 0
+        with node.lease("locks/1", ttl=0.5, timeout=1.0):
+            pass
+
+
+def test_what_has_no_answer_in_time_is_unknown_and_a_lost_lease_is_told() -> None:
+    with mesh.blocking.open_node(Mesh(["tasks/**", "locks/**"]).config("a", voter=True)) as node:
+        wait_for_quorum(node)
+        desk = node._node._peer.quorum._desk
+        submit = desk._submit
+
+        def work() -> None:
+            with node.lease("locks/1", ttl=0.3) as lease:
+                desk._submit = lambda _given: None
+                time.sleep(0.5)
+                assert lease.lost
+                with pytest.raises(mesh.LeaseLost):
+                    lease.check()
+
+        with pytest.raises(mesh.LeaseLost):
+            work()
+        with pytest.raises(mesh.OutcomeUnknown) as caught:
+            node.critical("tasks/1").set(1, timeout=0.05)
+        desk._submit = submit
+        node.critical("tasks/1").set(1, idempotency_key=caught.value.idempotency_key, timeout=PATIENCE_S)
