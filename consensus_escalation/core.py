@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consensus_escalation.block import Block
 from consensus_escalation.effects import (
@@ -36,6 +36,13 @@ from consensus_escalation.snapshot import Snapshot, empty_log, snapshot_from_byt
 from consensus_escalation.types import Keys, Now, Pace, Position, Role, Voter
 from consensus_escalation.verdict import Verdict
 from crdt.errors import Malformed
+
+PATIENCE_MAX: Final = 8.0
+"""Times the pace's election time-out: 1.2 s with a LAN's, about etcd's default."""
+FALSE_ALARM_SECONDS: Final = 5.0
+"""Whoever speaks so soon after it was given up was not dead. Guess: no process restarts as fast."""
+CALM_SECONDS: Final = 30.0
+"""Without a false alarm, until patience is halved. Guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,11 @@ class Core:
     guilt: Guilt | None = None
     """The newest leader that is proven guilty: dead for its term, and last by rank until a DEMOTE is committed."""
     effects: list[Effect] = field(default_factory=list)
+    patience: float = 1.0
+    """Grows with false alarms."""
+    calm_since: float = 0.0
+    alarm: tuple[Voter | None, float] = (None, -inf)
+    """Whom this voter gave up for its silence, and when."""
     _persisted: int = 0
     _waiting: deque[Waiting] = field(default_factory=deque)
 
@@ -118,7 +130,29 @@ class Core:
         """Whether a leader was heard so lately that no other should be helped (dissertation 4.2.3)."""
         if self.role is Role.LEADER:
             return True
-        return self.leader is not None and self.now.monotonic - self.heard_at < self.pace.election_seconds
+        return self.leader is not None and self.now.monotonic - self.heard_at < self.election_seconds
+
+    # ---- patience
+
+    @property
+    def election_seconds(self) -> float:
+        """Silence after which a leader may be replaced: the pace's, or more after false alarms."""
+        return self.pace.election_seconds * self.patience
+
+    def alarmed(self) -> None:
+        """The leader is given up for its silence."""
+        self.alarm = (self.leader, self.now.monotonic)
+        if self.now.monotonic - self.calm_since > CALM_SECONDS:
+            self.patience, self.calm_since = max(1.0, self.patience / 2), self.now.monotonic
+
+    def heard_from(self, voter: Voter) -> None:
+        """It is alive: if it was given up just now, machines or links are slower than the pace, and patience is cheaper than
+        another election."""
+        who, at = self.alarm
+        if who == voter:
+            self.alarm = (None, -inf)
+            if self.now.monotonic - at < FALSE_ALARM_SECONDS:
+                self.patience, self.calm_since = min(PATIENCE_MAX, self.patience * 2), self.now.monotonic
 
     # ---- durable
 

@@ -100,7 +100,7 @@ class Election:
         core = self._core
         self._candidacy = None
         self._departed = core.leader
-        self.campaign_at = core.now.monotonic + core.pace.election_seconds + self._slot()
+        self.campaign_at = core.now.monotonic + core.election_seconds + self._slot()
 
     @property
     def deadline(self) -> float:
@@ -125,6 +125,8 @@ class Election:
             return
         core.role = Role.FOLLOWER
         if mandate is None:
+            if core.leader is not None:
+                core.alarmed()
             core.set_leader(None)
         electorate = core.log.config.electorate
         # All who try have the same period, so that their slots stay apart in the next round too.
@@ -214,7 +216,8 @@ class Election:
 
     def asked_vote(self, sender: Voter, message: AskVote) -> None:
         core = self._core
-        if message.term > core.term and core.is_leader_near() and not self._is_mandated(sender, message.mandate):
+        is_mandated = message.term > core.term and self._is_mandated(sender, message.mandate)
+        if message.term > core.term and core.is_leader_near() and not is_mandated:
             return  # whoever was removed, or cannot hear the leader, must not unseat it (dissertation 4.2.3)
         granted = may_grant_vote(
             term=core.term,
@@ -225,6 +228,8 @@ class Election:
             candidate_last=message.last,
         )
         if message.term > core.term:
+            if core.leader is not None and not is_mandated:
+                core.alarmed()
             self.lost_to(message.term, sender if granted else None)
         elif granted and core.vote is None:
             core.set_term(core.term, sender)

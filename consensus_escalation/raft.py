@@ -209,6 +209,7 @@ class Raft:
 
     def _received(self, sender: Voter, message: Message) -> None:
         core = self._core
+        core.heard_from(sender)
         match message:
             case AskPreVote():
                 self._accuse(message.proof)
@@ -293,7 +294,7 @@ class Raft:
         core = self._core
         if core.role is Role.LEADER:
             core.follow(None)
-            self._election.campaign_at = core.now.monotonic + core.pace.election_seconds
+            self._election.campaign_at = core.now.monotonic + core.election_seconds
 
     def _reconfigure(self) -> None:
         """The next step towards the wanted voters, once the last one is committed."""
@@ -323,7 +324,7 @@ class Raft:
         if leading is None:
             return inf
         answered = {voter: progress.answered_at for voter, progress in leading.progress.items()}
-        return silent_at(core.log.config, core.me, answered, core.now.monotonic, core.pace.election_seconds)
+        return silent_at(core.log.config, core.me, answered, core.now.monotonic, core.election_seconds)
 
     def _durable(self, number: int) -> None:
         reached = self._core.durable(number)

@@ -26,8 +26,8 @@ def missing() -> str | None:
 
 
 class OwnQuorum:
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, voters: int) -> None:
+        self._fleet, self._voters = fleet, voters
 
     async def one(self, seconds: float) -> list[float]:
         delays: list[float] = await self._fleet.agents[await self.leader()].ask(f"one {seconds}", "one")
@@ -57,24 +57,26 @@ class OwnQuorum:
             if len(answers) == 1 and (answer := answers.pop())[1] == VOTERS and answer[0] in self._fleet.agents:
                 return str(answer[0])
             await trio.sleep(0.05)
-        raise AgentFailed(f"the quorum had no leader and {VOTERS} voters within {START_SECONDS:.0f} s")
+        raise AgentFailed(f"the quorum had no leader and {self._voters} voters within {START_SECONDS:.0f} s")
 
 
 @asynccontextmanager
-async def open_ours() -> AsyncIterator[OwnQuorum]:
+async def open_ours(voters: int = VOTERS) -> AsyncIterator[OwnQuorum]:
     authority = mesh.Authority.generate(critical=["bench/**"])
-    ports = free_ports(VOTERS)
+    ports = free_ports(voters)
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as directory:
         async with open_fleet() as fleet:
             for number, port in enumerate(ports):
                 name = f"voter-{number}"
                 home = Path(directory) / name
-                membership = authority.enrol(mesh.Identity.generate(), name=name, may_write=["**"], voter=True, score=9 - number)
+                membership = authority.enrol(
+                    mesh.Identity.generate(), name=name, may_write=["**"], voter=True, score=max(9 - number, 0)
+                )
                 save_membership(home, membership)
                 address = f"127.0.0.1:{port}"
                 seeds = [f"127.0.0.1:{other}" for other in ports if other != port]
                 await fleet.start(AgentPlan("tools.bench.quorum_agent", name, home, address, address, seeds))
             await fleet.ready_all()
-            quorum = OwnQuorum(fleet)
+            quorum = OwnQuorum(fleet, voters)
             await quorum.leader()
             yield quorum

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mesh.errors import MeshError
-from tools.measure import endings, flood, mesh_runs, micro, secrecy, trust
+from tools.measure import critical, endings, flood, mesh_runs, micro, secrecy, trust
 from tools.measure import forgeries as forged
 from tools.measure.state_size import state_size
 
@@ -217,6 +217,25 @@ def endings_(context: click.Context, agents: int, hostile: float, rounds: int) -
     """From a fork, a hidden delta, a revocation or a cut until all honest agents act on it, among lying relays. Virtual time."""
     goal = "< 1 s with 50 honest agents, with 30% hostile ones too"
     _show(context, "shelves end", goal, endings.endings(agents, hostile, rounds))
+
+
+@main.command("critical")
+@click.option("--voters", default=3, show_default=True, type=click.IntRange(1, 5))
+@click.option("--seconds", default=5.0, show_default=True, help="Of each stretch of writing.")
+@click.option("--failovers", default=5, show_default=True, help="Leaders of five voters killed with -9, each in a new quorum.")
+@click.option("--virtual", default=20, show_default=True, help="The same on virtual time, where a busy machine blurs nothing.")
+@click.pass_context
+def critical_(context: click.Context, voters: int, seconds: float, failovers: int, virtual: int) -> None:
+    """Critical writes of real processes with disks; what a dead leader costs. `mesh bench --only critical` has etcd beside it."""
+    figures = _run("critical writes", critical.writes, voters, seconds)
+    goal = "p50 <= 1.3 x etcd's, 64 clients >= etcd's, 512 clients >= 20,000 entries/s"
+    _show(context, f"a critical write, {voters} voters", goal, figures)
+    if failovers:
+        gaps = _run("failover", critical.failovers, failovers)
+        _show(context, "a leader of five is killed", "next commit p50 <= 300 ms, p99 <= 700 ms", gaps)
+    if virtual:
+        goal = "next commit p50 <= 300 ms, p99 <= 700 ms, the best leads in >= 99%"
+        _show(context, "the same on virtual time", goal, critical.virtual_failovers(virtual))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""Critical writes: how long one takes, how many there can be, and what a dead leader costs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from consensus_escalation.command import Command, Verb, command_to_bytes
+from crdt.ops import Path
+from mesh.testing import Mesh, Setup
+from mesh.wire.cbor import encode
+from tools.bench.quorum import open_ours
+from tools.figures import quantile
+from tools.fleet import AgentFailed
+
+CLIENTS: Final = 64
+MANY_CLIENTS: Final = 512
+"""Enough that every block is full of batches of one author."""
+FIVE: Final = 5
+STREAM_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 4.0
+SETTLE_SECONDS: Final = 20.0
+WATCHED: Final[Path] = ("bench", "failover")
+
+
+async def writes(voters: int, seconds: float) -> dict[str, Any]:
+    """Of clients in the leader's process."""
+    async with open_ours(voters) as quorum:
+        delays = await quorum.one(seconds)
+        some = await quorum.many(CLIENTS, seconds)
+        many = await quorum.many(MANY_CLIENTS, seconds)
+    return {
+        "one_client_p50_ms": round(quantile(delays, 0.5), 2),
+        "one_client_p99_ms": round(quantile(delays, 0.99), 2),
+        "one_client_best_ms": round(min(delays), 2),
+        f"{CLIENTS}_clients_per_second": round(some),
+        f"{MANY_CLIENTS}_clients_per_second": round(many),
+    }
+
+
+async def failovers(rounds: int) -> dict[str, Any]:
+    """From kill -9 of the leader of five real processes until a write begun after it was committed."""
+    gaps = []
+    for _ in range(rounds):
+        async with open_ours(FIVE) as quorum:
+            await quorum.stream()
+            await trio.sleep(STREAM_SECONDS)
+            killed_at = await quorum.kill_leader()
+            await trio.sleep(WAIT_SECONDS)
+            after = [committed for begun, committed in await quorum.commits() if begun >= killed_at]
+        if not after:
+            raise AgentFailed(f"nothing was committed within {WAIT_SECONDS:.0f} s of the leader's death")
+        gaps.append((min(after) - killed_at) / 1000)
+    return {"rounds": rounds, "p50_ms": round(quantile(gaps, 0.5)), "worst_ms": round(max(gaps))}
+
+
+def virtual_failovers(rounds: int) -> dict[str, Any]:
+    """The leader of five voters of a mesh of seven dies; somebody who does not vote writes at once."""
+    gaps, best_led = [], 0
+    for seed in range(rounds):
+        mesh = Mesh(7, seed=seed, setup=Setup(voters=FIVE, scores=(9, 7, 5, 3, 1), critical=("bench/**",)))
+        mesh.start()
+        if not mesh.run_until(partial(_is_settled, mesh), SETTLE_SECONDS):
+            raise AgentFailed(f"no quorum of {FIVE} within {SETTLE_SECONDS:.0f} virtual seconds (seed {seed})")
+        leader = _leader(mesh)
+        mesh.crash(leader)
+        begun = mesh.now
+        if not _write(mesh, encode(seed)):
+            raise AgentFailed(f"nothing was committed within {WAIT_SECONDS:.0f} virtual seconds (seed {seed})")
+        gaps.append((mesh.now - begun) * 1000)
+        best_led += _leader(mesh) == min(number for number in range(FIVE) if number != leader)
+    return {
+        "rounds": rounds,
+        "p50_ms": round(quantile(gaps, 0.5)),
+        "p99_ms": round(quantile(gaps, 0.99)),
+        "best_leads_percent": round(100 * best_led / rounds, 1),
+    }
+
+
+def _write(mesh: Mesh, value: bytes) -> bool:
+    """By the last host, which does not vote; True when it shows there."""
+    number = len(mesh.hosts) - 1
+    quorum = mesh.peer(number).quorum
+    if (chain := quorum.chain) is None:
+        return False
+    quorum.courier.want(chain, command_to_bytes(Command(Verb.SET, WATCHED, value), encode))
+    mesh.hosts[number].wake()
+
+    def is_shown() -> bool:
+        cell = chain.machine.cell(WATCHED)
+        return cell is not None and cell.value == value
+
+    return mesh.run_until(is_shown, WAIT_SECONDS, every=0.001)
+
+
+def _leader(mesh: Mesh) -> int:
+    """Its number; -1 while nobody leads."""
+    return next((n for n in mesh.running if (status := mesh.peer(n).quorum.status) is not None and status.leads), -1)
+
+
+def _is_settled(mesh: Mesh) -> bool:
+    statuses = [mesh.peer(number).quorum.status for number in mesh.running]
+    return _leader(mesh) >= 0 and all(each is not None and len(each.voters) == FIVE and not each.learners for each in statuses)
