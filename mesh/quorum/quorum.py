@@ -74,6 +74,7 @@ from mesh.quorum.questions import Questions
 from mesh.quorum.rights import is_permitted
 from mesh.quorum.rows import (
     Begun,
+    Forgot,
     Joined,
     QuorumBatch,
     QuorumRestored,
@@ -312,6 +313,7 @@ class Quorum:
         if restored.joined:
             self._is_mute = restored.is_damaged
             if self._is_mute:
+                self._writer.put_at_once((Forgot(is_over=False),), now)
                 self._port.notify(
                     QuorumFault("blocks of the log were damaged on the disk: this voter fetches them before it votes")
                 )
@@ -433,6 +435,7 @@ class Quorum:
             raft = self.raft
             if self._is_mute and raft is not None and raft.leader is not None and raft.log.term_at(raft.commit) == raft.term:
                 self._is_mute = False
+                self._writer.put((Forgot(is_over=True),), self._now)
         finally:
             self._is_stepping = False
 

@@ -26,7 +26,14 @@ class Joined:
     """From here on this replica stores what it acknowledges: it votes, or learns in order to."""
 
 
-Row: TypeAlias = Record | Begun | Joined | Proof | Step | Bundle
+@dataclass(frozen=True, slots=True)
+class Forgot:
+    """This voter lost what it may have acknowledged; with `is_over` it has all of that again."""
+
+    is_over: bool
+
+
+Row: TypeAlias = Record | Begun | Joined | Forgot | Proof | Step | Bundle
 
 
 class QuorumBatch(NamedTuple):
@@ -89,6 +96,12 @@ class Image:
     proof: Proof | None = None
     steps: dict[int, tuple[RawBlock, Certificate]] = field(default_factory=dict)
     bundle: tuple[int, bytes] | None = None
+    is_damaged: bool = False
+
+    def damage(self, index: int) -> None:
+        """The block at `index` can no longer be read: it and those above it are lost, and that shows."""
+        self.blocks = {at: block for at, block in self.blocks.items() if at < index}
+        self.commit, self.is_damaged = min(self.commit, index - 1), True
 
     def apply(self, batch: QuorumBatch) -> None:
         for row in batch.rows:
@@ -101,6 +114,8 @@ class Image:
                 self.__init__(epoch, genesis)  # type: ignore[misc]  # all as it is at first
             case Joined():
                 self.joined = True
+            case Forgot(is_over):
+                self.is_damaged = not is_over
             case TermAndVote(term, vote):
                 if term > self.term:
                     self.verdicts.clear()
@@ -135,6 +150,7 @@ class Image:
             self.proof,
             dict(self.steps),
             self.bundle,
+            self.is_damaged,
         )
 
     def restored(self) -> QuorumRestored:
@@ -151,4 +167,5 @@ class Image:
             self.proof,
             tuple(self.steps[index] for index in sorted(self.steps)),
             self.bundle,
+            self.is_damaged,
         )

@@ -36,7 +36,7 @@ from consensus_escalation.wire import (
 )
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
-from mesh.quorum.rows import Begun, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
+from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
 from mesh.wire import cbor
 
 FILE_NAME: Final = "quorum.db"
@@ -61,6 +61,8 @@ class LedgerFile:
         self.path = directory / FILE_NAME
         self._end = (1 << 63) - 1
         """No block is above this place; unknown at first."""
+        self._term = -1
+        """Of the verdicts that are kept; as `load` finds it."""
         with self._typed_errors():
             self._database = self._open()
 
@@ -138,7 +140,9 @@ class LedgerFile:
                 self._database.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", [(*each, _crc(each)) for each in rows])
             case TermAndVote(term, vote):
                 self._put("facts", "vote", cbor.encode([term, vote]))
-                self._database.execute("DELETE FROM verdicts")
+                if term > self._term:
+                    self._term = term
+                    self._database.execute("DELETE FROM verdicts")
             case VerdictStored(verdict):
                 self._put("verdicts", verdict.proposal, cbor.encode(verdict_to_value(verdict)))
             case SnapshotStored(index, raw, alone):
@@ -159,6 +163,8 @@ class LedgerFile:
                 self._put("facts", "epoch", cbor.encode([epoch, genesis]))
             case Joined():
                 self._put("facts", "joined", cbor.encode(True))
+            case Forgot(is_over):
+                self._put("facts", "forgot", cbor.encode(not is_over))
 
     def _put(self, table: str, *row: object) -> None:
         marks = ", ".join("?" * (len(row) + 1))
@@ -182,6 +188,7 @@ class LedgerFile:
         states = {name: (place, raw) for name, place, raw in self._rows("states")}
         epoch, genesis = facts.get("epoch", (0, b""))
         term, vote = facts.get("vote", (0, None))
+        self._term = term
         snapshot = states.get("snapshot")
         blocks, commit, lost = self._blocks(snapshot[0] if snapshot else 0)
         proof = facts.get("proof")
@@ -202,7 +209,7 @@ class LedgerFile:
             None if proof is None else Proof(proof[0], proof[1], acks_from_value_untrusted(proof[2])),
             steps,
             states.get("bundle"),
-            lost,
+            lost or facts.get("forgot", False) is True,
         )
 
     def _verdicts(self) -> Iterator[Verdict]:

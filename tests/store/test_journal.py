@@ -15,7 +15,7 @@ from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVo
 from consensus_escalation.types import Voter
 from consensus_escalation.verdict import Verdict
 from mesh.errors import StorageCorrupt
-from mesh.quorum.rows import Begun, Image, Joined, QuorumBatch, Row
+from mesh.quorum.rows import Begun, Forgot, Image, Joined, QuorumBatch, Row
 from mesh.store.journal import open_journal
 from mesh.store.ledger_file import FILE_NAME, LedgerFile
 from tests.consensus.cluster import digest, keys_of, voter
@@ -40,6 +40,8 @@ HISTORY: list[list[Row]] = [
     [BlocksStored(blocks(6, 6)), BlocksStored(blocks(7, 9))],
     [TermAndVote(2, None), VerdictStored(VERDICT)],
     [BlocksStored(blocks(8, 8, term=2)), Proof(3, digest(b"3"), ACKS)],
+    [Forgot(is_over=False)],
+    [Forgot(is_over=True), TermAndVote(2, voter(1))],
     [Step(blocks(2, 2)[0], Certificate((b"header",), ACKS))],
     [SnapshotStored(4, b"state", alone=False), Bundle(4, b"bundle")],
     [TermAndVote(3, Voter(voter(2)))],

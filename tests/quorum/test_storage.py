@@ -1,0 +1,131 @@
+"""What the quorum owes to the disk: crashes at any moment, disks that stall, lose or garble what they were given."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from consensus_escalation.types import Role
+from mesh.events import QuorumFault
+from mesh.quorum.rows import Image
+from mesh.testing import Mesh, open_mesh
+from mesh.testing.delay import Fixed
+from tests.quorum.helpers import DONE, answers, has_voters, leader, put, replica, shown_with_proof, value, wait
+
+CRITICAL = ("tasks/**",)
+
+
+def settled(mesh: Mesh, voters: int) -> Mesh:
+    assert mesh.run_until(lambda: has_voters(mesh, voters) and leader(mesh) is not None, 10.0)
+    return mesh
+
+
+def journal(mesh: Mesh, number: int) -> Any:
+    disk = mesh.hosts[number].journal
+    assert disk is not None
+    return disk
+
+
+def image(mesh: Mesh, number: int) -> Image:
+    found = journal(mesh, number).image
+    assert isinstance(found, Image)
+    return found
+
+
+def faults(mesh: Mesh, number: int) -> list[str]:
+    return [event.detail for event in mesh.node(number).told if isinstance(event, QuorumFault)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_was_answered_is_kept_whoever_crashes_and_whenever(seed: int) -> None:
+    """Transactions take 3 ms and commits come all the time, so crashes fall before, into and after them."""
+    rng = random.Random(seed)
+    with open_mesh(5, seed=seed, voters=3, critical=CRITICAL, fsync=Fixed(3_000)) as mesh:
+        settled(mesh, 3)
+        asked: dict[Any, tuple[str, int]] = {}
+        for n in range(60):
+            writer = rng.choice([3, 4])
+            asked[put(mesh, writer, f"tasks/{n}", n)] = (f"tasks/{n}", n)
+            mesh.run(rng.uniform(0.0, 0.02))
+            if n % 5 == 4:
+                victim = rng.randrange(3)
+                if victim in mesh.running:
+                    mesh.crash(victim)
+                mesh.run(rng.uniform(0.0, 0.3))
+                for number in range(3):
+                    if number not in mesh.running:
+                        mesh.restart(number)
+        assert mesh.run_until(lambda: len(answers(mesh, 3) | answers(mesh, 4)) == len(asked), 30.0, every=0.05)
+        assert mesh.run_until(lambda: all(shown_with_proof(mesh, *each) for each in asked.values()), 10.0, every=0.05)
+        assert len({mesh.peer(number).quorum.chain.machine.digest() for number in range(5)}) == 1  # type: ignore[union-attr]
+        assert not any(faults(mesh, number) for number in range(5))
+
+
+def test_a_voter_with_a_damaged_log_votes_again_only_when_it_has_all_again() -> None:
+    """Three voters, one dead, one with a hole in its log: electing from those two could lose what was committed."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        garbled, behind = (number for number in range(3) if number != first)
+        mesh.crash(behind)
+        for n in range(5):
+            assert wait(mesh, 3, put(mesh, 3, f"tasks/{n}", n)).status is DONE
+        mesh.crash(garbled)
+        mesh.crash(first)
+        image(mesh, garbled).damage(max(image(mesh, garbled).blocks) - 3)
+        mesh.restart(garbled)
+        mesh.restart(behind)
+        mesh.run(5.0)
+        assert leader(mesh) is None, "who forgot what it acknowledged has helped to elect who never had it"
+        assert any("damaged" in fault for fault in faults(mesh, garbled))
+        mesh.restart(first)
+        assert wait(mesh, 3, put(mesh, 3, "tasks/5", 5), limit=10.0).status is DONE
+        assert mesh.run_until(lambda: all(shown_with_proof(mesh, f"tasks/{n}", n) for n in range(6)), 5.0)
+        assert not image(mesh, garbled).is_damaged
+        mesh.crash(first)
+        assert wait(mesh, 3, put(mesh, 3, "tasks/6", 6), limit=10.0).status is DONE
+
+
+def test_a_voter_that_lost_its_disk_stays_out() -> None:
+    """It might vote a second time in one term."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        lost = next(number for number in range(3) if number != leader(mesh))
+        wait(mesh, 3, put(mesh, 3, "tasks/1", 1))
+        mesh.restart(lost, "lost")
+        assert mesh.run_until(lambda: value(mesh, lost, "tasks/1") == 1, 5.0)
+        mesh.run(2.0)
+        assert mesh.peer(lost).quorum.raft is None
+        assert any("lost the log" in fault for fault in faults(mesh, lost))
+        assert wait(mesh, 3, put(mesh, 3, "tasks/2", 2)).status is DONE
+
+
+def test_the_first_voter_begins_no_second_history() -> None:
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        genesis = mesh.peer(0).quorum.chain.genesis.config.voters  # type: ignore[union-attr]
+        first = next(number for number in range(3) if replica(mesh, number) in genesis)
+        wait(mesh, 3, put(mesh, 3, "tasks/1", 1))
+        mesh.restart(first, "lost")
+        mesh.run(5.0)
+        assert mesh.peer(first).quorum.raft is None
+        assert value(mesh, first, "tasks/1") == 1
+
+
+def test_a_leader_whose_disk_stalls_resigns() -> None:
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        journal(mesh, first).fsync = Fixed(30_000_000)
+        start = mesh.now
+        outcome = wait(mesh, 3, put(mesh, 3, "tasks/1", 1), limit=10.0)
+        assert outcome.status is DONE
+        assert mesh.run_until(lambda: leader(mesh) not in (None, first), 5.0)
+        assert mesh.now - start < 2.0
+        raft = mesh.peer(first).quorum.raft
+        assert raft is not None
+        assert raft.role is not Role.LEADER
