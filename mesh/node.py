@@ -47,6 +47,7 @@ from mesh.store.memory import Store
 from mesh.store.rows import Batch
 from mesh.swim.roster import Member, State
 from mesh.trust import KeyInfo, Membership
+from mesh.trust.letting_in import let_in
 from mesh.trust.statements import honoured_of
 from mesh.values import Entry, Reading, history_of, read_value, value_keys
 from mesh.watch import LIMIT, EventStream, Watch
@@ -148,10 +149,48 @@ class Node(Handles):
         self._peer.rekey(membership, self._clock.now())
         self._driver.wake()
 
+    def below(self, replica: ReplicaId) -> list[ReplicaId]:
+        """Who was let in by a member, or by those again, the nearest first."""
+        return self._peer.directory.below(replica)
+
     def written_by(self, replica: ReplicaId) -> list[tuple[int, int]]:
         """(birth, last seq) of each shelf of a replica of which something is held here: what a revocation of it honours, the
         most important first: a statement lists `HONOURED_MAX`."""
         return honoured_of(self._peer.replica.written_by(replica))
+
+    def delegate(
+        self,
+        name: str | None = None,
+        *,
+        may_write: Sequence[str],
+        delegates: int = 0,
+        expires: int | None = None,
+        redeem_by: int | None = None,
+        addresses: Sequence[Address] | None = None,
+    ) -> str:
+        """A token with which one agent may join below this one, with narrower rights: `mesh join TOKEN`, or `redeem`.
+
+        `may_write`: within what this agent may write. `delegates`: levels of others that it may let in, fewer than this agent
+        may. `expires`: of its rights, `redeem_by`: of the token, in seconds since 1970; never later than this agent's own rights.
+        `addresses`: where it finds the mesh; this node, if None. Whoever takes this agent's rights takes its delegates' too.
+        Raises ConfigError.
+        """
+        peer, now = self._peer, self._clock.now()
+        token, statement = let_in(
+            peer.directory,
+            peer.config.membership.charter,
+            peer.own_key.identity,
+            name,
+            may_write=may_write,
+            delegates=delegates,
+            expires=expires,
+            redeem_by=redeem_by,
+            addresses=[self._address] if addresses is None else addresses,
+            entropy=peer.config.entropy(32),
+        )
+        peer.directory.add_untrusted(statement, now)
+        self._driver.wake()
+        return token
 
     def encrypt(self, pattern: str, readers: Iterable[str | ReplicaId]) -> int:
         """Encrypts what is written below a prefix from now on, for these members (names or ids) and this one. Gives the number of

@@ -20,6 +20,7 @@ from mesh.control.writers import WRITERS
 from mesh.critical.view import CRITICAL, NAME
 from mesh.errors import ConfigError, OutcomeUnknown
 from mesh.events import Changed, Lagged, Synced
+from mesh.net.endpoint import parse_endpoint
 from mesh.paths import parse_prefix
 from mesh.trust import KeyInfo
 from mesh.values import read_value, type_code, type_name, types_at
@@ -110,6 +111,29 @@ async def shelves(node: Node, request: Request) -> Any:
 async def tell(node: Node, request: Request) -> Any:
     """Take a statement of the authority, and pass it on; True when it was new."""
     return node.tell(_bytes(request, "statement"))
+
+
+async def delegate(node: Node, request: Request) -> Any:
+    """A token with which somebody joins below this agent."""
+    may_write, places = request.get("may_write"), request.get("addresses")
+    if not isinstance(may_write, list) or not all(isinstance(each, str) for each in may_write):
+        raise BadRequest("the request lacks 'may_write', a list of patterns")
+    if not isinstance(places, list) or not all(isinstance(each, str) for each in places):
+        raise BadRequest("the request lacks 'addresses', a list")
+    levels = request.get("delegates", 0)
+    if type(levels) is not int:
+        raise BadRequest("'delegates' is a number of levels")
+    name, redeem_by = request.get("name"), request.get("redeem_by")
+    token = node.delegate(
+        name, may_write=may_write, delegates=levels, redeem_by=redeem_by, addresses=[parse_endpoint(each) for each in places]
+    )
+    await node.flush()
+    return {"token": token}
+
+
+async def below(node: Node, request: Request) -> Any:
+    """Ids of all that a replica let in, and those again, the nearest first."""
+    return [each.hex() for each in node.below(ReplicaId(_bytes(request, "replica", from_hex=True)))]
 
 
 async def encrypt(node: Node, request: Request) -> Any:
@@ -261,7 +285,23 @@ def _bytes(request: Request, name: str, *, from_hex: bool = False) -> bytes:
 
 ANSWERS: Final[Mapping[str, Callable[[Node, Request], Awaitable[Any]]]] = {
     verb.__name__: verb
-    for verb in (members, status, digest, keys, shelves, tell, encrypt, encrypted, get, history, put, propose, quorum)
+    for verb in (
+        members,
+        status,
+        digest,
+        keys,
+        shelves,
+        tell,
+        delegate,
+        below,
+        encrypt,
+        encrypted,
+        get,
+        history,
+        put,
+        propose,
+        quorum,
+    )
 }
 STREAMS: Final[Mapping[str, Callable[[Node, Request], AsyncGenerator[Any, None]]]] = {
     verb.__name__: verb for verb in (statements, snapshot, watch, lease, ledger)

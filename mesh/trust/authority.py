@@ -15,6 +15,7 @@ from typing import Final
 from crdt.ids import ReplicaId
 from mesh.effects import Address, Now
 from mesh.errors import ConfigError, Malformed, Refused
+from mesh.trust.delegation import INVITE_BYTES_MAX
 from mesh.trust.directory import Directory
 from mesh.trust.endings import Cut
 from mesh.trust.identity import Identity, key_id
@@ -41,8 +42,6 @@ from mesh.wire.cose import MESH_ID_BYTES
 from mesh.wire.crypto import PUBLIC_KEY_BYTES
 
 EVERYWHERE: Final[Sequence[str]] = ("**",)
-INVITE_BYTES_MAX: Final = 768
-"""An invite and an enrolment open a session together, in one datagram."""
 
 
 _HEX_ID: Final = re.compile("[0-9a-f]{16}")
@@ -98,9 +97,18 @@ class Authority:
         voter: bool = False,
         score: int = 0,
         expires: int | None = None,
+        delegates: int = 0,
     ) -> Membership:
         """A place in the mesh for a key that is at hand. Raises ConfigError."""
-        credential = self.certify(identity.public_key, name=name, may_write=may_write, voter=voter, score=score, expires=expires)
+        credential = self.certify(
+            identity.public_key,
+            name=name,
+            may_write=may_write,
+            voter=voter,
+            score=score,
+            expires=expires,
+            delegates=delegates,
+        )
         charters = [raw for raw in self.directory.charters() if raw != self.charter]
         genesis = self.directory.genesis()
         begun = () if genesis is None else (genesis[0],)
@@ -115,14 +123,15 @@ class Authority:
         voter: bool = False,
         score: int = 0,
         expires: int | None = None,
+        delegates: int = 0,
     ) -> bytes:
-        """A credential for a new key of which only the public half is known. `expires`: seconds since 1970. Raises
-        ConfigError for a name or replica id that is taken."""
+        """A credential for a new key of which only the public half is known. `expires`: seconds since 1970. `delegates`: levels
+        of others that it may let in below itself. Raises ConfigError for a name or replica id that is taken."""
         if type(public_key) is not bytes or len(public_key) != PUBLIC_KEY_BYTES:
             raise ConfigError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes")
         self._check_free(name)
         self._check_new(public_key)
-        terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, expires))
+        terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, expires, delegates))
         credential = self._issue(Credential(self._next_serial, public_key, terms, None))
         if voter and self.directory.genesis() is None:
             self.begin_quorum(public_key)
@@ -143,6 +152,7 @@ class Authority:
         voter: bool | None = None,
         score: int | None = None,
         expires: int | None = None,
+        delegates: int | None = None,
         honoured: Sequence[tuple[int, int]] | None = None,
     ) -> bytes:
         """A newer credential for a known key, revoked ones included; what is None stays, but `expires`, which is set anew.
@@ -162,6 +172,7 @@ class Authority:
             old.voter if voter is None else voter,
             old.score if score is None else score,
             expires,
+            old.delegates if delegates is None else delegates,
         )
         closed = None if honoured is None else check_honoured(honoured)
         rotated = None if key_id(public_key) == replica else replica
@@ -195,6 +206,7 @@ class Authority:
         score: int = 0,
         expires: int | None = None,
         member_expires: int | None = None,
+        delegates: int = 0,
         addresses: Sequence[Address] = (),
         entropy: bytes | None = None,
     ) -> str:
@@ -205,7 +217,7 @@ class Authority:
             self._check_free(name)
         key = Identity.generate(entropy)
         self._check_new(key.public_key)
-        terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, member_expires))
+        terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, member_expires, delegates))
         check_terms(terms._replace(expires=expires))
         content = Invite(self._next_serial, key.public_key, terms, expires)
         raw = issue(content, self.identity, self.mesh_id)

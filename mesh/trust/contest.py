@@ -75,6 +75,11 @@ class Contest:
     def is_contested(self) -> bool:
         return len(self._enrolments) > 1
 
+    def everything(self) -> list[StatementId]:
+        """Ids of all statements that it is made of."""
+        witnesses = [statement for statement, _ in self._witnesses.values()]
+        return sorted([*(each.statement for each in self._enrolments.values()), *witnesses])
+
     def enrolled(self, public_key: bytes) -> Enrolled | None:
         return self._enrolments.get(public_key)
 

@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final
 
-from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, replica_of
+from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.ops import Op, Path, Rights
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
 from mesh.events import CharterRaised, Event, InviteReused, KeyReplaced, MemberRevoked, SerialReused
 from mesh.fair import loser
 from mesh.trust.contest import SETTLED_SECONDS
-from mesh.trust.endings import Cut, Endings, Fork, is_signed
+from mesh.trust.endings import Cut, Endings, Fork
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, list_keys
 from mesh.trust.ledger import Ledger
@@ -34,7 +34,6 @@ from mesh.trust.membership import presented_untrusted
 from mesh.trust.standing import SECOND, Admission, Before, Grant, Verdict
 from mesh.trust.statement_set import StatementSet
 from mesh.trust.statements import (
-    PURPOSE,
     Charter,
     Closing,
     Credential,
@@ -55,13 +54,13 @@ from mesh.trust.statements import (
     statement_from_bytes_untrusted,
     statement_id,
 )
-from mesh.wire import cose
+from mesh.trust.verify import is_verified
 from mesh.wire.crypto import LIBSODIUM, Crypto
 
 WAITING_MAX: Final = 64
 """Statements whose issuer is unknown; whoever brought most loses its oldest. DESIGN section 8."""
-RESTORE_PASSES_MAX: Final = 4
-"""Two are enough, unless witnesses of one contest joined by another."""
+RESTORE_PASSES_MAX: Final = 6
+"""Two are enough, unless witnesses of one contest joined by another, or one more for each level of delegation."""
 _RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing, Genesis, Cut, Fork)
 """Issuers before what they issued."""
 
@@ -313,7 +312,8 @@ class Directory:
             return False
         standing = self._ledger.standings[me.replica_id]
         serial = min(each.serial for each in standing.grants.values() if each.public_key == me.public_key)
-        raw = issue(Closing(serial, check_honoured(honoured)), me, self._mesh_id)
+        delegated = tuple(self._ledger.delegated_by(me.replica_id))
+        raw = issue(Closing(serial, check_honoured(honoured), delegated), me, self._mesh_id)
         self._take(statement_from_bytes_untrusted(raw), now.monotonic)
         return True
 
@@ -325,6 +325,15 @@ class Directory:
         serial = min(each.serial for each in standing.grants.values() if each.public_key == me.public_key)
         rotated = self._ledger.rotated_keys(me.replica_id, serial)
         return bool(rotated) and not self._ledger.is_closed(me.replica_id, serial)
+
+    def delegator_of(self, grant: Grant) -> ReplicaId | None:
+        """Who let the holder of this grant in; None: the authority."""
+        issued = self._ledger.invites.get(grant.invite, {}).values() if grant.invite is not None else ()
+        return next((each.delegator for each in issued if each.serial == grant.serial), None)
+
+    def below(self, replica: ReplicaId) -> list[ReplicaId]:
+        """Who was let in by it, or by those, the nearest first."""
+        return self._ledger.below(replica)
 
     def become(self, identity: Identity) -> None:
         """This replica signs with another key from now on."""
@@ -451,29 +460,7 @@ class Directory:
     # --- taking statements
 
     def _is_verified(self, statement: Statement) -> bool:
-        """False: the issuer is not known yet. Raises Refused for a signature that nobody entitled made."""
-        ledger, issuer, content = self._ledger, statement.issuer, statement.content
-        if isinstance(content, Enrolment):
-            keys = sorted({each.invite_key for each in ledger.invites.get(issuer, {}).values()})
-        elif isinstance(content, Witness):  # of no invite at all: it would be a way to fill the set
-            keys = ledger.joined_keys(ledger.replica_of(issuer)) if content.invite in ledger.invites else []
-            keys = [key for key in keys if key_id(key) == issuer]
-        elif isinstance(content, Fork):
-            return is_signed(content, ledger.public_keys(replica_of(content.shelf)), self._mesh_id, self._crypto.verify)
-        elif isinstance(content, Closing):
-            keys = ledger.rotated_keys(ledger.replica_of(issuer), content.serial)
-            keys = [key for key in keys if key_id(key) == issuer]
-        else:
-            keys = [ledger.authorities[issuer]] if issuer in ledger.authorities else []
-            if not keys and (issuer in ledger.invites or issuer in ledger.standings):
-                raise Refused("signed by somebody who is not the authority")
-        if not keys:
-            return False
-        if not any(cose.verify1(statement.signed, key, PURPOSE, self._mesh_id, self._crypto.verify) for key in keys):
-            raise Refused("signature does not fit: altered, forged, or of another mesh")
-        if isinstance(content, Charter) and content.mesh_id != self._mesh_id:
-            raise Refused("charter of another mesh")
-        return True
+        return is_verified(statement, self._ledger, self._mesh_id, self._crypto.verify)
 
     def _take(self, statement: Statement, now: float | None) -> None:
         """Puts a verified statement into the set, then those that waited for it, and what this replica has to say about it.

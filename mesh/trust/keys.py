@@ -45,7 +45,7 @@ def list_keys(ledger: Ledger, now: Now) -> list[KeyInfo]:
     """By name."""
     return sorted(
         [*_members(ledger, now), *_refused(ledger), *_invites(ledger, now)],
-        key=lambda each: (each.name, each.key_id, each.serial),
+        key=lambda each: (each.name, each.key_id, each.serial, each.may_write, each.expires or 0),
     )
 
 

@@ -6,18 +6,20 @@ every op. Rules that decide between statements of equal rank take the lowest ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.limits import CORE_TYPE
 from crdt.ops import DROPPED, KIND_MASK, Op, Path, Rights
 from mesh.trust.contest import Contest
+from mesh.trust.delegation import is_narrower
 from mesh.trust.endings import Cut, Endings, Fork
 from mesh.trust.identity import key_id
 from mesh.trust.patterns import PathPatterns
 from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
 from mesh.trust.statements import (
+    DELEGATIONS_MAX,
     Charter,
     Closing,
     Credential,
@@ -47,6 +49,7 @@ class _Claim(NamedTuple):
     name: str
     invite: KeyId | None
     chosen_name: bool
+    delegated: bool
     rotates: bool
     """Names the replica: another key than the first one's is meant."""
 
@@ -79,6 +82,10 @@ class Ledger:
         self._closings: dict[ReplicaId, dict[int, tuple[StatementId, Closing]]] = {}
         self._rotated: dict[KeyId, ReplicaId] = {}
         """Of keys that do not make their replica's id: whose they are."""
+        self._delegations: dict[ReplicaId, dict[StatementId, KeyId]] = {}
+        """Invites by delegator."""
+        self._signers: dict[StatementId, KeyId] = {}
+        """Of delegations: the key that signed."""
         self._named: dict[str, set[ReplicaId]] = {}
 
     # --- the statements
@@ -102,6 +109,8 @@ class Ledger:
             case Invite(invite_key=invite_key):
                 self.invites.setdefault(key_id(invite_key), {})[statement.id] = content
                 affected.update(self._contenders(key_id(invite_key)))
+                if content.delegator is not None:
+                    gone = self._delegate(content.delegator, statement, affected)
             case Enrolment():
                 gone = self._change(statement.issuer, affected, lambda contest: contest.add_enrolment(statement, content))
             case Revocation(subject=subject):
@@ -121,6 +130,7 @@ class Ledger:
                 owner = self.replica_of(statement.issuer)
                 gone = self._close(owner, serial, statement.id, content)
                 affected.add(owner)
+        gone += self._drop_orphans(affected)
         self.serial_max = max(self.serial_max, getattr(content, "serial", 0))
         self._reconsider(affected, all_of_them=isinstance(content, Charter))
         return gone
@@ -149,9 +159,12 @@ class Ledger:
         """Keys of this id that joined by a credential or by an invite that nobody contests: who may be a witness. Ascending."""
         keys = {each.public_key for each in self._credentials.get(ReplicaId(replica), {}).values()}
         for invite in self._redeemed.get(ReplicaId(replica), ()):
-            if invite not in self._contested:
+            if invite not in self._contested and not self._is_delegated(invite):
                 keys.update(self.contests[invite].keys)
         return sorted(keys)
+
+    def _is_delegated(self, invite: KeyId) -> bool:
+        return all(each.delegator is not None for each in self.invites.get(invite, {}).values())
 
     # --- questions
 
@@ -248,6 +261,8 @@ class Ledger:
 
     def counts_as_witness(self, replica: ReplicaId) -> bool:
         """Whether it joined without a contest and is not revoked. Does not depend on the outcome of any contest."""
+        if not self.joined_keys(replica):
+            return False
         serials = [each.serial for each in self._credentials.get(replica, {}).values()]
         revoked = [each.serial for each in self._revocations.get(replica, {}).values()]
         for invite in self._redeemed.get(replica, ()):
@@ -286,6 +301,75 @@ class Ledger:
                 if not self.joined_keys(replica):
                     gone += self._silence(replica, affected)
         return gone
+
+    def _delegate(self, delegator: ReplicaId, statement: Statement, affected: set[ReplicaId]) -> list[StatementId]:
+        """A delegator has as many invites as count; what came by another leaves with it."""
+        content = statement.content
+        assert isinstance(content, Invite)
+        mine = self._delegations.setdefault(delegator, {})
+        mine[statement.id] = key_id(content.invite_key)
+        self._signers[statement.id] = statement.issuer
+        return self._drop_delegations(delegator, sorted(mine)[DELEGATIONS_MAX:], affected)
+
+    def _drop_delegations(self, delegator: ReplicaId, surplus: list[StatementId], affected: set[ReplicaId]) -> list[StatementId]:
+        """And what came by them: the ids that leave the set."""
+        gone = list(surplus)
+        for statement in surplus:
+            invite = self._delegations[delegator].pop(statement)
+            del self._signers[statement], self.invites[invite][statement]
+            if not self.invites[invite]:
+                del self.invites[invite]
+                self._contested.discard(invite)
+                if (contest := self.contests.pop(invite, None)) is not None:
+                    gone += contest.everything()
+                    for replica in map(key_id, contest.keys):
+                        self._redeemed[replica].discard(invite)
+                        affected.add(replica)
+        return gone
+
+    def _drop_orphans(self, affected: set[ReplicaId]) -> list[StatementId]:
+        """Delegations by keys that no statement names any more: nobody who comes later could check them."""
+        gone: list[StatementId] = []
+        waiting = sorted(affected)
+        while waiting:
+            replica = waiting.pop(0)
+            if self._delegations.get(replica) and not self.public_keys(replica):
+                below: set[ReplicaId] = set()
+                gone += self._drop_delegations(replica, sorted(self._delegations[replica]), below)
+                affected |= below
+                waiting += sorted(below)
+        return gone
+
+    def delegated_by(self, replica: ReplicaId) -> list[KeyId]:
+        """Invites by which it let others in, ascending."""
+        return sorted(set(self._delegations.get(replica, {}).values()))
+
+    def below(self, replica: ReplicaId) -> list[ReplicaId]:
+        """Who was let in by it, or by those; the nearest first, then by id. Without itself."""
+        found: dict[ReplicaId, None] = {}
+        waiting = [replica]
+        while waiting:
+            for invite in self.delegated_by(waiting.pop(0)):
+                for each in self._contenders(invite):
+                    if each != replica and each not in found:
+                        found[each] = None
+                        waiting.append(each)
+        return list(found)
+
+    def _granted(self, statement: StatementId, invite: Invite) -> Terms | None:
+        """What an invite grants; None for a delegation that does not count (see `mesh.trust.delegation`)."""
+        if invite.delegator is None:
+            return invite.terms
+        above = self.standings.get(invite.delegator)
+        grant = None if above is None else above.grants.get(invite.serial)
+        if above is None or grant is None or not is_narrower(invite.terms, grant.terms):
+            return None
+        closings = [each for serial, (_, each) in self._closings.get(invite.delegator, {}).items() if serial > invite.serial]
+        listed = all(key_id(invite.invite_key) in each.delegated for each in closings)
+        if self._signers[statement] != key_id(grant.public_key) or not listed:
+            return None
+        ends = [each for each in (invite.terms.expires, above.newest.terms.expires) if each is not None]
+        return invite.terms._replace(expires=min(ends, default=None))
 
     def _close(self, replica: ReplicaId, serial: int, identifier: StatementId, closing: Closing) -> list[StatementId]:
         """One closing per rotation: of two, which only the owner of the key can make, the one with the lowest id."""
@@ -327,13 +411,17 @@ class Ledger:
         # Who counts as a witness may have changed with any statement, and with it the outcome of the few open contests.
         for invite in self._contested:
             affected.update(self._contenders(invite))
-        for replica in affected:
+        waiting = sorted(affected)
+        while waiting:
+            replica = waiting.pop(0)
             former = self.standings.pop(replica, None)
             standing = self._standing(replica)
             if standing is not None:
                 self.standings[replica] = standing
             if standing != former or all_of_them:
                 self.changed.add(replica)
+                # Whom it let in stands on it. One level less each time, so this ends.
+                waiting += [each for invite in self.delegated_by(replica) for each in self._contenders(invite)]
             if former is not None:
                 self._named[former.newest.name].discard(replica)
             if standing is not None:
@@ -359,8 +447,9 @@ class Ledger:
                     claim.public_key,
                 )
         newest = grants[max(grants)]
-        narrowings, revoked = self._narrowings(replica, grants)
-        return Standing(newest.public_key, grants, narrowings, newest, revoked > newest.serial or self.endings.is_cut(replica))
+        narrowings, imposed, revoked = self._narrowings(replica, grants)
+        revoked = revoked or self.endings.is_cut(replica)
+        return Standing(newest.public_key, grants, narrowings, newest, revoked, imposed)
 
     def _claims(self, replica: ReplicaId) -> list[_Claim]:
         claims = [
@@ -373,6 +462,7 @@ class Ledger:
                 each.terms.name or "",
                 None,
                 chosen_name=False,
+                delegated=False,
                 rotates=each.replica is not None,
             )
             for statement, each in self._credentials.get(replica, {}).items()
@@ -383,39 +473,57 @@ class Ledger:
             if public_key is None or enrolled is None or key_id(public_key) != replica:
                 continue
             for source, invite in self.invites.get(invite_key, {}).items():
+                terms = self._granted(source, invite)
+                if terms is None:
+                    continue
                 name = invite.terms.name or enrolled.name or default_name(replica)
-                chosen_name = invite.terms.name is None
+                chosen_name = invite.terms.name is None or invite.delegator is not None
                 claims.append(
                     _Claim(
                         invite.serial,
                         enrolled.statement,
                         source,
                         public_key,
-                        invite.terms,
+                        terms,
                         name,
                         invite_key,
                         chosen_name,
                         rotates=False,
+                        delegated=invite.delegator is not None,
                     )
                 )
-        return claims
+        # Who holds rights of the authority is nobody's delegate.
+        return [each for each in claims if not each.delegated] or claims
 
-    def _narrowings(self, replica: ReplicaId, grants: Mapping[int, Grant]) -> tuple[tuple[Narrowing, ...], int]:
-        """All narrowings of this replica's rights, and the highest serial of a revocation among them (0: none)."""
-        invites = {each.invite for each in grants.values() if each.invite is not None}
+    def _narrowings(self, replica: ReplicaId, grants: Mapping[int, Grant]) -> tuple[tuple[Narrowing, ...], tuple[int, ...], bool]:
+        """All narrowings of this replica's rights, the serials of those that others made, and whether one took all its rights."""
+        invites = sorted({each.invite for each in grants.values() if each.invite is not None})
+        newest = max(grants)
         found: set[tuple[int, Honoured]] = set()
-        revoked = 0
-        for subject in (replica, *sorted(invites)):
-            for each in self._revocations.get(subject, {}).values():
-                found.add((each.serial, each.honoured))
-                revoked = max(revoked, each.serial)
+        for subject in (replica, *invites):
+            found.update((each.serial, each.honoured) for each in self._revocations.get(subject, {}).values())
+        revoked = any(serial > newest for serial, _ in found)
+        own_list = bool(found)
+        for above, serial in self._above(invites):
+            later = [each for each in above.imposed if each > serial]
+            found.update((each, ()) for each in later if not own_list)
+            revoked = revoked or bool(later) or above.revoked
         for credential in self._credentials.get(replica, {}).values():
             grant = grants.get(credential.serial)
             if credential.honoured is not None and grant is not None and grant.public_key == credential.public_key:
                 found.add((credential.serial, credential.honoured))
+        imposed = tuple(sorted({serial for serial, _ in found}))
         for serial, (_, closing) in self._closings.get(replica, {}).items():
             found.add((serial, closing.honoured))
-        return tuple(Narrowing.of(*each) for each in sorted(found)), revoked
+        return tuple(Narrowing.of(*each) for each in sorted(found)), imposed, revoked
+
+    def _above(self, invites: Iterable[KeyId]) -> Iterator[tuple[Standing, int]]:
+        """The delegators of these invites, and the serials under which they made them."""
+        for invite in invites:
+            for each in self.invites.get(invite, {}).values():
+                above = None if each.delegator is None else self.standings.get(each.delegator)
+                if above is not None:
+                    yield above, each.serial
 
 
 def _is_within(op: Op, patterns: PathPatterns, critical: PathPatterns) -> bool:

@@ -74,6 +74,8 @@ class Standing:
     newest: Grant
     revoked: bool
     """By a revocation newer than every grant."""
+    imposed: tuple[int, ...] = ()
+    """Serials of the narrowings that others made, not the replica itself: they end what it delegated before."""
 
     def honours(self, shelf: ShelfId, seq: int, serial: int) -> bool:
         """Whether delta `seq` of this replica's `shelf`, written under `serial`, counts."""

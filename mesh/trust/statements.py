@@ -10,13 +10,14 @@ CBOR arrays
     invite      serial, invite key, TERMS, redeem by                                                           by the authority
     enrolment   public key, name or null                                                                      by an invite's key
     revocation  serial, key id, honoured                                                                       by the authority
+    delegation  serial, invite key, TERMS, redeem by, delegator, proof                                         by a member
     witness     key id of the invite, public key                                                               by a member
-    closing     serial, honoured                                                                              by a member
+    closing     serial, honoured, [invite...]                                                                  by a member
     genesis     serial, epoch, public key, base                                                                by the authority
     cut, fork   what ends shelves: see `mesh.trust.endings`
 
-TERMS are: name or null, [pattern...], voter, score, expires. `replica`: whose further key this is (a rotation); null: the key
-makes the replica id.
+TERMS are: name or null, [pattern...], voter, score, expires, delegates. `replica`: whose further key this is (a rotation); null:
+the key makes the replica id.
 `honoured`: [[birth, seq]...], the last deltas of each shelf that still count; null: all that was written before still counts.
 Times are seconds since 1970. The `kid` of the signature names the issuer's key. All kinds share one purpose, the kind being
 inside what is signed: so a replica that does not know a kind yet can still check that the authority made it, keep it and pass
@@ -38,7 +39,7 @@ from mesh.trust.endings import FORK, Cut, Fork, cut_untrusted, fork_bytes, fork_
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.patterns import PathPatterns, compile_patterns
 from mesh.wire import cbor, cose
-from mesh.wire.crypto import LIBSODIUM, PUBLIC_KEY_BYTES, Crypto
+from mesh.wire.crypto import LIBSODIUM, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Crypto
 
 T = TypeVar("T")
 
@@ -54,6 +55,10 @@ SERIAL_MAX: Final = (1 << 63) - 1
 SCORE_MAX: Final = 15
 """DESIGN section 7: certified scores are 0 to 15."""
 NAME_BYTES_MAX: Final = 64
+DELEGATES_MAX: Final = 3
+"""Levels of delegation below a credential. Guess: a robot, its arm, the arm's gripper."""
+DELEGATIONS_MAX: Final = 32
+"""Invites of one delegator that count: those with the lowest ids. More would be a way to flood the set."""
 AUTHORITIES_MAX: Final = 8
 HONOURED_MAX: Final = 56
 """Shelves in one list: 8 to 14 bytes each. A replica has one that it writes, and as many former ones as starts of which
@@ -83,6 +88,7 @@ class Kind(IntEnum):
     CLOSING = 8
     GENESIS = 16
     FORK = FORK
+    DELEGATION = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,8 @@ class Terms(NamedTuple):
     """0 to 15: Agent-Raft's election weight."""
     expires: int | None
     """Seconds since 1970; then receivers open no more sessions, by their own clocks. What was written stays."""
+    delegates: int = 0
+    """How many levels of others it may let in below itself: 0 none, 1 tools, 2 tools that may let tools in."""
 
     @property
     def patterns(self) -> PathPatterns:
@@ -150,6 +158,10 @@ class Invite(NamedTuple):
     terms: Terms
     redeem_by: int | None
     """Seconds since 1970: from then on nobody lets a new key in by it."""
+    delegator: ReplicaId | None = None
+    """Not None: a delegation. This member lets somebody in below its own rights of the same serial."""
+    proof: bytes = b""
+    """Of a delegation: signature of the invite's key, so that nobody delegates by a key that is another's."""
 
 
 class Enrolment(NamedTuple):
@@ -178,6 +190,8 @@ class Closing(NamedTuple):
     serial: int
     """Of the credential that brought the key."""
     honoured: Honoured
+    delegated: tuple[KeyId, ...] = ()
+    """Invites by which earlier keys let others in, and that still count."""
 
 
 class Genesis(NamedTuple):
@@ -293,6 +307,8 @@ def check_terms(terms: Terms) -> Terms:
         raise ConfigError(f"voter is {terms.voter!r}: True or False")
     if type(terms.score) is not int or not 0 <= terms.score <= SCORE_MAX:
         raise ConfigError(f"score is {terms.score!r}: an integer from 0 to {SCORE_MAX}")
+    if type(terms.delegates) is not int or not 0 <= terms.delegates <= DELEGATES_MAX:
+        raise ConfigError(f"delegates is {terms.delegates!r}: an integer from 0 to {DELEGATES_MAX}")
     if terms.expires is not None and (type(terms.expires) is not int or not 1 <= terms.expires <= SERIAL_MAX):
         raise ConfigError(f"expires is {terms.expires!r}: whole seconds since 1970, or None")
     return terms
@@ -325,6 +341,8 @@ def _encode(content: Content) -> list[object]:
             return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map()]
         case Credential(serial, public_key, terms, honoured, replica):
             return [FORMAT, Kind.CREDENTIAL.value, serial, public_key, *terms, honoured, replica]
+        case Invite(serial, invite_key, terms, redeem_by, delegator, proof) if delegator is not None:
+            return [FORMAT, Kind.DELEGATION.value, serial, invite_key, *terms, redeem_by, delegator, proof]
         case Invite(serial, invite_key, terms, redeem_by):
             return [FORMAT, Kind.INVITE.value, serial, invite_key, *terms, redeem_by]
         case Enrolment(public_key, name):
@@ -333,8 +351,8 @@ def _encode(content: Content) -> list[object]:
             return [FORMAT, Kind.REVOCATION.value, serial, subject, honoured]
         case Witness(invite, public_key):
             return [FORMAT, Kind.WITNESS.value, invite, public_key]
-        case Closing(serial, honoured):
-            return [FORMAT, Kind.CLOSING.value, serial, honoured]
+        case Closing(serial, honoured, delegated):
+            return [FORMAT, Kind.CLOSING.value, serial, honoured, delegated]
         case Genesis(serial, epoch, public_key, base):
             return [FORMAT, Kind.GENESIS.value, serial, epoch, public_key, base]
         case Cut(serial, replica, host):
@@ -361,7 +379,7 @@ def _charter(fields: tuple[Any, ...]) -> Charter:
 
 
 def _credential(fields: tuple[Any, ...]) -> Credential:
-    serial, public_key, *terms, honoured, replica = _exactly(fields, 9)
+    serial, public_key, *terms, honoured, replica = _exactly(fields, 10)
     checked = _terms(terms)
     if checked.name is None:
         raise Malformed("a credential names its subject")
@@ -375,10 +393,16 @@ def _credential(fields: tuple[Any, ...]) -> Credential:
 
 
 def _invite(fields: tuple[Any, ...]) -> Invite:
-    serial, invite_key, *terms, redeem_by = _exactly(fields, 8)
+    serial, invite_key, *terms, redeem_by = _exactly(fields, 9)
     return Invite(
         _serial(serial), _bytes(invite_key, PUBLIC_KEY_BYTES), _terms(terms), None if redeem_by is None else _serial(redeem_by)
     )
+
+
+def _delegation(fields: tuple[Any, ...]) -> Invite:
+    *invite, delegator, proof = _exactly(fields, 11)
+    signature = _bytes(proof, SIGNATURE_BYTES)
+    return _invite(tuple(invite))._replace(delegator=ReplicaId(_bytes(delegator, cose.KID_BYTES)), proof=signature)
 
 
 def _enrolment(fields: tuple[Any, ...]) -> Enrolment:
@@ -397,8 +421,11 @@ def _witness(fields: tuple[Any, ...]) -> Witness:
 
 
 def _closing(fields: tuple[Any, ...]) -> Closing:
-    serial, honoured = _exactly(fields, 2)
-    return Closing(_serial(serial), _honoured(honoured))
+    serial, honoured, delegated = _exactly(fields, 3)
+    invites = tuple(_bytes(each, cose.KID_BYTES) for each in _tuple(delegated))
+    if list(invites) != sorted(set(invites)) or len(invites) > DELEGATIONS_MAX:
+        raise Malformed(f"a closing lists at most {DELEGATIONS_MAX} invites, ascending")
+    return Closing(_serial(serial), _honoured(honoured), invites)
 
 
 def _genesis(fields: tuple[Any, ...]) -> Genesis:
@@ -417,6 +444,7 @@ _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.WITNESS: _witness,
     Kind.CUT: lambda fields: cut_untrusted((_serial(_exactly(fields, 3)[0]), *fields[1:])),
     Kind.CLOSING: _closing,
+    Kind.DELEGATION: _delegation,
     Kind.GENESIS: _genesis,
 }
 
@@ -456,8 +484,8 @@ def _patterns(value: object) -> tuple[str, ...]:
 
 
 def _terms(fields: Sequence[Any]) -> Terms:
-    name, may_write, voter, score, expires = fields
-    return _checked(lambda: check_terms(Terms(name, _patterns(may_write), voter, score, expires)))
+    name, may_write, voter, score, expires, delegates = fields
+    return _checked(lambda: check_terms(Terms(name, _patterns(may_write), voter, score, expires, delegates)))
 
 
 def _honoured(value: object) -> Honoured:

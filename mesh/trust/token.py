@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 from mesh.effects import Address
 from mesh.errors import ConfigError, Malformed
 from mesh.trust.armour import armour, unarmour
-from mesh.trust.identity import Identity, key_id
+from mesh.trust.directory import Directory
+from mesh.trust.identity import Identity
 from mesh.trust.ledger import default_name
 from mesh.trust.membership import Membership
 from mesh.trust.standing import SECOND
 from mesh.trust.statements import (
-    PURPOSE,
     Charter,
     Enrolment,
     Invite,
@@ -26,11 +26,13 @@ from mesh.trust.statements import (
     issue,
     statement_from_bytes_untrusted,
 )
-from mesh.wire import cbor, cose
-from mesh.wire.crypto import LIBSODIUM, SEED_BYTES
+from mesh.wire import cbor
+from mesh.wire.crypto import SEED_BYTES
 
 PREFIX: Final = "mesh1-"
 ADDRESSES_MAX: Final = 8
+ISSUERS_MAX: Final = 32
+"""Guess: three levels of delegation, and as many changes of the authority's key as a line to copy should hold."""
 HOST_BYTES_MAX: Final = 255
 """Of a DNS name."""
 
@@ -39,6 +41,8 @@ class Token(NamedTuple):
     """What a token says. Shows the invite's secret key to nobody who prints it."""
 
     charter: bytes
+    issuers: tuple[bytes, ...]
+    """Statements between the charter and the invite."""
     invite: bytes
     invite_identity: Identity
     addresses: tuple[Address, ...]
@@ -46,12 +50,15 @@ class Token(NamedTuple):
     mesh: Charter
 
 
-def write_token(charter: bytes, invite: bytes, invite_identity: Identity, addresses: Sequence[Address]) -> str:
-    """One line. Raises ConfigError for addresses that cannot be."""
+def write_token(
+    charter: bytes, invite: bytes, invite_identity: Identity, addresses: Sequence[Address], issuers: Sequence[bytes] = ()
+) -> str:
+    """One line. `issuers`: statements that lead from the charter to who signed the invite, when that is not the charter's
+    authority itself. Raises ConfigError for addresses that cannot be."""
     if len(addresses) > ADDRESSES_MAX:
         raise ConfigError(f"{len(addresses)} addresses are too many for a token: at most {ADDRESSES_MAX}")
     checked = [checked_address(address) for address in addresses]
-    return armour(PREFIX, cbor.encode([charter, invite, invite_identity.seed, checked]))
+    return armour(PREFIX, cbor.encode([charter, list(issuers), invite, invite_identity.seed, checked]))
 
 
 def read_token(token: str) -> Token:
@@ -59,24 +66,25 @@ def read_token(token: str) -> Token:
     content = unarmour(PREFIX, token, "the token")
     try:
         fields: Any = cbor.decode_untrusted(content)
-        if not isinstance(fields, tuple) or len(fields) != 4:
-            raise Malformed("a token has four parts")
-        charter, invite, seed, addresses = fields
+        if not isinstance(fields, tuple) or len(fields) != 5:
+            raise Malformed("a token has five parts")
+        charter, issuers, invite, seed, addresses = fields
         if not all(type(each) is bytes for each in (charter, invite, seed)) or len(seed) != SEED_BYTES:
             raise Malformed("a part of it is not what it should be")
         if not isinstance(addresses, tuple) or len(addresses) > ADDRESSES_MAX:
             raise Malformed("its addresses are not a list")
+        if not isinstance(issuers, tuple) or len(issuers) > ISSUERS_MAX or not all(type(each) is bytes for each in issuers):
+            raise Malformed("what stands between its charter and its invite is no list of statements")
         statement = statement_from_bytes_untrusted(invite)
     except Malformed as error:
         raise ConfigError(f"the token is damaged: {error}") from None
     mesh, key = charter_from_bytes(charter), Identity(seed)
-    keys: dict[bytes, bytes] = {key_id(each): each for each in mesh.authorities}
-    issuer = keys.get(statement.issuer)
-    if issuer is None or not cose.verify1(statement.signed, issuer, PURPOSE, mesh.mesh_id, LIBSODIUM.verify):
+    known = Directory(charter)
+    if known.restore([*issuers, invite]):
         raise ConfigError("the token is forged or damaged: its invite is not signed by the authority that it names")
     if not isinstance(statement.content, Invite) or statement.content.invite_key != key.public_key:
         raise ConfigError("the token is forged or damaged: its secret key is not that of its invite")
-    return Token(charter, invite, key, tuple(map(checked_address, addresses)), statement.content, mesh)
+    return Token(charter, issuers, invite, key, tuple(map(checked_address, addresses)), statement.content, mesh)
 
 
 def redeem(token: str, identity: Identity, *, name: str | None = None, wall: int | None = None) -> Membership:
@@ -100,7 +108,7 @@ def redeem(token: str, identity: Identity, *, name: str | None = None, wall: int
         given or chosen or default_name(identity.replica_id),
         read.charter,
         enrolment,
-        (read.charter, read.invite, enrolment),
+        (read.charter, *read.issuers, read.invite, enrolment),
         read.invite,
         read.addresses,
     )

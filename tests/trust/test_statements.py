@@ -40,7 +40,7 @@ honoured = st.lists(st.tuples(st.integers(0, 2**32 - 1), serials), max_size=40, 
     lambda pairs: tuple(sorted(pairs))
 )
 expires = st.none() | serials
-terms = st.builds(Terms, texts, patterns, st.booleans(), st.integers(0, 15), expires)
+terms = st.builds(Terms, texts, patterns, st.booleans(), st.integers(0, 15), expires, st.integers(0, 3))
 contents: st.SearchStrategy[Content] = st.one_of(
     st.builds(
         Charter,
@@ -51,8 +51,9 @@ contents: st.SearchStrategy[Content] = st.one_of(
         st.builds(Limits, serials, st.dictionaries(st.sampled_from(["x_max", "a"]), serials)),
     ),
     st.builds(Credential, serials, keys, terms, st.none() | honoured, st.none() | st.binary(min_size=8, max_size=8)),
-    st.builds(Closing, serials, honoured),
-    st.builds(Invite, serials, keys, terms, expires),
+    st.builds(Closing, serials, honoured, st.just((bytes(8), bytes(7) + b"1"))),
+    st.builds(Invite, serials, keys, terms, expires, st.binary(min_size=8, max_size=8), st.binary(min_size=64, max_size=64)),
+    st.builds(Invite, serials, keys, terms, expires, st.none(), st.just(b"")),
     st.builds(Enrolment, keys, st.none() | texts),
     st.builds(Revocation, serials, st.binary(min_size=8, max_size=8), honoured),
     st.builds(Witness, st.binary(min_size=8, max_size=8), keys),
@@ -130,6 +131,7 @@ def credential_fields(**others: object) -> list[object]:
         "voter": False,
         "score": 0,
         "expires": None,
+        "delegates": 0,
         "honoured": None,
         "replica": None,
     }
@@ -180,8 +182,13 @@ def test_the_fields_that_are_spoilt_below_are_sound() -> None:
         credential_fields(honoured=[[1, 1, 1]]),
         credential_fields(honoured=[[True, 1]]),
         credential_fields(replica=bytes(7)),
-        [1, 8, 3, [[1, 0]]],
-        [1, 8, 0, []],
+        credential_fields(delegates=4),
+        credential_fields(delegates=-1),
+        credential_fields(delegates=True),
+        [1, 8, 3, [[1, 0]], []],
+        [1, 8, 0, [], []],
+        [1, 8, 3, [], [bytes(7)]],
+        [1, 8, 3, [], [bytes(8), bytes(8)]],
         [1, 5, 3, KEY, []],
         [1, 4, KEY, ""],
         [1, 7, KEY, KEY],

@@ -18,6 +18,7 @@ from mesh.errors import ConfigError
 from mesh.net.endpoint import parse_endpoint
 from mesh.net.own_address import own_host
 from mesh.trust import Identity, init_dir, open_authority, read_token, redeem, save_membership
+from mesh.trust.statements import DELEGATES_MAX
 from tools.cli.home import CONFIG_NAME, VARIABLE, Home, Settings, dir_option, find_home, write_config
 from tools.cli.output import json_option, print_json
 from tools.control import Client, NotRunning
@@ -67,6 +68,14 @@ def init(directory: Path, name: str, critical: tuple[str, ...], bind: str | None
 @click.option(
     "--expires", default="7d", show_default=True, metavar="TIME", help="How long the token can be used: 30m, 12h, 7d, never."
 )
+@click.option("--below", metavar="PREFIX", help="Without the authority, by this agent itself: it may write PREFIX/** only.")
+@click.option(
+    "--delegates",
+    type=click.IntRange(0, DELEGATES_MAX),
+    default=0,
+    show_default=True,
+    help="Levels of others that it may let in below itself.",
+)
 @click.option("--address", "addresses", multiple=True, metavar="HOST:PORT", help="Where the newcomer finds the mesh; repeatable.")
 @dir_option
 @json_option
@@ -76,6 +85,8 @@ def invite(
     may_write: tuple[str, ...],
     score: int,
     expires: str,
+    below: str | None,
+    delegates: int,
     addresses: tuple[str, ...],
     directory: Path | None,
     as_json: bool,
@@ -87,9 +98,16 @@ def invite(
     home = find_home(directory)
     until = _until(expires)
     known = tuple(parse_endpoint(address) for address in addresses) or _addresses(home)
-    with open_authority(home.keys) as authority:
-        _learn(home, authority)
-        token = authority.invite(name, may_write=may_write, voter=voter, score=score, expires=until, addresses=known)
+    if below is not None:
+        if voter or score or may_write != ("**",):
+            raise click.UsageError("--below gives no vote, no score and no other paths.", click.get_current_context())
+        token = _below(home, below, name, delegates, until, known)
+    else:
+        with open_authority(home.keys) as authority:
+            _learn(home, authority)
+            token = authority.invite(
+                name, may_write=may_write, voter=voter, score=score, expires=until, delegates=delegates, addresses=known
+            )
     places = [format_endpoint(address) for address in known]
     if as_json:
         print_json({"token": token, "name": name, "expires": until, "addresses": places})
@@ -135,6 +153,20 @@ def join(token: str, name: str | None, bind: str | None, directory: Path | None,
         return
     click.echo(f"{directory} is {membership.name}, a member of mesh {membership.mesh_id.hex()[:8]}.")
     click.echo(f"Run it:  mesh up{_dir_hint(directory)}")
+
+
+def _below(home: Home, prefix: str, name: str | None, delegates: int, until: int | None, known: Sequence[Address]) -> str:
+    """A delegation is made by the running node: it has the key, and tells the others."""
+    with Client(home.data_dir) as node:
+        told = node.ask(
+            "delegate",
+            name=name,
+            may_write=[f"{prefix.rstrip('/')}/**"],
+            delegates=delegates,
+            redeem_by=until,
+            addresses=[format_endpoint(each) for each in known],
+        )
+    return str(told["token"])
 
 
 def _check_new(directory: Path) -> None:

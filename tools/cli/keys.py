@@ -96,12 +96,17 @@ def revoke(name: str, directory: Path | None, as_json: bool) -> None:
                 raise ConfigError(
                     f"{name} is this very agent, which could not tell the others: run this where another member runs"
                 )
-            honoured = [] if bearer is None else node.ask("shelves", replica=bearer.hex())
-            statement = authority.revoke(name, honoured=[(birth, seq) for birth, seq in honoured[:HONOURED_MAX]])
-        node.ask("tell", statement=base64.b64encode(statement).decode())
-    left_out = max(0, len(honoured) - HONOURED_MAX)
+            below = [] if bearer is None else node.ask("below", replica=bearer.hex())
+            # Whom it let in goes with it, and first: so that what they wrote until now still counts.
+            taken = [(each, _revoke(node, authority, each)) for each in below]
+            taken.append((name, _revoke(node, authority, name, bearer)))
+        for _, (statement, _) in taken:
+            node.ask("tell", statement=base64.b64encode(statement).decode())
+    left_out = sum(starts for _, (_, starts) in taken)
     if as_json:
-        print_json({"revoked": name, "key": None if bearer is None else bearer.hex(), "starts_left_out": left_out})
+        print_json(
+            {"revoked": name, "key": None if bearer is None else bearer.hex(), "below": below, "starts_left_out": left_out}
+        )
     else:
         click.echo(f"{name} is revoked: members that can be reached know within a second, the others when they return.")
         if left_out:
@@ -114,6 +119,14 @@ keys.add_command(rotate)
 keys.add_command(encrypt)
 keys.add_command(cut)
 keys.add_command(retire)
+
+
+def _revoke(node: Client, authority: Authority, subject: str, bearer: bytes | None = None) -> tuple[bytes, int]:
+    """The statement, and how many former starts did not fit into it."""
+    bearer = bytes.fromhex(subject) if bearer is None and _KEY_ID.fullmatch(subject) else bearer
+    written = [] if bearer is None else node.ask("shelves", replica=bearer.hex())
+    statement = authority.revoke(subject, honoured=[(birth, seq) for birth, seq in written[:HONOURED_MAX]])
+    return statement, max(0, len(written) - HONOURED_MAX)
 
 
 def bearer_of(authority: Authority, name: str) -> bytes | None:

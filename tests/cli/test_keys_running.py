@@ -1,4 +1,4 @@
-"""`mesh keys rotate` with real processes: new keys under running nodes."""
+"""Keys of running nodes, with real processes: rotation, delegation, encrypted prefixes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import stat
 from pathlib import Path
 
-from tests.cli.test_running import Shell, make
+from tests.cli.test_running import Shell, free_port, make
 from tests.cli.test_running import shell as shell  # the fixture
 
 
@@ -74,6 +74,30 @@ def test_an_agent_elsewhere_asks_with_one_line(shell: Shell) -> None:
     assert "signs with a new key" in shell.end(b)
     assert "not signed by the key" in shell.run("keys", "rotate", "--request", request, "--dir", "a", exit_code=1)
     assert "damaged" in shell.run("keys", "rotate", "--request", request[:-9], "--dir", "a", exit_code=1)
+
+
+def test_a_member_lets_a_tool_in_and_goes_with_it(shell: Shell) -> None:
+    make(shell, "a")
+    shell.up("a")
+    token = shell.run("invite", "--name", "b", "--may-write", "robots/7/**", "--delegates", "1", "--dir", "a").strip()
+    shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+    shell.up("b")
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == {"a", "b"})
+    assert "not all of it is within" in shell.run("invite", "--below", "robots/8", "--dir", "b", exit_code=1)
+    assert "--below gives no vote" in shell.run("invite", "--below", "robots/7", "--voter", "--dir", "b", exit_code=2)
+    assert "may not let others in" in shell.run("invite", "--below", "robots", "--dir", "a", exit_code=1)
+    token = shell.run("invite", "--below", "robots/7/arm", "--name", "arm", "--dir", "b").strip()
+    shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+    shell.up("arm")
+    shell.until(lambda: shell.alive("a") == {"a", "b", "arm"})
+    shell.run("put", "robots/7/arm/angle", "90", "--dir", "arm", "--copies", "2")
+    assert "outside what this agent may write" in shell.run("put", "robots/7/pose", "1", "--dir", "arm", exit_code=1)
+    told = shell.json("keys", "revoke", "b", "--dir", "a")
+    assert len(told["below"]) == 1
+    shell.until(lambda: shell.key_states("a") == {"a": "member", "b": "revoked", "arm": "revoked"})
+    assert shell.run("get", "robots/7/arm/angle", "--dir", "a") == "90\n", "what it wrote until then counts"
+    shell.until(lambda: shell.key_states("arm")["arm"] == "revoked")
+    assert "revoked" in shell.run("put", "robots/7/arm/angle", "91", "--dir", "arm", exit_code=1)
 
 
 def test_an_agent_that_is_down_has_the_new_key_at_its_next_start(shell: Shell) -> None:

@@ -1,0 +1,52 @@
+"""Whether a statement was signed by somebody who may make it, as far as is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crdt.ids import replica_of
+from mesh.errors import Refused
+from mesh.trust.delegation import has_proof
+from mesh.trust.endings import Fork, is_signed
+from mesh.trust.identity import key_id
+from mesh.trust.ledger import Ledger
+from mesh.trust.statements import PURPOSE, Charter, Closing, Enrolment, Invite, Statement, Witness
+from mesh.wire import cose
+
+Verify = Callable[[bytes, bytes, bytes], bool]
+
+
+def is_verified(statement: Statement, ledger: Ledger, mesh_id: bytes, verify: Verify) -> bool:
+    """False: the issuer is not known yet. Raises Refused for a signature that nobody entitled made."""
+    content = statement.content
+    if isinstance(content, Fork):
+        return is_signed(content, ledger.public_keys(replica_of(content.shelf)), mesh_id, verify)
+    keys = _issuers(statement, ledger)
+    if not keys:
+        return False
+    if not any(cose.verify1(statement.signed, key, PURPOSE, mesh_id, verify) for key in keys):
+        raise Refused("signature does not fit: altered, forged, or of another mesh")
+    if isinstance(content, Charter) and content.mesh_id != mesh_id:
+        raise Refused("charter of another mesh")
+    if isinstance(content, Invite) and content.delegator is not None and not has_proof(content, mesh_id, verify):
+        raise Refused("a delegation by a key that is another's")
+    return True
+
+
+def _issuers(statement: Statement, ledger: Ledger) -> list[bytes]:
+    """The public keys of its issuer. Raises Refused where that is known, and may not make it."""
+    issuer, content = statement.issuer, statement.content
+    match content:
+        case Enrolment():
+            return sorted({each.invite_key for each in ledger.invites.get(issuer, {}).values()})
+        case Witness(invite=invite):  # of no invite at all: it would be a way to fill the set
+            found = ledger.joined_keys(ledger.replica_of(issuer)) if invite in ledger.invites else []
+        case Closing(serial=serial):
+            found = ledger.rotated_keys(ledger.replica_of(issuer), serial)
+        case Invite(delegator=delegator) if delegator is not None:
+            found = ledger.public_keys(delegator)
+        case _:
+            if issuer not in ledger.authorities and (issuer in ledger.invites or issuer in ledger.standings):
+                raise Refused("signed by somebody who is not the authority")
+            found = [ledger.authorities[issuer]] if issuer in ledger.authorities else []
+    return [key for key in found if key_id(key) == issuer]
