@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mesh.peer import Peer
 from mesh.sync.pull import Puller
 from tools.sim import scenario
 from tools.sim.cli import command
@@ -188,3 +189,13 @@ def test_soaking_stops_in_time() -> None:
     result = CliRunner().invoke(command, ["--soak", "0.02", "--nodes", "3", "--seconds", "3s", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["passed"] >= 1
+
+
+def test_what_a_core_raises_is_told_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(Peer, "tick", broken)
+    outcome = run(Options(nodes=2, seconds=1.0))
+    assert outcome.failed == "exception"
+    assert outcome.failure.endswith("ZeroDivisionError: on purpose")

@@ -5,6 +5,7 @@ settle -> fault phase (script or drawn by seed, with the workload) -> calm phase
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,8 @@ class Run:
             outcome.failed, outcome.failure = failure.name, str(failure)
         except SimulationError as error:
             outcome.failed, outcome.failure = "simulation", str(error)
+        except Exception as error:  # noqa: BLE001  the core must not raise out of a turn: whatever does is what we look for
+            outcome.failed, outcome.failure = "exception", "".join(traceback.format_exception(error)).strip()
         outcome.virtual_seconds = self.mesh.now
         outcome.digest = self.mesh.digest
         outcome.counts.update(self.inspector.counts)

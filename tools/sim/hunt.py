@@ -12,6 +12,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -104,8 +105,15 @@ def hunt(all_options: Iterable[Options], jobs: int) -> Iterator[Outcome]:
     if jobs == 1:
         yield from map(run, all_options)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run, all_options)
+    # Few at a time: what is asked for in a time is not known before it has passed.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: set[Future[Outcome]] = set()
+        for options in all_options:
+            running.add(pool.submit(run, options))
+            if len(running) >= 2 * jobs:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(running))
 
 
 def until(seconds: float, first: int, options_of: Callable[[int], Options]) -> Iterator[Options]:
@@ -119,4 +127,4 @@ def until(seconds: float, first: int, options_of: Callable[[int], Options]) -> I
 def keep(path: Path, outcome: Outcome) -> None:
     """Append a failure to a file of seeds; tests/sim/failing_seeds.txt has the same format."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(f"\n# {outcome.failure}\n# {outcome.options.command()}\n{outcome.options.line()}\n")
+        file.write(f"\n# {outcome.failure.splitlines()[-1]}\n# {outcome.options.command()}\n{outcome.options.line()}\n")

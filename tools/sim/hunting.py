@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,6 +15,11 @@ from tools.sim import hunt, progress
 from tools.sim.history import Outcome
 from tools.sim.hunt import Bag
 from tools.sim.options import Options
+
+TOLD_EVERY: Final = 100
+"""Runs, for logs in which no bar moves."""
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C, as a shell gives it."""
 
 
 def go(
@@ -28,7 +34,7 @@ def go(
     as_json: bool,
     **_: object,
 ) -> int:
-    """Exit status 1: a run failed, or faults that should have happened never did."""
+    """Exit status 1: a run failed, or faults that should have happened never did. Ctrl-C ends it with what came so far."""
     first = seeds[0] if seeds else options.seed
     if not as_json:
         click.echo(_heading(options, given, commit, f"seeds {first} to {sum(seeds) - 1}" if seeds else f"seeds from {first} on"))
@@ -40,14 +46,22 @@ def go(
     runs = map(drawn, range(first, sum(seeds))) if seeds else hunt.until(60 * (minutes or 0.0), first, drawn)
     bag, began = Bag(), time.monotonic()
     total = float(seeds[1]) if seeds else 60 * (minutes or 0.0)
+    interrupted = False
     with progress.bar(quiet=as_json, unit="seeds" if seeds else "s") as tell:
-        for outcome in hunt.hunt(runs, jobs):
-            bag.add(outcome)
-            if not outcome.passed:
-                _failed(outcome, keep_in, as_json=as_json)
-            done = bag.runs if seeds else time.monotonic() - began
-            tell(done, total, f"{len(bag.failures)} failed, {bag.checked['transitions']:,} transitions")
+        try:
+            for outcome in hunt.hunt(runs, jobs):
+                bag.add(outcome)
+                if not outcome.passed:
+                    _failed(outcome, keep_in, as_json=as_json)
+                if not bag.runs % TOLD_EVERY and not as_json:
+                    click.echo(f"  {bag.runs} runs, {len(bag.failures)} failed, {bag.checked['transitions']:,} transitions")
+                done = bag.runs if seeds else time.monotonic() - began
+                tell(done, total, f"{len(bag.failures)} failed, {bag.checked['transitions']:,} transitions")
+        except KeyboardInterrupt:
+            interrupted = True
     click.echo(_json(bag, commit) if as_json else "\n".join(_text(bag, time.monotonic() - began)))
+    if interrupted:
+        return INTERRUPTED
     return 1 if bag.failures or not bag.runs or (bag.never() and "faults" not in given) else 0
 
 
