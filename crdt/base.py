@@ -84,7 +84,19 @@ Slot = tuple[Held, int]
 class Base:
     """One shelf of a `State`, which alone changes it: every op here is in the state's index too."""
 
-    __slots__ = ("_hashes", "_hashes_first", "_set", "absent", "body_bytes", "dirty", "head", "hosted", "own", "shelf")
+    __slots__ = (
+        "_hashes",
+        "_hashes_first",
+        "_set",
+        "absent",
+        "body_bytes",
+        "dirty",
+        "head",
+        "hosted",
+        "live_ops",
+        "own",
+        "shelf",
+    )
 
     def __init__(self, shelf: ShelfId) -> None:
         self.shelf = shelf
@@ -99,6 +111,7 @@ class Base:
         """Whose mask is not the one in the digest."""
         self.body_bytes = 0
         """Of all bodies held."""
+        self.live_ops = 0
         self._set = SetHash()
         self._hashes = bytearray()
         self._hashes_first = 0

@@ -36,6 +36,10 @@ LARGE_BYTES_MAX: Final = 1 << 20
 COVERS_MAX: Final = 4096
 """Covers of one write (guess: four concurrent writes of a key by each of 1,000 members). Above it, a write keeps those of
 what its author holds."""
+SHELF_BYTES_MAX: Final = 256 << 20
+"""Bodies of one shelf. Guess: an edge board's memory would be full at a tenth of it; a charter may say less."""
+SHELF_OPS_MAX: Final = 1 << 20
+"""Live ops of one shelf, about its keys. Guess: ten times what a robot has."""
 LOOSE_MAX: Final = 256
 """Loose deltas per shelf (DESIGN section 2); the furthest are dropped, they come again."""
 UNCHECKED_MAX: Final = 64

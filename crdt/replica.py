@@ -20,7 +20,7 @@ from crdt.body import Body
 from crdt.delta import NO_HASH, Delta, Head, is_fork
 from crdt.digest import digest_16
 from crdt.ended import Copy
-from crdt.ids import ReplicaId, ShelfId, replica_of
+from crdt.ids import OPS_PER_DELTA_MAX, ReplicaId, ShelfId, replica_of
 from crdt.index import key_order
 from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from crdt.limits import CORE_TYPE, LOOSE_MAX, SHELVES_MAX, UNCHECKED_MAX
@@ -87,6 +87,9 @@ class Replica(Writer):
             return False
         if base is None and shelf not in self.loose and not self._has_room(shelf):
             return False
+        if base and self.is_full(base):
+            self._stop_full(base)
+            return False
         if seq == floor + 1 and shelf not in self.loose and shelf not in self.unsound and self._follows(base, delta):
             void = self.judge(delta.content)
             self.report_void(delta.content, void)
@@ -137,6 +140,9 @@ class Replica(Writer):
         """Fold in the loose deltas that the floor has come to."""
         while shelf in self.loose and shelf not in self.ended and shelf not in self.unsound:
             base = self.bases.get(shelf)
+            if base and self.is_full(base):
+                self._stop_full(base)
+                return
             seq = base.floor + 1 if base else 1
             loose = self.loose[shelf].get(seq)
             if loose is None or not self._follows(base, loose.delta):
@@ -169,6 +175,12 @@ class Replica(Writer):
         self.unsaved.loose.add((shelf, seq))
         self.lay(loose)
         return True
+
+    def _stop_full(self, base: Base) -> None:
+        """What is loose goes, too: not everybody has it."""
+        self.faults.append(Fault(base.shelf, "quota", f"S({base.floor}): {base.body_bytes} bytes, {base.live_ops} live ops"))
+        for seq in sorted(self.loose_seqs(base.shelf)):
+            self.drop_loose(base.shelf, seq)
 
     def _has_room(self, shelf: ShelfId) -> bool:
         """Whether one more shelf of this replica is taken in: at most `SHELVES_MAX` that nobody has taken over."""
@@ -262,6 +274,8 @@ class Replica(Writer):
         """
         shelf = head.header.shelf
         if shelf == self.shelf or shelf in self.ended or self._contradicts(shelf, head):
+            return False
+        if sum(entry.mask.bit_count() for entry in entries) > self.shelf_ops_max + OPS_PER_DELTA_MAX:
             return False
         given = bodies.values() if isinstance(bodies, Mapping) else bodies
         change = statements.plan_jump(self, head, since, entries, given)

@@ -32,6 +32,7 @@ class Shelves(State):
         """`put` for all ops of a body at its own place, unrolled: there are 100,000 of them a second."""
         base.put(held)
         base.dirty.add(held)
+        base.live_ops += len(held.body.ops)
         self.unsaved.held.add(held)
         shelf, own_dot = base.shelf, make_dot(held.place, 0)
         if shelf == self.shelf:
@@ -54,9 +55,10 @@ class Shelves(State):
         """Op `index` of `held`, which is in its base, lives there now. True when it replaced what the host had of this origin at
         this key."""
         op = held.body.ops[index]
-        key = op.key
+        key, base = op.key, self.bases[held.host]
+        base.live_ops += not held.mask >> index & 1
         held.mask |= 1 << index
-        self.bases[held.host].dirty.add(held)
+        base.dirty.add(held)
         self.unsaved.held.add(held)
         replaced = self._put_beside(held, index, op, key)
         if op.kind or op.covers or op.type == CORE_TYPE:
@@ -98,8 +100,9 @@ class Shelves(State):
 
     def kill(self, held: Held, index: int) -> None:
         """Op `index` is not live any more. The index is the caller's business."""
-        held.mask &= ~(1 << index)
         base = self.bases[held.host]
+        base.live_ops -= held.mask >> index & 1
+        held.mask &= ~(1 << index)
         base.dirty.add(held)
         self.unsaved.held.add(held)
         if not held.mask:

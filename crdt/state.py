@@ -19,6 +19,7 @@ from crdt.chunks import Chunks
 from crdt.delta import Delta, Head
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, dot_index, dot_seq, replica_of
 from crdt.index import Index, Over, Slots
+from crdt.limits import SHELF_BYTES_MAX, SHELF_OPS_MAX
 from crdt.ops import DROPPED, KIND_MASK, LARGE, VALUE, WHILE_ALIVE, Cover, Key, Op, Rights
 from crdt.takeover import Records
 
@@ -53,7 +54,7 @@ class Fault(NamedTuple):
     kind: str
     """fork: two deltas of one number, or a successor of another predecessor. identity: somebody else writes our shelf. digest:
     a base is not what its author signed. void: ops outside their author's rights. crowd: more shelves of one replica than
-    are taken in. stored: rows of a store that do not fit."""
+    are taken in. quota: it holds more than the charter allows. stored: rows of a store that do not fit."""
     detail: str
     proof: tuple[Head, ...] = ()
     """Signed headers that show it: the two of a fork."""
@@ -154,6 +155,9 @@ class State:
         self.unsound: dict[ShelfId, int] = {}
         """Floors of bases that were found not to be what their authors signed, and reported. Such a base stays where it is until
         a statement that the author did sign replaces it."""
+        self.shelf_bytes_max = SHELF_BYTES_MAX
+        self.shelf_ops_max = SHELF_OPS_MAX
+        """A shelf beyond one of these stands still: since S(n) is the same everywhere, it does so at one n everywhere."""
         self.unchecked: dict[ShelfId, int] = {}
         """Deltas applied in order since the digest was last compared."""
         self.hosted_bodies: dict[tuple[ShelfId, int], Held] = {}
@@ -174,6 +178,9 @@ class State:
         self._void_ops = void_ops
         self._alive = alive
         self._heir = heir
+
+    def is_full(self, base: Base) -> bool:
+        return base.body_bytes > self.shelf_bytes_max or base.live_ops > self.shelf_ops_max
 
     # --- what is held
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mesh.errors import NotEnoughRights as NotEnoughRights
     from mesh.errors import NotPermitted as NotPermitted
     from mesh.errors import OutcomeUnknown as OutcomeUnknown
+    from mesh.errors import QuotaExceeded as QuotaExceeded
     from mesh.errors import StorageCorrupt as StorageCorrupt
     from mesh.errors import StorageError as StorageError
     from mesh.errors import StorageFull as StorageFull
@@ -102,6 +103,7 @@ _NAMES: Final = {
     "mesh.critical.view": ("Quorum",),
     "mesh.errors": (
         "Backpressure",
+        "QuotaExceeded",
         "ClockWrong",
         "ConfigError",
         "InvalidPath",

@@ -89,6 +89,8 @@ class Closer:
 
     def learn(self, now: Now) -> None:
         """There are other statements than last time: what they end, ends here."""
+        limits = self._directory.limits
+        self._replica.shelf_bytes_max, self._replica.shelf_ops_max = limits.shelf_bytes_max, limits.shelf_ops_max
         endings, ended = self._directory.endings, self._replica.ended
         for shelf in endings.forked():
             if shelf not in self._forked:

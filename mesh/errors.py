@@ -41,6 +41,7 @@ __all__ = [
     "NotEnoughRights",
     "NotPermitted",
     "OutcomeUnknown",
+    "QuotaExceeded",
     "Refused",
     "StorageCorrupt",
     "StorageError",
@@ -62,6 +63,10 @@ class NotPermitted(WriteRefused):
 
 class Backpressure(WriteRefused):
     """Too much is waiting to be sent or stored. Nothing was written; try again later."""
+
+
+class QuotaExceeded(WriteRefused):
+    """This agent holds as much as the charter lets one author hold. Removing is still possible, and makes room."""
 
 
 class ClockWrong(WriteRefused):

@@ -30,7 +30,7 @@ from mesh.housekeeping import Housekeeper
 from mesh.notary import Notary
 from mesh.own_key import OwnKey
 from mesh.peer_config import PeerConfig as PeerConfig
-from mesh.permits import check_rights, check_write
+from mesh.permits import check_quota, check_rights, check_write
 from mesh.port import Port
 from mesh.quorum.quorum import Quorum
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
@@ -41,7 +41,7 @@ from mesh.sync.sync import Sync
 from mesh.trust import Admission, Directory, Membership
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX
-from mesh.wire.events import IdentityClash, SessionOpened, Unreachable
+from mesh.wire.events import CopySeen, IdentityClash, SessionOpened, Unreachable
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.packer import TokenBucket
 from mesh.wire.transport import Transport
@@ -293,6 +293,8 @@ class Peer(Port):
                         self.notify(NotAdmitted(address))
                 case IdentityClash(peer=peer, addresses=(_, other)):
                     self.notify(IdentityInUse(peer, other))
+                case CopySeen(address=address):
+                    self.notify(IdentityInUse(self.replica_id, address))
                 case _:
                     assert_never(event)
 
@@ -476,6 +478,7 @@ class Peer(Port):
         """
         self._check_write(path, now)
         if not removed:
+            check_quota(self.replica)
             payload = self.vault.seal((type_code, path), payload, self.replica.shelf)
         dot = self.replica.draft(
             type_code, path, payload, removed=removed, covers=covers, while_alive=while_alive, now_wall=now.wall

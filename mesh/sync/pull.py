@@ -21,6 +21,7 @@ from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.effects import Now
 from mesh.errors import Malformed
 from mesh.port import Port
+from mesh.sync.births import Births
 from mesh.sync.flow import Request, Token, Windows
 from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing, framed
 from mesh.wire.delta import body_from_bytes_untrusted
@@ -165,6 +166,7 @@ class Puller:
         reachable: Callable[[ReplicaId], bool],
         on_lie: Callable[[ReplicaId, ShelfId], None] = lambda peer, shelf: None,
         on_doubt: Callable[[ReplicaId, ShelfId, Now], None] = lambda peer, shelf, now: None,
+        births: Births | None = None,
     ) -> None:
         """on_lie: what this peer listed of the shelf is not what its author signed. on_doubt: a suffix of it was not; perhaps
         it is another branch.
@@ -180,6 +182,7 @@ class Puller:
         self._active: dict[ShelfId, Pull] = {}
         self._on_lie = on_lie
         self._on_doubt = on_doubt
+        self._births = births or Births(replica)
         self._avoided: dict[ReplicaId, float] = {}
         """Until when they are not asked."""
         self._unanswered: Counter[ReplicaId] = Counter()
@@ -201,7 +204,7 @@ class Puller:
             return False
         pull = self._pulls.get(shelf)
         if pull is None:
-            if len(self._pulls) >= PULLS_MAX or not self._is_known(replica_of(shelf)):
+            if len(self._pulls) >= PULLS_MAX or not self._is_known(replica_of(shelf)) or not self._births.may_begin(shelf, now):
                 return False  # nothing from the wire makes me remember shelves of nobody
             pull = self._pulls[shelf] = Pull(shelf, now.monotonic + delay)
         pull.loose |= loose
@@ -438,7 +441,7 @@ class Puller:
         if incoming is None or (incoming.head.header_bytes, incoming.since) != (page.header, page.since):
             if page.offset:
                 return  # of a listing that is no longer pulled: it answers nothing
-            incoming = self._begin(pull, page)
+            incoming = self._begin(pull, page, now)
             if incoming is None:
                 self._restart(pull, now)
                 return
@@ -449,11 +452,11 @@ class Puller:
         else:
             self._listed(pull, incoming, now)
 
-    def _begin(self, pull: Pull, page: ListingPage) -> Incoming | None:
+    def _begin(self, pull: Pull, page: ListingPage, now: Now) -> Incoming | None:
         head = self._check_head(page.shelf, page.header, page.signature)
         if head is None or head.header.seq <= self._replica.reached(page.shelf):
             return None
-        if page.since and page.since > self._replica.floor(page.shelf):
+        if (page.since and page.since > self._replica.floor(page.shelf)) or not self._births.begin(page.shelf, now):
             return None
         self._answered(pull, ("want", page.shelf))
         for token in list(pull.tokens):

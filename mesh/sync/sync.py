@@ -20,7 +20,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import crdt
 from crdt.ids import ReplicaId, ShelfId, replica_of
@@ -30,6 +30,7 @@ from mesh.events import CatchingUp, CaughtUp, RelayLied
 from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
+from mesh.sync.births import Births
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
 from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
@@ -39,7 +40,7 @@ from mesh.sync.pull import Puller
 from mesh.sync.repeat import SETTLED_FACTOR, Repeats
 from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
-from mesh.sync.tree import Living, PushTree
+from mesh.sync.tree import Members, PushTree
 from mesh.trust import Directory, Verdict
 from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
@@ -73,16 +74,6 @@ answered but in 2 cases of 100, and then the ordinary ones go on.
 """
 
 
-class Members(Living, Protocol):
-    """What sync needs to know of membership."""
-
-    def is_living(self, peer: ReplicaId) -> bool: ...
-    def is_reachable(self, peer: ReplicaId) -> bool: ...
-    def round_trip(self, peer: ReplicaId) -> float: ...
-    def typical_round_trip(self) -> float: ...
-    def current_shelf(self, peer: ReplicaId) -> ShelfId | None: ...
-
-
 class Sync:
     def __init__(
         self,
@@ -111,6 +102,7 @@ class Sync:
         self._table = FloorTable(self._floor_of)
         self._recent = RecentDeltas()
         self._server = Server(replica, port, self._recent, self._shown_floor)
+        self._births = Births(replica)
         self.puller = Puller(
             replica,
             port,
@@ -121,6 +113,7 @@ class Sync:
             reachable=members.is_reachable,
             on_lie=lambda peer, shelf: port.notify(RelayLied(peer, directory.name(peer), shelf)),
             on_doubt=self._doubt,
+            births=self._births,
         )
         self.collector = Collector(replica, port, check_head, verify_delta)
         self.ended_elsewhere: dict[ShelfId, None] = {}
@@ -364,11 +357,16 @@ class Sync:
             return
         if not self._verify_delta(delta):
             raise Malformed("a delta that its author did not sign")
+        if not self._births.begin(shelf, now):
+            self.counters.births_late += 1
+            return
         if not self._replica.receive(delta):
             return
         self.counters.deltas_new += 1
         self._clean += 1
         self._recent.add(shelf, seq, raw)
+        if not pushed and peer != author:
+            self._out_of_step(now)  # by a detour: others may lack it, too, and its author does not tell them
         targets = self._tree.targets(author)
         if pushed:
             self._push(raw, targets, now)

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from crdt.ids import ReplicaId
+from crdt.ids import ReplicaId, ShelfId
 
 DIRECT_MAX: Final = 64
 """Members up to which the author sends to all itself. Measured on two cores: direct push reaches 64 processes in 5.7
@@ -35,6 +35,16 @@ class Living(Protocol):
 
     def suspects(self) -> Sequence[ReplicaId]:
         """Ascending."""
+
+
+class Members(Living, Protocol):
+    """What sync needs to know of membership."""
+
+    def is_living(self, peer: ReplicaId) -> bool: ...
+    def is_reachable(self, peer: ReplicaId) -> bool: ...
+    def round_trip(self, peer: ReplicaId) -> float: ...
+    def typical_round_trip(self) -> float: ...
+    def current_shelf(self, peer: ReplicaId) -> ShelfId | None: ...
 
 
 class PushTree:

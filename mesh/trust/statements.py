@@ -34,6 +34,7 @@ from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
 
 from crdt.delta import Head
 from crdt.ids import ReplicaId, ShelfId, birth_of, replica_of
+from crdt.limits import SHELF_BYTES_MAX, SHELF_OPS_MAX
 from mesh.errors import ConfigError, Malformed
 from mesh.trust.endings import FORK, Cut, Fork, cut_untrusted, fork_bytes, fork_untrusted
 from mesh.trust.identity import Identity, key_id
@@ -99,6 +100,9 @@ class Limits:
     """Encoded size of one value. 1 MiB: DESIGN section 2."""
     others: Mapping[str, int] = field(default_factory=dict)
     """Limits of later versions, kept so that the charter stays what was signed."""
+    shelf_bytes_max: int = SHELF_BYTES_MAX
+    shelf_ops_max: int = SHELF_OPS_MAX
+    """Of what one author holds, in bytes and in live ops (about its keys). A shelf beyond it stands still everywhere."""
 
     def __post_init__(self) -> None:
         for name, value in self.to_map().items():
@@ -106,7 +110,12 @@ class Limits:
                 raise ConfigError(f"limit {name} is {value!r}: it must be a positive integer")
 
     def to_map(self) -> dict[str, int]:
-        return {**self.others, "value_bytes_max": self.value_bytes_max}
+        own = {"value_bytes_max": self.value_bytes_max}
+        if self.shelf_bytes_max != SHELF_BYTES_MAX:
+            own["shelf_bytes_max"] = self.shelf_bytes_max
+        if self.shelf_ops_max != SHELF_OPS_MAX:
+            own["shelf_ops_max"] = self.shelf_ops_max
+        return {**self.others, **own}
 
 
 class Terms(NamedTuple):
@@ -368,13 +377,14 @@ def _charter(fields: tuple[Any, ...]) -> Charter:
         raise Malformed(f"a charter names 1 to {AUTHORITIES_MAX} different authority keys")
     if not isinstance(limits, Mapping) or "value_bytes_max" not in limits or not all(type(name) is str for name in limits):
         raise Malformed("limits of a charter are a map of text to numbers, value_bytes_max among them")
-    others = {name: value for name, value in limits.items() if name != "value_bytes_max"}
+    own = {name: value for name, value in limits.items() if name in ("value_bytes_max", "shelf_bytes_max", "shelf_ops_max")}
+    others = {name: value for name, value in limits.items() if name not in own}
     return Charter(
         _serial(serial),
         _bytes(mesh_id, cose.MESH_ID_BYTES),
         keys,
         _patterns(critical),
-        _checked(lambda: Limits(limits["value_bytes_max"], others)),
+        _checked(lambda: Limits(**own, others=others)),
     )
 
 

@@ -47,4 +47,11 @@ class IdentityClash:
     addresses: tuple[Address, Address]
 
 
-TransportEvent: TypeAlias = SessionOpened | Unreachable | IdentityClash
+@dataclass(frozen=True, slots=True)
+class CopySeen:
+    """Somebody else holds our own key: it sealed a handshake with it, under another boot id."""
+
+    address: Address
+
+
+TransportEvent: TypeAlias = SessionOpened | Unreachable | IdentityClash | CopySeen

@@ -30,7 +30,7 @@ from mesh.errors import ConfigError
 from mesh.wire.attempts import Attempts
 from mesh.wire.counters import Counters
 from mesh.wire.crypto import LIBSODIUM, Crypto
-from mesh.wire.events import IdentityClash, Received, SessionOpened, TransportEvent, Unreachable
+from mesh.wire.events import CopySeen, IdentityClash, Received, SessionOpened, TransportEvent, Unreachable
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.handshake import (
     CONNECT,
@@ -122,6 +122,8 @@ class Transport:
         self._mesh_id = mesh_id
         self._mesh_tag = mesh_tag(mesh_id)
         self._boot_id = boot_id
+        self._copy_seen = b""
+        """The boot id of another living agent with our key, the last one that was told."""
         self.present(credential)
         self._admit = admit
         self._jar = CookieJar(entropy)
@@ -372,6 +374,9 @@ class Transport:
         """Whose new session this is: the member of its HELLO, or the known holder of its key when the HELLO is still to come."""
         public_key = entry.session.public_key
         hello = next((payload for number, payload in frames if number == Frame.HELLO), None)
+        if public_key == self._public_key:
+            self._prove_copy(entry, hello or b"", address)
+            return None
         if hello is None:
             peer = self._by_key.get(public_key)
             if peer is None:
@@ -392,6 +397,18 @@ class Transport:
             return None
         self._adopt(peer, entry, address, now)
         return peer
+
+    def _prove_copy(self, entry: Entry, hello: bytes, address: Address) -> None:
+        """Somebody sealed this with our own key, and has a boot id of its own: another living agent has our identity."""
+        if len(hello) < BOOT_ID_BYTES or hello[:BOOT_ID_BYTES] == self._boot_id:
+            return
+        entry.boot = hello[:BOOT_ID_BYTES]
+        if entry.attempt is not None:
+            address = entry.attempt.address
+            self._attempts.end(entry.attempt)
+        if entry.boot != self._copy_seen:
+            self._copy_seen = entry.boot
+            self._events.append(CopySeen(address))
 
     def _may_connect(self, peer: Peer, entry: Entry, now: float) -> bool:
         """Bounds the sessions that a peer opens, and remembers each as long as its CONNECT could be sent again."""
@@ -457,12 +474,10 @@ class Transport:
         init = init_untrusted(datagram, self._mesh_tag)
         if isinstance(init, str):
             self.drops[init] += 1
-        elif init.public_key == self._public_key:
+        elif (ours := self._attempts.with_nonce(init.nonce)) is not None and init.public_key == self._public_key:
             self.drops["self"] += 1
-            ours = self._attempts.with_nonce(init.nonce)
-            if ours is not None:
-                self._attempts.end(ours)  # a seed of ours is our own address
-        else:
+            self._attempts.end(ours)  # a seed of ours is our own address
+        else:  # also somebody who says that it has our key: CONNECT will prove it
             cookie = self._jar.make(address, init.nonce, init.public_key, now.monotonic)
             self._sender.emit(address, encode_cookie(Cookie(init.nonce, self._public_key, cookie)))
 
@@ -479,7 +494,7 @@ class Transport:
         shared = self._agree(answer.public_key, peer)
         if shared is None:
             return
-        session = self._derive(shared, self._public_key, answer, attempt.address)
+        session = self._derive(shared, answer, attempt.address, is_initiator=True)
         entry = Entry(session)
         self._list(entry)
         self._attempts.proceed(attempt, entry, connect_head(self._public_key, answer.nonce, answer.cookie), now)
@@ -499,7 +514,7 @@ class Transport:
         shared = self._agree(connect.public_key, peer)
         if shared is None:
             return None
-        session = self._derive(shared, connect.public_key, connect, address)
+        session = self._derive(shared, connect, address, is_initiator=False)
         entry = self._by_tag.get(session.tag_in)
         if entry is None:
             if session.tag_in in self._connected:  # it was opened once, and closed since
@@ -507,7 +522,7 @@ class Transport:
                 return None
             entry = Entry(session)
         received = self._open_untrusted(entry, connect.counter, connect.sealed, address, now)
-        if received is not None:
+        if received is not None or (connect.public_key == self._public_key and entry.boot):  # a copy of us: it is to know, too
             self._sender.emit(address, entry.session.seal(self._hello))
         return received
 
@@ -542,19 +557,18 @@ class Transport:
         """X25519 with the holder of a key, kept for those we know."""
         if peer is not None and peer.shared is not None:
             return peer.shared
-        shared = self._crypto.agree(self._secret_key, public_key) if public_key != self._public_key else None
+        shared = self._crypto.agree(self._secret_key, public_key)
         if shared is None:
             self.drops["bad_key"] += 1
         elif peer is not None:
             peer.shared = shared
         return shared
 
-    def _derive(self, shared: bytes, initiator_key: bytes, seen: Cookie | Connect, address: Address) -> Session:
-        is_initiator = initiator_key == self._public_key
+    def _derive(self, shared: bytes, seen: Cookie | Connect, address: Address, *, is_initiator: bool) -> Session:
         return derive(
             self._crypto,
             shared,
-            initiator_key=initiator_key,
+            initiator_key=self._public_key if is_initiator else seen.public_key,
             responder_key=seen.public_key if is_initiator else self._public_key,
             nonce=seen.nonce,
             cookie=seen.cookie,

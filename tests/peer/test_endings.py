@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdt.ids import ReplicaId, ShelfId, replica_of, shelf_id
-from mesh.events import MemberCut, ShelfClosed, ShelfForked
+from mesh.events import IdentityInUse, MemberCut, ShelfClosed, ShelfForked
 from mesh.testing import Link, Mesh, open_mesh
 from mesh.trust.statements import STATEMENT_BYTES_MAX, fork_statement
 from tests.peer.test_dissemination import equal_after
@@ -240,6 +240,34 @@ def test_a_member_that_forks_too_often_is_ended_as_a_whole() -> None:
         for host in (1, 2):
             assert replica in mesh.peer(host).replica.ended.replicas
             assert len(mesh.peer(host).directory.endings.forked()) == 9
+
+
+def test_two_living_agents_with_one_identity_are_told_though_they_know_nobody_else() -> None:
+    """A copied directory whose only seed is the original: both refused each other's handshakes and said nothing."""
+    with open_mesh(2, seed=13) as mesh:
+        mesh.crash(1)
+        mesh.memberships[1] = mesh.memberships[0]
+        mesh.restart(1, "lost")
+        mesh.run(5.0)
+        for host in (0, 1):
+            assert len(told(mesh, host, IdentityInUse)) == 1
+
+
+def test_nothing_is_taken_over_while_another_one_lives_with_the_same_identity() -> None:
+    with open_mesh(3, seed=14) as mesh:
+        mesh.node(0).register("key").set("original")
+        mesh.run(1.0)
+        mesh.crash(2)
+        mesh.memberships[2] = mesh.memberships[0]
+        mesh.restart(2, "lost")
+        mesh.run(25.0)
+        assert told(mesh, 0, IdentityInUse)
+        assert told(mesh, 2, IdentityInUse)
+        mesh.node(0).register("key").set("still there")
+        mesh.crash(2)
+        mesh.run(70.0)
+        equal_after(mesh, 5.0)
+        assert mesh.node(1).register("key").value == "still there"
 
 
 def test_ended_is_what_it_was() -> None:
