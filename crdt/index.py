@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from crdt.base import Base, Held, Slot
-from crdt.body import is_fresh
+from crdt.body import Body, is_fresh
 from crdt.ids import ShelfId, dot_index, dot_seq
 from crdt.limits import CORE_TYPE
 from crdt.ops import Key, Op, Path, Segment
@@ -94,6 +94,10 @@ class Row:
                 at = bisect_right(segments, order, key=_segment_order)
 
 
+_NO_ROW: Final[tuple[int, Path, Row]] = (CORE_TYPE, (), Row(""))
+"""Of a type that has no rows."""
+
+
 def _segment_order(segment: Segment) -> tuple[bool, Segment]:
     return type(segment) is bytes, segment
 
@@ -106,13 +110,15 @@ class Index:
     slots.
     """
 
-    __slots__ = ("_bases", "_children", "_rows", "_types", "above", "slots")
+    __slots__ = ("_bases", "_children", "_last", "_rows", "_types", "above", "slots")
 
     def __init__(self, bases: Mapping[ShelfId, Base]) -> None:
         self.slots: dict[Key, Op | Slot | Slots] = {}
         self.above: dict[Key, list[Over]] = {}
         self._bases = bases
         self._rows: dict[tuple[int, Path], Row] = {}
+        self._last = _NO_ROW
+        """(type, parent, row) of the key that appeared last."""
         self._types: dict[int, int] = {}
         """Rows per type."""
         self._children: dict[Path, dict[Path, int]] = {}
@@ -163,6 +169,25 @@ class Index:
         found[name] = (held, index)
         return former
 
+    def put_fresh(self, body: Body, changes: dict[Key, None]) -> bool:
+        """`put` for a whole plain body, and its keys to `changes`, if all of them are new here; else nothing is done. In bulk,
+        because hashing a path costs more than all else: here twice, one by one four times.
+        """
+        fresh = {(op[1], op[2]): op for op in body.ops}
+        if self.above or len(fresh) < len(body.ops) or not fresh.keys().isdisjoint(self.slots.keys()):
+            return False
+        self.slots.update(fresh)
+        changes.update(dict.fromkeys(fresh))
+        code, parent, row = self._last
+        for key in fresh:
+            path = key[1]
+            if path[:-1] == parent and key[0] == code:
+                row.add(path[-1])
+            else:
+                self.appear(key)
+                code, parent, row = self._last
+        return True
+
     def remove(self, key: Key, host: ShelfId, origin: ShelfId) -> None:
         found = self.slots.get(key)
         if not isinstance(found, dict):
@@ -202,14 +227,18 @@ class Index:
         type_code, path = key
         if type_code == CORE_TYPE:
             return
-        name = (type_code, path[:-1])
-        row = self._rows.get(name)
+        parent = path[:-1]
+        if parent == self._last[1] and type_code == self._last[0]:  # siblings come together: cheaper than to hash a path
+            self._last[2].add(path[-1])
+            return
+        row = self._rows.get((type_code, parent))
         if row is not None:
             row.add(path[-1])
-            return
-        self._rows[name] = Row(path[-1])
-        self._types[type_code] = self._types.get(type_code, 0) + 1
-        self._count(name[1], 1)
+        else:
+            row = self._rows[type_code, parent] = Row(path[-1])
+            self._types[type_code] = self._types.get(type_code, 0) + 1
+            self._count(parent, 1)
+        self._last = (type_code, parent, row)
 
     def vanish(self, key: Key) -> None:
         type_code, path = key
@@ -224,6 +253,7 @@ class Index:
             row.keep(segments)
             return
         del self._rows[type_code, parent]
+        self._last = _NO_ROW
         self._types[type_code] -= 1
         if not self._types[type_code]:
             del self._types[type_code]

@@ -16,7 +16,7 @@ from mesh.trust.contest import Contest
 from mesh.trust.delegation import is_narrower
 from mesh.trust.endings import Cut, Endings, Fork
 from mesh.trust.identity import key_id
-from mesh.trust.patterns import PathPatterns
+from mesh.trust.patterns import PathPatterns, is_reserved
 from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
 from mesh.trust.statements import (
     DELEGATIONS_MAX,
@@ -213,9 +213,15 @@ class Ledger:
             return (1 << len(ops)) - 1
         standing = self.standings[ReplicaId(shelf[:REPLICA_ID_BYTES])]
         patterns, critical = standing.grants[rights.credential].patterns, self._critical[rights.charter]
+        anywhere = patterns.everything and not critical.texts
+        usual: object = None  # a first segment that is not reserved: one object in all paths of a body that share it
         void = 0
         for index, op in enumerate(ops):
-            if op.origin == shelf and op.rights == rights:  # nearly all are: one look-up for the whole body
+            _, _, path, _, _, origin, _, _, op_rights = op
+            if origin == shelf and op_rights == rights:  # nearly all are: one look-up for the whole body
+                if anywhere and (path[0] is usual or not is_reserved(path)):
+                    usual = path[0]
+                    continue
                 allowed = _is_within(op, patterns, critical)
             else:
                 allowed = self.allowed(op, shelf)

@@ -27,9 +27,11 @@ PATTERNS_MAX: Final = 64
 class PathPatterns:
     """Several patterns, compiled: matches what any of them matches. Made by `compile_patterns`; immutable."""
 
-    __slots__ = ("_everything", "_general", "_prefixes", "texts")
+    __slots__ = ("_general", "_prefixes", "everything", "texts")
 
     texts: tuple[str, ...]
+    everything: bool
+    """One of them matches every path that is not reserved."""
 
     def __init__(self, texts: tuple[str, ...]) -> None:
         self.texts = texts
@@ -37,10 +39,10 @@ class PathPatterns:
         # Nearly all patterns in use are a fixed prefix and `**`: one comparison of tuples.
         self._prefixes = tuple((len(each) - 1, each[:-1]) for each in segments if _is_prefix(each) and len(each) > 1)
         self._general = tuple(each for each in segments if not _is_prefix(each))
-        self._everything = ("**",) in segments
+        self.everything = ("**",) in segments
 
     def matches(self, path: Path) -> bool:
-        if self._everything and not is_reserved(path):
+        if self.everything and not is_reserved(path):
             return True
         for length, prefix in self._prefixes:
             if path[:length] == prefix:

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 import cbor2
 
 from mesh.errors import Malformed
+from mesh.wire.shortest import is_shortest_body
 
 DEPTH_MAX: Final = 16
 """Nested arrays and maps, the outermost being 1 (DESIGN section 2)."""
@@ -61,8 +62,24 @@ def decode_untrusted(raw: bytes) -> Any:
     Raises `Malformed`, and nothing else, for anything that `encode` would not have produced from the data model. A length that
     came from the wire allocates nothing: cbor2 reads arrays item by item and strings in pieces of 64 KiB.
     """
+    value = _load_untrusted(raw)
+    _require_deterministic_untrusted(value, raw)
+    return value
+
+
+def decode_body_untrusted(raw: bytes) -> Any:
+    """`decode_untrusted`, made for bodies of deltas: arrays whose fourth item is an array of ops. The same values and the same
+    refusals, for any bytes, in two thirds of the time where there are many ops.
+    """
+    value = _load_untrusted(raw)
+    if not is_shortest_body(value, raw):
+        _require_deterministic_untrusted(value, raw)
+    return value
+
+
+def _load_untrusted(raw: bytes) -> Any:
     try:
-        value = cbor2.loads(
+        return cbor2.loads(
             raw,
             semantic_decoders=_NO_TAGS,
             max_depth=DEPTH_MAX,
@@ -71,13 +88,21 @@ def decode_untrusted(raw: bytes) -> Any:
             strict_hashable_types=True,  # map keys are text or bytes, whose hashes are keyed: no chosen collisions
             immutable=True,
         )
-        canonical = _encode_plain(value)
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+    except _NOT_CBOR as error:
         raise Malformed(f"not CBOR: {error}") from error
-    # Catches trailing bytes, longer forms, unsorted keys, and a NaN that carries a payload.
+
+
+def _require_deterministic_untrusted(value: Any, raw: bytes) -> None:
+    """Catches trailing bytes, longer forms, unsorted keys, and a NaN that carries a payload."""
+    try:
+        canonical = _encode_plain(value)
+    except _NOT_CBOR as error:
+        raise Malformed(f"not CBOR: {error}") from error
     if canonical != raw:
         raise Malformed("CBOR is not in its deterministic form")
-    return value
+
+
+_NOT_CBOR: Final = (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
 
 
 def _encode_plain(value: Any) -> bytes:

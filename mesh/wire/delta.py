@@ -16,7 +16,7 @@ from crdt.delta import Delta, Head
 from crdt.errors import Malformed as CrdtMalformed
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.errors import Malformed
-from mesh.wire.cbor import decode_untrusted
+from mesh.wire.cbor import decode_body_untrusted, decode_untrusted
 from mesh.wire.cose import Sign1, assemble, split1_untrusted, to_be_signed
 from mesh.wire.crypto import LIBSODIUM
 from mesh.wire.packer import FRAME_BYTES_MAX
@@ -65,7 +65,7 @@ def delta_from_bytes_untrusted(raw: bytes) -> Delta:
     signed, end = split1_untrusted(raw)
     try:
         return crdt_delta.delta_from_parts_untrusted(
-            ReplicaId(signed.kid), signed.payload, signed.signature, raw[end:], decode_untrusted
+            ReplicaId(signed.kid), signed.payload, signed.signature, raw[end:], decode_body_untrusted
         )
     except CrdtMalformed as error:
         raise Malformed(str(error)) from error
@@ -85,6 +85,6 @@ def head_from_parts_untrusted(shelf: ShelfId, header_bytes: bytes, signature: by
 def body_from_bytes_untrusted(shelf: ShelfId, seq: int, raw: bytes) -> Body:
     """A body without its header, of which nothing but the form is checked. Raises `Malformed`."""
     try:
-        return crdt_body.body_from_bytes_untrusted(shelf, seq, raw, decode_untrusted)
+        return crdt_body.body_from_bytes_untrusted(shelf, seq, raw, decode_body_untrusted)
     except CrdtMalformed as error:
         raise Malformed(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -68,7 +69,10 @@ class Author:
 def _timed(author: Author, raws: Sequence[bytes], rounds: int) -> list[float]:
     """Seconds per round; each round starts from an empty replica and ends with its digest up to date."""
     seconds = []
+    gc.collect()
+    gc.freeze()  # what the author holds is here for the measurement only: a receiver's collector would not walk it
     for _ in range(rounds):
+        gc.collect()
         replica = author.receiver()
         start = time.process_time()  # of one core, whatever else the machine does
         for raw in raws:
@@ -76,6 +80,7 @@ def _timed(author: Author, raws: Sequence[bytes], rounds: int) -> list[float]:
         replica.digest(author.replica.shelf)
         seconds.append(time.process_time() - start)
         replica.take_changes()
+    gc.unfreeze()
     return seconds
 
 
