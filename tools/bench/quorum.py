@@ -39,12 +39,20 @@ class OwnQuorum:
     async def stream(self) -> None:
         await self._fleet.tell_all("stream")
 
+    async def stream_beside(self, leader: str) -> None:
+        """The same at one other member only: five of them keep a small machine busy by themselves."""
+        await next(agent for name, agent in sorted(self._fleet.agents.items()) if name != leader).say("stream")
+
     async def commits(self) -> list[tuple[int, int]]:
         everybody = await self._fleet.ask_all("commits", "commits")
         return [(begun, committed) for commits in everybody.values() for begun, committed in commits]
 
     async def kill_leader(self) -> int:
-        leader = self._fleet.agents.pop(await self.leader())
+        return await self.kill(await self.leader())
+
+    async def kill(self, name: str) -> int:
+        """When it was killed."""
+        leader = self._fleet.agents.pop(name)
         killed_at = now_us()
         await leader.kill()
         return killed_at
@@ -54,7 +62,7 @@ class OwnQuorum:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             answers = {(leader, voters) for leader, voters in (await self._fleet.ask_all("quorum", "quorum")).values()}
-            if len(answers) == 1 and (answer := answers.pop())[1] == VOTERS and answer[0] in self._fleet.agents:
+            if len(answers) == 1 and (answer := answers.pop())[1] == self._voters and answer[0] in self._fleet.agents:
                 return str(answer[0])
             await trio.sleep(0.05)
         raise AgentFailed(f"the quorum had no leader and {self._voters} voters within {START_SECONDS:.0f} s")
