@@ -549,6 +549,7 @@ class Peer(Port):
             "drops": dict(sorted((self.drops + self.transport.drops + self.directory.drops).items())),
             "traffic": self.transport.counters.as_dict(),
             "sync": self.sync.statistics(),
+            "identity_in_use": self.swim.contested,
             "members": len(self.swim.members()),
             "shelves": len(self.replica.shelves()),
             "keys": len(self.replica.index.slots),

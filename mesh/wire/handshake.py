@@ -34,7 +34,8 @@ COOKIE_BYTES: Final = 16
 
 COOKIE_DATAGRAM_BYTES: Final = 1 + HANDSHAKE_NONCE_BYTES + PUBLIC_KEY_BYTES + COOKIE_BYTES
 INIT_BYTES: Final = COOKIE_DATAGRAM_BYTES
-"""Padded to what it is answered with: nothing here amplifies."""
+"""Padded to what it is answered with: nothing here amplifies. More padding is taken, too: `mesh doctor` asks with as much as a
+full datagram has, to learn whether those get through."""
 _INIT_PADDING: Final = bytes(INIT_BYTES - 2 - MESH_TAG_BYTES - HANDSHAKE_NONCE_BYTES - PUBLIC_KEY_BYTES)
 _CONNECT_CLEAR_BYTES: Final = 1 + PUBLIC_KEY_BYTES + HANDSHAKE_NONCE_BYTES + COOKIE_BYTES
 CONNECT_OVERHEAD_BYTES: Final = _CONNECT_CLEAR_BYTES + COUNTER_BYTES + TAG_BYTES
@@ -77,7 +78,7 @@ def encode_init(tag: bytes, init: Init) -> bytes:
 
 def init_untrusted(datagram: bytes, tag: bytes) -> Init | str:
     """The INIT, or the reason why it is none of ours."""
-    if len(datagram) != INIT_BYTES:
+    if len(datagram) < INIT_BYTES:
         return "malformed"
     if datagram[1] != VERSION:
         return "other_version"

@@ -119,6 +119,14 @@ def test_the_path_mtu_is_what_the_kernel_says() -> None:
         assert len(there.recv(4096)) == checks.DATAGRAM_BYTES
 
 
+def test_a_credential_that_runs_out_is_told_before() -> None:
+    assert checks.check_expiry(None, 1.8e9) is None
+    for days, state in ((30, State.OK), (3, State.NOTE), (-1, State.BAD)):
+        finding = checks.check_expiry(1_800_000_000 + days * 86_400, 1.8e9)
+        assert finding is not None
+        assert finding.state is state
+
+
 def test_dropped_datagrams_are_told_by_reason() -> None:
     (finding,) = checks.check_statistics({"drops": {"replayed": 3, "other_mesh": 0}})
     assert (finding.state, finding.found) == (State.NOTE, "replayed 3")

@@ -22,13 +22,16 @@ from mesh.effects import Address
 from mesh.errors import ConfigError
 from mesh.net.udp import SOCKET_BUFFER_BYTES
 from mesh.trust import Membership
-from mesh.wire.handshake import Init, cookie_untrusted, encode_init, mesh_tag
+from mesh.trust.files import NEXT_KEY
+from mesh.wire.handshake import INIT_BYTES, Init, cookie_untrusted, encode_init, mesh_tag
 
 DATAGRAM_BYTES: Final = 1_200
 """The largest that a node sends (DESIGN section 2)."""
 IP_AND_UDP_BYTES: Final = {socket.AF_INET: 28, socket.AF_INET6: 48}
 PROBE_SECONDS: Final = 1.0
 """For an answer; twice, since one datagram may be lost. A satellite hop takes 0.6 s."""
+PROBE_SIZES: Final = (1_100, 1_000, 900, 800, 700, 600, 500)
+"""Tried when a full datagram gets no answer, to say what does."""
 DISK_FREE_MIN: Final = 100 << 20
 """Guess: a state at its default limits and a write-ahead log."""
 SYNC_SECONDS_MAX: Final = 0.1
@@ -37,6 +40,8 @@ CLOCK_OFF_MAX_S: Final = 3600.0
 """Above it writes are refused (DESIGN section 1, Time)."""
 CLOCK_OFF_NOTE_S: Final = 1.0
 OPEN_FILES_MIN: Final = 64
+EXPIRES_SOON_DAYS: Final = 7.0
+"""Guess: time to ask whoever has the authority's key."""
 ADMISSION_S: Final = 5.0
 """A member that answers lets a newcomer in within a few round trips."""
 ENROL_ANEW: Final = "`mesh keys show` where the authority is tells more; ask there for a new token, and `mesh join` with it"
@@ -162,7 +167,10 @@ def check_reach(name: str, address: Address, membership: Membership) -> Iterator
                 )
             elif mtu is not None:
                 yield Finding(f"MTU to {name}", State.OK, f"{mtu.size} bytes, as far as the network tells")
-            yield _ask_who_is_there(probe, name, membership)
+            answer = _ask_who_is_there(probe, name, membership)
+            yield answer
+            if answer.state is State.OK:
+                yield _ask_how_large(probe, name, membership)
         except ConnectionRefusedError:
             yield Finding(
                 f"reach {name}",
@@ -177,20 +185,9 @@ def check_reach(name: str, address: Address, membership: Membership) -> Iterator
 
 def _ask_who_is_there(probe: socket.socket, name: str, membership: Membership) -> Finding:
     """The first step of a handshake, which leaves no trace over there: INIT, and a COOKIE comes back."""
-    init = Init(secrets.token_bytes(16), membership.identity.public_key)
-    datagram = encode_init(mesh_tag(membership.mesh_id), init)
-    probe.settimeout(PROBE_SECONDS)
-    for _ in range(2):
-        started = time.monotonic()
-        probe.send(datagram)
-        try:
-            answer = cookie_untrusted(probe.recv(2 * DATAGRAM_BYTES))
-        except TimeoutError:
-            continue
-        if answer is not None and answer.nonce == init.nonce:
-            return Finding(
-                f"reach {name}", State.OK, f"a member of this mesh answers in {(time.monotonic() - started) * 1e3:.1f} ms"
-            )
+    took = _asked(probe, membership, INIT_BYTES)
+    if took is not None:
+        return Finding(f"reach {name}", State.OK, f"a member of this mesh answers in {took * 1e3:.1f} ms")
     host, port = probe.getpeername()[:2]
     return Finding(
         f"reach {name}",
@@ -198,6 +195,39 @@ def _ask_who_is_there(probe: socket.socket, name: str, membership: Membership) -
         "no answer: UDP is blocked, no node runs there, or it belongs to another mesh",
         f"there: `mesh status`; on the way: let UDP port {port} of {host} through the firewalls, both ways",
     )
+
+
+def _ask_how_large(probe: socket.socket, name: str, membership: Membership) -> Finding:
+    """The same question in as many bytes as a node sends at most. Where the small one is answered and the large one is not, large
+    datagrams vanish on the way without a word: a black hole, which the kernel cannot know of."""
+    if _asked(probe, membership, DATAGRAM_BYTES) is not None:
+        return Finding(f"size to {name}", State.OK, f"datagrams of {DATAGRAM_BYTES} bytes arrive")
+    through = next((size for size in PROBE_SIZES if _asked(probe, membership, size) is not None), INIT_BYTES)
+    return Finding(
+        f"size to {name}",
+        State.BAD,
+        f"small datagrams arrive, but of {DATAGRAM_BYTES} bytes none does ({through} bytes do): they vanish on the way",
+        f"set the MTU of the link on the way to {DATAGRAM_BYTES + max(IP_AND_UDP_BYTES.values())} or more at both its ends, "
+        'or let ICMP "too big" through its firewalls',
+    )
+
+
+def _asked(probe: socket.socket, membership: Membership, size: int) -> float | None:
+    """Seconds until somebody of this mesh answered an INIT of so many bytes; None when nobody did."""
+    init = Init(secrets.token_bytes(16), membership.identity.public_key)
+    datagram = encode_init(mesh_tag(membership.mesh_id), init).ljust(size, b"\0")
+    for _ in range(2):
+        started = time.monotonic()
+        probe.send(datagram)
+        while (left := started + PROBE_SECONDS - time.monotonic()) > 0:
+            probe.settimeout(left)
+            try:
+                answer = cookie_untrusted(probe.recv(2 * DATAGRAM_BYTES))
+            except TimeoutError:
+                break
+            if answer is not None and answer.nonce == init.nonce:
+                return time.monotonic() - started
+    return None
 
 
 def path_mtu(probe: socket.socket, family: socket.AddressFamily) -> PathMtu | None:
@@ -289,6 +319,43 @@ def check_standing(state: str) -> Finding | None:
     if state == "member":
         return None
     return Finding("rights", State.BAD, f"this agent's key is {state}: the others take nothing from it", ENROL_ANEW)
+
+
+def check_identity(in_use: bool) -> Finding:
+    """`in_use`: another living agent speaks with this agent's key, as the running node noticed."""
+    if not in_use:
+        return Finding("identity", State.OK, "no other agent uses it, as far as the node heard")
+    return Finding(
+        "identity",
+        State.BAD,
+        "another living agent uses this agent's key: a copied directory, a cloned machine, or a thief",
+        "stop one of the two and let it join anew with a token of its own (`mesh invite`); if you know no second one, revoke it "
+        "with `mesh keys revoke`",
+    )
+
+
+def check_expiry(expires: int | None, now: float) -> Finding | None:
+    """`expires`: of the own credential, seconds since 1970."""
+    if expires is None:
+        return None
+    days = (expires - now) / 86_400
+    mend = "let the authority renew it: `mesh keys show` tells the date, a new token a new one"
+    if days <= 0:
+        return Finding("credential", State.BAD, "it has run out: nobody opens a session with this agent", mend)
+    state = State.NOTE if days < EXPIRES_SOON_DAYS else State.OK
+    return Finding("credential", state, f"it runs out in {days:.1f} days", mend if state is State.NOTE else "")
+
+
+def check_rotation(keys_dir: Path) -> Finding | None:
+    """A rotation that was begun and not finished."""
+    if not (keys_dir / NEXT_KEY).exists():
+        return None
+    return Finding(
+        "rotation",
+        State.NOTE,
+        "a new key is prepared, and not in force yet",
+        "where the authority's key is: `mesh keys rotate --request LINE`, with what `mesh keys rotate` prints here",
+    )
 
 
 def check_admission(answering: Sequence[str], living: int, uptime_s: float) -> Finding | None:

@@ -31,7 +31,8 @@ _COLOURS: Final = {State.OK: "green", State.NOTE: "yellow", State.BAD: "red"}
 def doctor(directory: Path | None, as_json: bool) -> None:
     """Find out what is wrong, and how to mend it.
 
-    Looks at keys, clock, disk, sockets, blocked UDP and MTU. Exit status 1 when something is wrong.
+    Looks at keys, clock, disk, sockets, blocked UDP, MTU, and whether another agent uses this one's key. Exit status 1 when
+    something is wrong.
     """
     bad = False
     for finding in examine(directory):
@@ -54,7 +55,8 @@ def examine(directory: Path | None) -> Iterator[Finding]:
         yield checks.check_clock(None, time.time())
         return
     yield Finding("configuration", State.OK, str(home.config))
-    yield from checks.check_key_files((home.keys / "member.key", home.keys / "authority.key"))
+    yield from checks.check_key_files(sorted(home.keys.glob("*.key")))
+    yield from filter(None, [checks.check_rotation(home.keys)])
     membership = None
     try:
         membership = load_membership(home.keys)
@@ -80,8 +82,10 @@ def _examine_node(home: Home) -> Iterator[Finding]:
     statistics = found["statistics"]
     state = State.OK if found["synced"] else State.NOTE
     yield Finding("node", state, f"{found['name']} is up at {found['address']}, {'' if found['synced'] else 'not yet '}in step")
-    own = [key["state"] for key in _ask(home, "keys") or () if key["key"] == found["replica"]]
-    yield from filter(None, map(checks.check_standing, own))
+    for key in _ask(home, "keys") or ():
+        if key["key"] == found["replica"]:
+            yield from filter(None, (checks.check_standing(key["state"]), checks.check_expiry(key["expires"], time.time())))
+    yield checks.check_identity(found["identity_in_use"])
     yield checks.check_clock(found["clock_offset_s"], time.time())
     yield checks.check_buffers(checks.kernel_rmem_max(), statistics.get("kernel_drops"))
     yield from checks.check_statistics(statistics)
