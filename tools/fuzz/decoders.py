@@ -21,6 +21,7 @@ from crdt.types import REGISTRY, fugue, log, paths
 from crdt.types import list as list_type
 from mesh.control.json_values import from_json_untrusted, to_json
 from mesh.control.protocol import Lines, decode_line_untrusted, encode_line
+from mesh.critical.proof import NotProven, verify_untrusted
 from mesh.effects import Now
 from mesh.errors import ConfigError, Malformed, Refused
 from mesh.swim.claims import CLAIM_BYTES_MAX, Alive, claim_from_bytes_untrusted, outranks
@@ -35,6 +36,8 @@ from mesh.trust.token import PREFIX, read_token
 from mesh.wire import cbor, cose, delta, handshake
 from mesh.wire.frames import Frame
 from mesh.wire.packer import PLAIN_BYTES_MAX, encode_frame, frames_untrusted
+from tools.fuzz import sealed
+from tools.fuzz.decisions import decision_ledgers
 from tools.fuzz.grammar import Grammar
 from tools.fuzz.material import Material, material
 from tools.fuzz.subject import Broken, Decoder, Subject, Target, mixed, same
@@ -260,7 +263,15 @@ def _read_token_text(raw: bytes) -> object:
 def _token_parts(stuff: Material) -> list[bytes]:
     tokens = [read_token(token) for token in stuff.tokens]
     return [
-        cbor.encode([token.charter, token.invite, token.invite_identity.seed, [list(address) for address in token.addresses]])
+        cbor.encode(
+            [
+                token.charter,
+                list(token.issuers),
+                token.invite,
+                token.invite_identity.seed,
+                [list(address) for address in token.addresses],
+            ]
+        )
         for token in tokens
     ]
 
@@ -390,8 +401,20 @@ DECODERS: Final[tuple[Target, ...]] = (
     ),
     _decoder("claim", "what members say of members", _read_claim, lambda m: m.claims(), Grammar.claim),
     _decoder("coordinate", "network coordinates", _read_coordinate, lambda _m: [bytes(12)], Grammar.coordinate, weight=1),
-    _decoder("statement", "trust statements", _read_statement, lambda m: m.statements, Grammar.statement),
+    _decoder(
+        "statement",
+        "trust statements",
+        _read_statement,
+        lambda m: [*m.statements, *(m.forks * len(m.statements))],
+        Grammar.statement,
+        weight=5,
+    ),
     _decoder("presentation", "what is shown at the door", _read_presentation, lambda m: m.presentations, Grammar.presentation),
+    _decoder("sealed-value", "encrypted values", sealed.read_value, lambda _m: sealed.sealed_values(), None, weight=2),
+    _decoder("wrapped-key", "keys of encrypted prefixes", sealed.read_wrap, lambda _m: sealed.wraps(), None, weight=2),
+    _decoder(
+        "decisions", "decision ledgers", verify_untrusted, lambda _m: decision_ledgers(), None, refusals=(NotProven,), weight=2
+    ),
     _decoder("token", "invites", _read_token, _token_parts, Grammar.presentation, refusals=(ConfigError,), weight=2),
     _decoder(
         "token-text",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from crdt.delta import Delta
+from crdt.ids import replica_of
 from mesh.allowance import Allowance
 from mesh.effects import Address
 from mesh.peer import Peer
@@ -15,9 +16,10 @@ from mesh.sync.messages import BodyNote, ListingPage
 from mesh.testing import Boot, Host, Link, Mesh, Setup, VirtualNode, stream
 from mesh.trust import Identity
 from mesh.trust.membership import present
-from mesh.trust.statements import Witness, issue, statement_id
+from mesh.trust.statements import Witness, fork_statement, issue, statement_id
 from mesh.trust.token import read_token, redeem
-from mesh.wire.delta import delta_from_bytes_untrusted
+from mesh.wire import cbor
+from mesh.wire.delta import delta_from_bytes_untrusted, head_from_parts_untrusted, sign_header
 from mesh.wire.frames import Frame, Lane
 from tools.fuzz.grammar import Grammar
 
@@ -132,11 +134,22 @@ class Material:
         for subject in ("node-3", "guest"):
             authority.revoke(subject, honoured=[(7, 9)])
         authority.amend(critical=["consensus/**"])
+        authority.cut("node-3", host="node-0")
         self.authority = authority
+        self.forks = [self._fork(mesh.memberships[0].identity)]
         self.statements = [*authority.statements, *(member.credential for member in members), witness]
         self.statement_ids = [statement_id(raw) for raw in self.statements]
         self.presentations = [mesh.memberships[0].presentation, *(member.presentation for member in members)]
         self.presentations.append(present(self.statements[:4]))
+
+    def _fork(self, author: Identity) -> bytes:
+        """A second header beside one that this author signed."""
+        first = next(delta for delta in self.deltas if replica_of(delta.shelf) == author.replica_id)
+        fields = list(cbor.decode_untrusted(first.header_bytes))
+        other = cbor.encode([*fields[:-1], bytes(16)])
+        signature = sign_header(author.sign, other, self.mesh_id)
+        heads = [(first.header_bytes, first.signature), (other, signature)]
+        return fork_statement(*(head_from_parts_untrusted(first.shelf, header, signed) for header, signed in heads))
 
     def claims(self) -> list[bytes]:
         return self.frames[Frame.CLAIM]
