@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from crdt.errors import Malformed, PathError
@@ -18,6 +19,10 @@ NULL: Final = b"\xf6"
 """CBOR null, which is also what a path holds where nothing was written."""
 TEXT_BYTES_MAX: Final = 256
 """Of an intent, a rationale, a trace id. The whole has to fit a block: 660 bytes."""
+
+
+REMEMBERED_MAX: Final = 512
+"""Commands decoded lately: one is looked at when it is submitted, when it is judged, when it is applied, and afterwards."""
 
 
 class Verb(IntEnum):
@@ -74,6 +79,7 @@ def command_to_bytes(command: Command, encode: Callable[[object], bytes]) -> byt
     return encode(parts)
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def command_from_bytes_untrusted(raw: bytes, decode_untrusted: Callable[[bytes], object]) -> Command:
     """Raises Malformed."""
     value = decode_untrusted(raw)
