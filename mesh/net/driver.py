@@ -99,7 +99,7 @@ class Driver:
         journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
         self._waiting: trio.CancelScope | None = None
-        self._awake = False
+        self._awake = self._turning = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Run until cancelled. What the core raises comes out: a core that has failed is not asked again.
@@ -117,6 +117,7 @@ class Driver:
                     self._core.refused(address, self._clock.now())
                 self.turn()
         except trio.Cancelled:
+            self._waiting = None
             self.turn()
             raise
 
@@ -125,7 +126,13 @@ class Driver:
 
         A caller that wants its writes handed to the store now (`flush`) may call it too.
         """
-        now = self._clock.now()
+        self._turning = True
+        try:
+            self._turn(self._clock.now())
+        finally:
+            self._turning = False
+
+    def _turn(self, now: Now) -> None:
         self._core.tick(now)
         for transmit in self._core.transmits(now):
             self._socket.send(transmit.datagram, transmit.address)
@@ -139,8 +146,13 @@ class Driver:
             self._on_events(events)
 
     def _urgent_durable(self, ticket: int) -> None:
+        """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
         self._core.urgent_committed(ticket, self._clock.now())
-        self.wake()
+        if self._turning or self._waiting is None:
+            self.wake()
+        else:
+            self.turn()
+            self._waiting.deadline = trio.current_time() + max(self._core.deadline - self._clock.now().monotonic, 0.0)
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.

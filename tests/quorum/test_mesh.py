@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
+from consensus_escalation.messages import Append, AskPreVote, AskVote, Vote
+from consensus_escalation.types import Position
+from consensus_escalation.wire import message_to_bytes
 from mesh.errors import NotPermitted
 from mesh.events import QuorumLost, QuorumRegained
+from mesh.presets import LAN
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.network import Link
-from tests.quorum.helpers import DONE, has_voters, leader, prove, put, shown_with_proof, value, wait
+from mesh.wire.frames import Frame, Lane
+from tests.quorum.helpers import DONE, has_voters, leader, prove, put, replica, shown_with_proof, value, wait
 
 CRITICAL = ("tasks/**",)
 
@@ -136,10 +144,6 @@ def test_loss_costs_time_only(seed: int) -> None:
 
 
 def test_the_log_is_cut_and_who_was_away_jumps() -> None:
-    from dataclasses import replace
-
-    from mesh.presets import LAN
-
     preset = replace(LAN, quorum=replace(LAN.quorum, snapshot_blocks=50))
     with open_mesh(6, voters=3, critical=CRITICAL, preset=preset) as mesh:
         settled(mesh, 3)
@@ -158,3 +162,51 @@ def test_the_log_is_cut_and_who_was_away_jumps() -> None:
             mesh.restart(number)
         assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/2", 219), 10.0)
         assert wait(mesh, 5, put(mesh, 5, "tasks/0", "on")).status is DONE
+
+
+def test_a_voter_that_is_dead_for_long_is_replaced() -> None:
+    preset = replace(LAN, quorum=replace(LAN.quorum, replace_seconds=5.0))
+    with open_mesh(5, voters=4, critical=CRITICAL, preset=preset) as mesh:
+        settled(mesh, 3)
+        chain = mesh.peer(4).quorum.chain
+        assert chain is not None
+        votes = [number for number in range(4) if replica(mesh, number) in chain.config.voters]
+        gone = next(number for number in votes if number != leader(mesh))
+        (spare,) = set(range(4)) - set(votes)
+        mesh.crash(gone)
+        mesh.run(4.0)
+        assert replica(mesh, gone) in chain.config.voters
+        assert mesh.run_until(lambda: replica(mesh, spare) in chain.config.voters and not chain.config.is_joint, 10.0)
+        assert replica(mesh, gone) not in chain.config.voters
+        mesh.restart(gone)
+        mesh.run(3.0)
+        assert replica(mesh, gone) not in chain.config.voters
+        assert wait(mesh, gone, put(mesh, gone, "tasks/1", 1)).status is DONE
+
+
+def test_thirty_two_agents_see_a_write_with_proof_within_half_a_second() -> None:
+    with open_mesh(32, voters=5, critical=CRITICAL, settle=5.0, link=Link(loss=0.02)) as mesh:
+        settled(mesh, 5)
+        mesh.run(1.0)
+        for number in range(8):
+            start = mesh.now
+            put(mesh, 31 - number, f"tasks/{number}", number)
+            assert mesh.run_until(partial(shown_with_proof, mesh, f"tasks/{number}", number), 2.0, every=0.005)
+            assert mesh.now - start < 0.5
+
+
+def test_a_member_that_does_not_vote_disturbs_no_election() -> None:
+    """It forges what a leader of a later term would say, under its own name."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        before = [mesh.peer(number).quorum.status for number in range(3)]
+        last = Position(99, 99)
+        for message in (Append(99, 0, 0, bytes(16), (), 0, 0), AskVote(99, last), AskPreVote(99, last), Vote(99, True)):
+            for number in range(3):
+                raw = message_to_bytes(1, message, mesh.peer(4).quorum.keys)
+                mesh.peer(4).send(replica(mesh, number), Lane.CRITICAL, Frame.RAFT, raw)
+        mesh.hosts[4].wake()
+        mesh.run(0.1)
+        after = [mesh.peer(number).quorum.status for number in range(3)]
+        assert [each.term for each in after if each] == [each.term for each in before if each]
+        assert any("no voter" in reason for reason in mesh.peer(0).drops)
