@@ -434,7 +434,7 @@ class Beliefs:
 
     def proclaim(self, mine: Signed, also: set[ReplicaId], *, to_all: bool = True) -> None:
         """Send a claim of mine to everybody myself, in a small mesh, or let gossip do it; `also` get it in any case."""
-        self._roster.set_mine(mine.claim.incarnation, left=isinstance(mine.claim, Left))
+        self._roster.set_mine(mine.claim.incarnation, self._myself.birth, left=isinstance(mine.claim, Left))
         everybody = to_all and self._is_small()
         self._news.add(mine, 0 if everybody else self._config.push_fanout)
         self._send_to(also.union(self._roster.living) if everybody else also, mine)

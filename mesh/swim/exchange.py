@@ -27,9 +27,9 @@ from mesh.swim.roster import BUCKET_HASH_BYTES, BUCKETS, Rank, Roster
 from mesh.wire.cbor import decode_untrusted, encode
 from mesh.wire.frames import Frame, Lane
 
-ROW_BYTES: Final = REPLICA_ID_BYTES + 4 + 1
-ROWS_PER_PAGE: Final = 80
-"""1,040 bytes: a datagram."""
+ROW_BYTES: Final = REPLICA_ID_BYTES + 4 + 1 + 4
+ROWS_PER_PAGE: Final = 60
+"""1,020 bytes: a datagram."""
 WANTED_AT_ONCE: Final = 64
 """Members asked for in one go: about 10 kB of claims, well below a socket's buffer."""
 WANTED_MAX: Final = 1 << 13
@@ -289,16 +289,16 @@ def _differing(theirs: bytes, mine: bytes) -> int:
 
 
 def _row(replica: ReplicaId, rank: Rank) -> bytes:
-    return replica + rank.incarnation.to_bytes(4, "big") + bytes([rank.finality])
+    return replica + rank.incarnation.to_bytes(4, "big") + bytes([rank.finality]) + rank.birth.to_bytes(4, "big")
 
 
 def _rows_untrusted(rows: bytes) -> dict[ReplicaId, Rank]:
     found: dict[ReplicaId, Rank] = {}
     for at in range(0, len(rows), ROW_BYTES):
-        row = rows[at : at + ROW_BYTES]
-        if row[-1] > 2:
+        replica, row = ReplicaId(rows[at : at + REPLICA_ID_BYTES]), rows[at + REPLICA_ID_BYTES : at + ROW_BYTES]
+        if row[4] > 2:
             raise Malformed("not a member row")
-        found[ReplicaId(row[:REPLICA_ID_BYTES])] = Rank(int.from_bytes(row[REPLICA_ID_BYTES:-1], "big"), row[-1])
+        found[replica] = Rank(int.from_bytes(row[:4], "big"), row[4], int.from_bytes(row[5:], "big"))
     return found
 
 

@@ -55,6 +55,8 @@ class Rank(NamedTuple):
     incarnation: int
     finality: int
     """0 living or under suspicion, 1 buried upon accusations, 2 left."""
+    birth: int = 0
+    """Of the living: two starts speak with one incarnation when the disk lost the first. As claims.outranks; 0 for the others."""
 
 
 _FINALITY: Final = {Held.LIVING: 0, Held.DEAD: 1, Held.LEFT: 2}
@@ -137,7 +139,8 @@ class Record:
 
     def current_rank(self) -> Rank | None:
         incarnation = self.incarnation
-        return Rank(incarnation, _FINALITY[self.held]) if incarnation >= 0 else None
+        finality = _FINALITY[self.held]
+        return Rank(incarnation, finality, 0 if finality else self.birth) if incarnation >= 0 else None
 
     def signed(self, accusations_max: int) -> list[Signed]:
         """What proves our belief to others: the newest word of the subject, then accusations against it."""
@@ -214,9 +217,9 @@ class Roster:
             self._toggle(record.replica, record.mark ^ mark)
             record.mark = mark
 
-    def set_mine(self, incarnation: int, *, left: bool) -> None:
+    def set_mine(self, incarnation: int, birth: int, *, left: bool) -> None:
         """My own rank takes part in the comparison of lists."""
-        self._mine = Rank(incarnation, 2 if left else 0)
+        self._mine = Rank(incarnation, 2) if left else Rank(incarnation, 0, birth)
         mark = _mark(self.me, self._mine)
         self._toggle(self.me, self._my_mark ^ mark)
         self._my_mark = mark
@@ -268,7 +271,7 @@ def bucket_of(replica: ReplicaId) -> int:
 
 
 def _mark(replica: ReplicaId, rank: Rank) -> int:
-    content = replica + rank.incarnation.to_bytes(4, "big") + bytes([rank.finality])
+    content = replica + rank.incarnation.to_bytes(4, "big") + bytes([rank.finality]) + rank.birth.to_bytes(4, "big")
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "big")
 
 

@@ -76,7 +76,7 @@ class Swim:
         self.health = LocalHealth(config.health_levels)
         self._myself = Myself(me, birth, min(incarnation + 1, INCARNATION_MAX), address, name, meta, sign)
         self._roster = Roster(me)
-        self._roster.set_mine(self._myself.incarnation, left=False)
+        self._roster.set_mine(self._myself.incarnation, birth, left=False)
         self._order = ProbeOrder(me, config.probe_interval_seconds, rng)
         self._news = News(config, port, rng)
         self._prober = Prober(

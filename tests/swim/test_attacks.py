@@ -212,7 +212,7 @@ def test_invented_members_fill_no_memory() -> None:
     mesh = real(3)
     swim = mesh.agents[0].swim
     for page in range(40):
-        rows = b"".join((page * 80 + number).to_bytes(8, "big") + b"\0\0\0\1\0" for number in range(80))
+        rows = b"".join((page * 60 + number).to_bytes(8, "big") + b"\0\0\0\1\0" + bytes(4) for number in range(60))
         payload = encode([0xFFFF, bytes(8), b"\xff" * 8, rows, True])
         mesh.do(0, lambda core, now, payload=payload: core.handle_untrusted(replica(2), Frame.MEMBER_ROWS, payload, now))  # type: ignore[misc]
     assert sum(len(pull.queue) for pull in swim._exchange._pulls.values()) <= WANTED_MAX

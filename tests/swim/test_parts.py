@@ -23,6 +23,7 @@ from mesh.swim.health import LocalHealth
 from mesh.swim.news import News, transmissions
 from mesh.swim.order import ProbeOrder, offset
 from mesh.swim.quota import WRONG_BURST, Quota
+from mesh.swim.roster import BUCKETS, Roster
 from mesh.swim.roundtrip import RoundTrips
 from mesh.swim.suspicion import Credit, Suspicion, accusers_needed, timeout
 from mesh.wire.frames import Frame, Lane
@@ -354,6 +355,23 @@ def test_what_was_measured_before_the_clock_was_set_is_forgotten() -> None:
         clocks.add(replica(number), right.wall, ahead, 0.0)
     assert clocks.outvoted(hour, ahead) == -10 * hour
     assert clocks.outvoted(hour, Now(9.0, day + 2 * 10**6)) is None, "set right"
+
+
+# ---- lists
+
+
+def test_two_starts_that_speak_with_one_incarnation_make_lists_differ() -> None:
+    """Found by `mesh sim --seeds`, 10115: an agent whose disk was full spoke with one incarnation in two starts. Who had missed
+    the second one's claim agreed with everybody about the list, and took the first for alive for ever: presence never showed."""
+    lists = [Roster(replica(0)), Roster(replica(0))]
+    for birth, one in zip((7, 8), lists, strict=True):
+        one.set_mine(3, birth, left=False)
+    first, second = (one.ranks((1 << BUCKETS) - 1) for one in lists)
+    assert first[0][1] < second[0][1], "the second counts, as outranks says"
+    assert lists[0].digest != lists[1].digest
+    for one in lists:
+        one.set_mine(3, 7, left=True)
+    assert lists[0].digest == lists[1].digest
 
 
 # ---- presets

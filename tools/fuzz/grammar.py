@@ -356,7 +356,7 @@ class Grammar:
 
     def member_rows(self) -> bytes:
         rows = b"".join(
-            self.rng.choice(self._replicas) + self.rng.randbytes(4) + bytes((self.rng.randrange(4),))
+            self.rng.choice(self._replicas) + self.rng.randbytes(4) + bytes((self.rng.randrange(4),)) + self.rng.randbytes(4)
             for _ in range(self.rng.randrange(60))
         )
         first, last = self.rng.choice(((bytes(8), b"\xff" * 8), (self.blob(8), self.blob(8))))
