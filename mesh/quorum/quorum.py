@@ -234,7 +234,7 @@ class Quorum:
         stall = inf
         if self.raft is not None and self.raft.role is Role.LEADER:
             stall = self._writer.waiting_since + STALL_ELECTIONS * self._pace.election_seconds
-        return min(
+        wanted = min(
             self.raft.deadline if self.raft is not None and not self._is_mute else inf,
             self._spread.deadline,
             self.courier.deadline,
@@ -244,6 +244,7 @@ class Quorum:
             self._outlook.deadline,
             stall,
         )
+        return max(wanted, self._now.monotonic)  # what is overdue is due now
 
     def judged(self, proposal: bytes, rule: str, now: Now) -> None:
         """This agent's judges have decided: `rule` says why not, empty endorses."""

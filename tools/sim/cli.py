@@ -14,6 +14,7 @@ import click
 from mesh.errors import MeshError
 from mesh.presets import PRESETS
 from tools.sim import hunting, progress, report, scenario, units
+from tools.sim.critical import may_happen
 from tools.sim.faults import KINDS
 from tools.sim.history import Run, run, shrink
 from tools.sim.options import Options
@@ -55,6 +56,8 @@ Exit status 1: a checker found something, or a limit of the scenario was not kep
 @click.option("--skew", help="Wall clocks are off by up to this.")
 @click.option("--rest", help="Look whether housekeeping comes to rest within this after the calm, e.g. 120s.")
 @click.option("--cost", help="Time that one received datagram takes a machine, e.g. 100us.")
+@click.option("--critical", type=float, help="Critical operations per second; a quorum of --voters agrees on them.")
+@click.option("--voters", type=click.IntRange(1, 15), help="Agents enrolled as voters, with --critical.")
 @click.option("--stalls", help="Share of the nodes that stall for up to a second now and then, e.g. 5%.")
 @click.option("--seeds", nargs=2, type=int, metavar="FIRST COUNT", help="Run so many seeds with drawn faults and options.")
 @click.option("--soak", "minutes", type=float, help="The same for so many minutes, from --seed on or any.")
@@ -86,7 +89,8 @@ def _chosen(name: str | None, given: dict[str, Any]) -> Scenario:
     base = scenario.load(name) if name else Scenario("", "", "", Options())
     changes = {option: value for option, value in given.items() if value is not None}
     if "faults" in changes:
-        changes["faults"] = list(KINDS) if changes["faults"] == "all" else changes["faults"].split(",")
+        kinds = may_happen(tuple(KINDS)) if changes.get("critical") else tuple(KINDS)
+        changes["faults"] = list(kinds) if changes["faults"] == "all" else changes["faults"].split(",")
     if "types" in changes:
         changes["types"] = changes["types"].split(",")
     for name in ("script", "finale"):

@@ -14,6 +14,7 @@ from typing import Final
 from mesh.testing import SECOND, Mesh, SimulationError, microseconds
 from tools.sim import units
 from tools.sim.checks import CheckFailure, Inspector
+from tools.sim.critical import Critical
 from tools.sim.faults import draw_history
 from tools.sim.meter import Meter
 from tools.sim.options import Options
@@ -77,6 +78,9 @@ class Run:
         for host in self.mesh.hosts:
             host.cost = microseconds(units.seconds(options.cost))
         self.inspector = Inspector(self.mesh, checkers)
+        self.critical = Critical(self.inspector.ground, options.critical, options.paths) if options.critical else None
+        if self.critical is not None:
+            self.inspector.checkers.append(self.critical)
         self.stage = Stage(self.mesh)
         self.meter = Meter(self.mesh)
         self.samples: list[tuple[float, float, float]] = []
@@ -122,6 +126,8 @@ class Run:
             mesh, self.inspector.calls, rate=options.rate, seconds=options.seconds, types=options.types, paths=options.paths
         )
         outcome.writes = workload.counts
+        if self.critical is not None:
+            self.critical.begin(options.seconds)
         stall(mesh, units.share(options.stalls), options.seconds)
         self.stage.play(self.script)
         self._pass(options.seconds)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.testing import stream
+from tools.sim.critical import may_happen
 from tools.sim.faults import swarm
 from tools.sim.history import Outcome, run
 from tools.sim.options import Options
@@ -70,7 +71,7 @@ def vary(options: Options, seed: int, given: Iterable[str]) -> Options:
     changes: dict[str, object] = {name: rng.choice(values) for name, values in SPACE.items()}
     count = rng.randint(3, len(ACTS))
     changes["types"] = tuple(sorted(rng.sample(sorted(ACTS), count)))
-    changes["faults"] = swarm(rng)
+    changes["faults"] = may_happen(swarm(rng)) if options.critical else swarm(rng)
     drawn = {name: value for name, value in changes.items() if name not in set(given)}
     return replace(options, seed=seed, **drawn)  # type: ignore[arg-type]  # by the names above
 

@@ -10,11 +10,14 @@ from typing import Any, Final
 from mesh.presets import preset
 from mesh.testing import Link, Setup
 from tools.sim import units
+from tools.sim.critical import OUTSIDE, PREFIX
 from tools.sim.faults import KINDS
 from tools.sim.script import one_line, parse
 from tools.sim.workload import ACTS
 
 CALM_FLOOR_SECONDS: Final = 5.0
+SCORES: Final = (4, 9, 5, 7, 5)
+"""Of the first voters: the best is not the first, so that leadership moves."""
 SETTLE_PROBES: Final = 12
 """Probe intervals for a mesh to form before anything goes wrong: 3 s with the `lan` preset."""
 
@@ -49,6 +52,10 @@ class Options:
     """Seconds after the calm within which housekeeping must come to rest; 0: not looked at. No disk may be lost before."""
     cost: str = "0us"
     """Time of a machine that one received datagram takes."""
+    critical: float = 0.0
+    """Critical operations per second in the whole mesh (tools.sim.critical); 0: no quorum."""
+    voters: int = 5
+    """Enrolled, when there is a quorum."""
     stalls: str = "0%"
     """Share of the nodes that stall now and then: about every ten seconds, for up to one second."""
 
@@ -64,6 +71,9 @@ class Options:
             drift=self.drift,
             skew=units.seconds(self.skew),
             warm=self.warm,
+            critical=(PREFIX,) if self.critical else (),
+            voters=min(self.nodes, self.voters) if self.critical else 0,
+            scores=SCORES if self.critical else (),
         )
 
     def check(self) -> None:
@@ -76,6 +86,8 @@ class Options:
         parse(self.finale)
         if self.nodes < 1:
             raise units.TextError(f"nodes={self.nodes}: at least one")
+        if self.critical and (outside := OUTSIDE & set(self.faults)):
+            raise units.TextError(f"{', '.join(sorted(outside))}: no quorum survives a disk that loses what it had stored")
         for kind in self.faults:
             if kind not in KINDS:
                 raise units.TextError(f"there is no fault {kind!r}; there are {', '.join(KINDS)}")
