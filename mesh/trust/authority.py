@@ -18,6 +18,7 @@ from mesh.errors import ConfigError, Malformed, Refused
 from mesh.trust.delegation import INVITE_BYTES_MAX
 from mesh.trust.directory import Directory
 from mesh.trust.endings import Cut
+from mesh.trust.handing_over import hand_over
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.membership import Membership
 from mesh.trust.patterns import checked_patterns
@@ -57,8 +58,10 @@ class Authority:
         refused = self.directory.restore(statements)
         if refused:
             raise ConfigError(f"{len(refused)} of the authority's statements are damaged or of another mesh: {refused[0]}")
-        if identity.replica_id not in {key_id(key) for key in self.directory.charter.authorities}:
-            raise ConfigError("the authority key is not the one that the charter names: key and charter are of different meshes")
+        if not self.directory.is_authority(identity.public_key):
+            raise ConfigError(
+                "the authority key is not the one in force: it was replaced, or key and charter are of different meshes"
+            )
         self.charter = charter
 
     @classmethod
@@ -67,15 +70,17 @@ class Authority:
         *,
         critical: Sequence[str] = (),
         limits: Limits | None = None,
+        recovery: bytes | None = None,
         entropy: bytes | None = None,
     ) -> Authority:
-        """A new mesh. `critical`: patterns of paths that only the quorum may write. `entropy`: 48 bytes to make key and mesh
-        id of, for simulations. Raises ConfigError."""
+        """A new mesh. `critical`: patterns of paths that only the quorum may write. `recovery`: public key of a second key that
+        can replace the authority's. `entropy`: 48 bytes to make key and mesh id of, for simulations. Raises ConfigError."""
         entropy = os.urandom(PUBLIC_KEY_BYTES + MESH_ID_BYTES) if entropy is None else entropy
         identity, mesh_id = Identity(entropy[:PUBLIC_KEY_BYTES]), entropy[PUBLIC_KEY_BYTES:]
         if len(mesh_id) != MESH_ID_BYTES:
             raise ConfigError(f"a new mesh takes {PUBLIC_KEY_BYTES + MESH_ID_BYTES} bytes of entropy, not {len(entropy)}")
-        charter = Charter(1, mesh_id, (identity.public_key,), checked_patterns(critical), Limits() if limits is None else limits)
+        limits = Limits() if limits is None else limits
+        charter = Charter(1, mesh_id, (identity.public_key,), checked_patterns(critical), limits, recovery)
         return cls(identity, issue(charter, identity, mesh_id))
 
     @property
@@ -109,7 +114,7 @@ class Authority:
             expires=expires,
             delegates=delegates,
         )
-        charters = [raw for raw in self.directory.charters() if raw != self.charter]
+        charters = [*self.directory.handovers(), *(raw for raw in self.directory.charters() if raw != self.charter)]
         genesis = self.directory.genesis()
         begun = () if genesis is None else (genesis[0],)
         return Membership(identity, name, self.charter, credential, (self.charter, *charters, credential, *begun))
@@ -223,7 +228,7 @@ class Authority:
         raw = issue(content, self.identity, self.mesh_id)
         if len(raw) > INVITE_BYTES_MAX:
             raise ConfigError(f"the invite has {len(raw)} bytes, at most {INVITE_BYTES_MAX} fit: fewer or shorter patterns")
-        token = write_token(self.charter, raw, key, addresses)
+        token = write_token(self.charter, raw, key, addresses, self.directory.handovers())
         self._issue(content)
         return token
 
@@ -247,6 +252,13 @@ class Authority:
             raise ConfigError(f"{self.directory.name(heir)} cannot take over: name another member, one that is not revoked")
         return self._issue(Cut(self._next_serial, cut, heir))
 
+    def hand_over(self, to: Identity) -> list[bytes]:
+        """The authority's key is `to` from now on, and all that this one signed still counts. Gives the statements, in order.
+        Destroy the former key afterwards: whoever keeps a copy could contest this. Raises ConfigError."""
+        statements = hand_over(self.directory, self.identity, to, self.directory.seat.recovery)
+        self.identity = to
+        return statements
+
     def amend(self, *, critical: Sequence[str] | None = None, limits: Limits | None = None) -> bytes:
         """A newer charter; what is None stays. Making a prefix critical voids what gossip wrote there. Raises ConfigError."""
         newest = self.directory.charter
@@ -257,6 +269,7 @@ class Authority:
                 newest.authorities,
                 newest.critical if critical is None else checked_patterns(critical),
                 newest.limits if limits is None else limits,
+                newest.recovery,
             )
         )
 

@@ -19,19 +19,18 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final
 
-from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
-from crdt.ops import Op, Path, Rights
+from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
 from mesh.events import CharterRaised, Event, InviteReused, KeyReplaced, MemberRevoked, SerialReused
 from mesh.fair import loser
 from mesh.trust.contest import SETTLED_SECONDS
-from mesh.trust.endings import Cut, Endings, Fork
+from mesh.trust.endings import Cut, Fork
 from mesh.trust.identity import Identity, key_id
-from mesh.trust.keys import KeyInfo, list_keys
 from mesh.trust.ledger import Ledger
 from mesh.trust.membership import presented_untrusted
-from mesh.trust.standing import SECOND, Admission, Before, Grant, Verdict
+from mesh.trust.questions import Questions
+from mesh.trust.standing import SECOND, Admission, Before
 from mesh.trust.statement_set import StatementSet
 from mesh.trust.statements import (
     Charter,
@@ -39,11 +38,12 @@ from mesh.trust.statements import (
     Credential,
     Enrolment,
     Genesis,
+    Handover,
     Invite,
     KeyId,
-    Limits,
     Opaque,
     Revocation,
+    Roll,
     Statement,
     StatementId,
     Witness,
@@ -54,6 +54,7 @@ from mesh.trust.statements import (
     statement_from_bytes_untrusted,
     statement_id,
 )
+from mesh.trust.succession import Succession
 from mesh.trust.verify import is_verified
 from mesh.wire.crypto import LIBSODIUM, Crypto
 
@@ -61,11 +62,30 @@ WAITING_MAX: Final = 64
 """Statements whose issuer is unknown; whoever brought most loses its oldest. DESIGN section 8."""
 RESTORE_PASSES_MAX: Final = 6
 """Two are enough, unless witnesses of one contest joined by another, or one more for each level of delegation."""
-_RESTORE_ORDER: Final = (Charter, Credential, Invite, Opaque, Revocation, Enrolment, Witness, Closing, Genesis, Cut, Fork)
+_RESTORE_ORDER: Final = (
+    Handover,
+    Roll,
+    Charter,
+    Credential,
+    Invite,
+    Opaque,
+    Revocation,
+    Enrolment,
+    Witness,
+    Closing,
+    Genesis,
+    Cut,
+    Fork,
+)
 """Issuers before what they issued."""
 
 
-class Directory:
+def _restore_order(statement: Statement) -> tuple[int, int, StatementId]:
+    content = statement.content
+    return _RESTORE_ORDER.index(type(content)), getattr(content, "serial", 0), statement.id
+
+
+class Directory(Questions):
     """All that this node knows about keys. `charter` is the root of trust: got by `mesh init` or in a token, never from the
     network."""
 
@@ -89,18 +109,16 @@ class Directory:
         """Members whose credential runs out at some time; None: to be looked for."""
         self._set = StatementSet()
         self._ledger = Ledger()
+        self._succession = Succession(root)
+        self._root = statement_from_bytes_untrusted(charter)
         self._waiting: dict[StatementId, Statement] = {}
         self._brought: dict[StatementId, ReplicaId | None] = {}
         self._added: list[bytes] = []
         self._reported: set[KeyId] = set()
         self._serials: dict[int, StatementId] = {}
-        self._take(statement_from_bytes_untrusted(charter), None)
+        self._take(self._root, None)
 
     # --- the set
-
-    @property
-    def mesh_id(self) -> bytes:
-        return self._mesh_id
 
     @property
     def digest(self) -> bytes:
@@ -110,11 +128,6 @@ class Directory:
     def ids(self, after: bytes = b"", until: bytes | None = None, limit: int | None = None) -> list[StatementId]:
         """Ids of the set in (after, until], ascending, at most `limit`."""
         return self._set.ids(after, until, limit)
-
-    def raw(self, identifier: bytes) -> bytes | None:
-        """A statement as it travels; None when it is not in the set."""
-        statement = self._set.get(identifier)
-        return None if statement is None else statement.raw
 
     def statements(self) -> list[bytes]:
         """All of the set, ascending by id."""
@@ -155,7 +168,7 @@ class Directory:
                 statements.append(statement_from_bytes_untrusted(raw))
             except Malformed as error:
                 refused.append(f"statement {statement_id(raw).hex()}: {error}")
-        statements.sort(key=lambda each: (_RESTORE_ORDER.index(type(each.content)), getattr(each.content, "serial", 0), each.id))
+        statements.sort(key=_restore_order)
         complaints: list[str] = []
         # Once more as long as that helps: of a contested invite an enrolment may go before the witness that speaks for it comes.
         for _ in range(RESTORE_PASSES_MAX):
@@ -225,6 +238,8 @@ class Directory:
         match statement.content:
             case Credential(public_key=subject) | Enrolment(public_key=subject) if subject != public_key:
                 raise Refused("presented another's credential")
+            case Handover() | Roll():
+                pass
             case Revocation() | Witness() | Closing() | Genesis() | Cut() | Fork() | Opaque():
                 raise Refused("presented a statement that is not about itself")
         if not self._is_verified(statement):
@@ -244,64 +259,7 @@ class Directory:
         if chosen is None and all(each.redeem_by is not None and now.wall >= each.redeem_by * SECOND for each in issued.values()):
             raise Refused("invite expired")
 
-    # --- what follows from the set
-
-    @property
-    def charter(self) -> Charter:
-        """The newest."""
-        return self._ledger.charter
-
-    @property
-    def limits(self) -> Limits:
-        return self._ledger.charter.limits
-
-    @property
-    def endings(self) -> Endings:
-        """What ends shelves."""
-        return self._ledger.endings
-
-    @property
-    def serial_max(self) -> int:
-        """The highest serial of any statement."""
-        return self._ledger.serial_max
-
-    def genesis(self) -> tuple[bytes, Genesis] | None:
-        return self._ledger.newest_genesis()
-
-    def replicas(self) -> list[ReplicaId]:
-        """Who has or had rights, ascending."""
-        return sorted(self._ledger.standings)
-
-    def public_key(self, replica: ReplicaId) -> bytes | None:
-        standing = self._ledger.standings.get(replica)
-        return None if standing is None else standing.public_key
-
-    def replica_of(self, public_key: bytes) -> ReplicaId:
-        """Whose key this is, or would be."""
-        return self._ledger.replica_of(key_id(public_key))
-
-    def public_keys(self, replica: ReplicaId, shelf: ShelfId, seq: int) -> list[bytes]:
-        """The keys that may have signed header `seq` of a shelf of this replica, the newest first."""
-        standing = self._ledger.standings.get(replica)
-        return [] if standing is None else [key for key in standing.keys if standing.may_sign(key, shelf, seq)]
-
-    def keys_ever(self, replica: ReplicaId) -> list[bytes]:
-        """Every key that it was ever entitled to, the newest first."""
-        standing = self._ledger.standings.get(replica)
-        return [] if standing is None else standing.keys
-
-    def open_keys(self, replica: ReplicaId) -> list[bytes]:
-        """The keys that it may use now, the newest first: also the former one, until it is closed."""
-        standing = self._ledger.standings.get(replica)
-        return [] if standing is None else standing.open_keys
-
-    def signing_key(self, shelf: ShelfId, seq: int, rights: Rights) -> bytes | None:
-        """The one key that may have signed delta `seq`, written under `rights`."""
-        standing = self._ledger.standings.get(ReplicaId(shelf[:REPLICA_ID_BYTES]))
-        grant = None if standing is None else standing.grants.get(rights.credential)
-        if standing is None or grant is None:
-            return None if standing is None else standing.public_key
-        return grant.public_key if standing.may_sign(grant.public_key, shelf, seq) else None
+    # --- this replica's own key
 
     def close_former_keys(self, me: Identity, honoured: Sequence[tuple[int, int]], now: Now) -> bool:
         """After a rotation: says with the new key what the former ones signed, unless that was said. True when it did.
@@ -317,150 +275,16 @@ class Directory:
         self._take(statement_from_bytes_untrusted(raw), now.monotonic)
         return True
 
-    def has_open_former_keys(self, me: Identity) -> bool:
-        """Whether this is the key of a rotation whose former keys the replica has not closed."""
-        standing = self._ledger.standings.get(me.replica_id)
-        if standing is None or standing.public_key != me.public_key or len(standing.keys) < 2:
-            return False
-        serial = min(each.serial for each in standing.grants.values() if each.public_key == me.public_key)
-        rotated = self._ledger.rotated_keys(me.replica_id, serial)
-        return bool(rotated) and not self._ledger.is_closed(me.replica_id, serial)
-
-    def delegator_of(self, grant: Grant) -> ReplicaId | None:
-        """Who let the holder of this grant in; None: the authority."""
-        issued = self._ledger.invites.get(grant.invite, {}).values() if grant.invite is not None else ()
-        return next((each.delegator for each in issued if each.serial == grant.serial), None)
-
-    def below(self, replica: ReplicaId) -> list[ReplicaId]:
-        """Who was let in by it, or by those, the nearest first."""
-        return self._ledger.below(replica)
-
     def become(self, identity: Identity) -> None:
         """This replica signs with another key from now on."""
         self._identity = identity
 
-    def credential(self, replica: ReplicaId) -> Grant | None:
-        """The newest, revoked or not."""
-        standing = self._ledger.standings.get(replica)
-        return None if standing is None else standing.newest
-
-    def grant_of(self, replica: ReplicaId, public_key: bytes) -> Grant | None:
-        """The newest credential of one of its keys."""
-        standing = self._ledger.standings.get(replica)
-        grants = [] if standing is None else [each for each in standing.grants.values() if each.public_key == public_key]
-        return max(grants, key=lambda each: each.serial, default=None)
-
-    def rights(self, replica: ReplicaId) -> Rights | None:
-        """What its next delta is written under; None when it has no rights (any longer).
-
-        Of this replica itself: by the key that it signs with. One that a rotation put out of use still speaks until the
-        replica closes it.
-        """
-        standing = self._ledger.standings.get(replica)
-        if standing is None or standing.revoked:
-            return None
-        serial: int | None = standing.newest.serial
-        if self._identity is not None and self._identity.replica_id == replica:
-            serial = standing.open_serial(self._identity.public_key)
-        return None if serial is None else Rights(serial, self._ledger.charter.serial)
-
-    def revoked(self, replica: ReplicaId) -> bool:
-        standing = self._ledger.standings.get(replica)
-        return standing is not None and standing.revoked
-
-    def revocations_of(self, replica: ReplicaId) -> list[bytes]:
-        """The statements that took its rights, or those of the invite that it redeemed: it should hear them, too. Looks at
-        the whole set."""
-        standing = self._ledger.standings.get(replica)
-        subjects = {bytes(replica)} | {grant.invite for grant in standing.grants.values() if grant.invite} if standing else set()
-        contents = ((each.content, each.raw) for each in self._set)
-        return [raw for content, raw in contents if isinstance(content, Revocation | Cut) and content.subject in subjects]
-
-    def admission(self, replica: ReplicaId, now: Now) -> Admission:
-        """Whether sessions with it may be open now, by this machine's clock. State never depends on it."""
-        standing = self._ledger.standings.get(replica)
-        return Admission.UNKNOWN if standing is None else standing.admission(now)
-
-    def expired(self, now: Now) -> list[ReplicaId]:
-        """Whose credential has run out by this machine's clock, ascending: their sessions are to be closed."""
-        if self._expiring is None:
-            standings = self._ledger.standings
-            self._expiring = [each for each in self.replicas() if standings[each].newest.terms.expires is not None]
-        return [each for each in self._expiring if self.admission(each, now) is Admission.EXPIRED]
-
-    def verdict(self, shelf: ShelfId, seq: int, rights: Rights) -> Verdict:
-        """Whether delta `seq` of `shelf`, written under `rights`, counts: UNKNOWN means that a statement may still be on its
-        way."""
-        return self._ledger.verdict(shelf, seq, rights)
-
-    def knows(self, replica: ReplicaId, rights: Rights) -> bool:
-        """Whether what `replica` wrote under these rights can be judged: if not, a statement may still be on its way."""
-        return self._ledger.knows(replica, rights)
-
-    def honoured(self, shelf: ShelfId, seq: int, rights: Rights) -> bool:
-        """`verdict` is HONOURED."""
-        return self._ledger.verdict(shelf, seq, rights) is Verdict.HONOURED
-
-    def may_write(self, replica: ReplicaId, rights: Rights, path: Path) -> bool:
-        """Whether the credential that these rights name allows the path. An unknown serial is no right."""
-        return self._ledger.may_write(replica, rights, path)
-
-    def is_critical(self, path: Path) -> bool:
-        """Whether ordinary writes there are void, by the newest charter."""
-        return self._ledger.is_critical(path)
-
-    def allowed(self, op: Op, host: ShelfId) -> bool:
-        """Whether an op on the shelf `host` is within the rights that it names. A function of the statements; 1 us."""
-        return self._ledger.allowed(op, host)
-
-    def void_ops(self, shelf: ShelfId, seq: int, rights: Rights, ops: Sequence[Op]) -> int:
-        """Mask of the ops of one body that do not count: `verdict`, then `allowed`, then that nothing was laundered by
-        issuing it again."""
-        return self._ledger.void_ops(shelf, seq, rights, ops)
-
-    def name(self, replica: ReplicaId) -> str:
-        """For people, and different for every replica: of several of one name only the entitled one bears it bare."""
-        return self._ledger.name(replica)
-
-    def named(self, name: str) -> list[ReplicaId]:
-        """Who bears this name, the entitled one first."""
-        return self._ledger.named(name)
-
-    def keys(self, now: Now) -> list[KeyInfo]:
-        """Everything that `mesh keys show` lists, by name."""
-        return list_keys(self._ledger, now)
-
-    def open_invites(self, name: str) -> list[KeyId]:
-        """Invites made out to this name that nobody is known to have redeemed and that are not revoked, ascending."""
-        named = (key for key, issued in self._ledger.invites.items() if any(each.terms.name == name for each in issued.values()))
-        return sorted(key for key in named if self._ledger.chosen(key) is None and not self._ledger.invite_is_revoked(key))
-
-    def keys_of(self, key: KeyId) -> list[bytes]:
-        """Every public key of this id that any statement names: of replicas, entitled or not, of invites, of authorities.
-        Ascending."""
-        invites = {each.invite_key for each in self._ledger.invites.get(key, {}).values()}
-        authorities = {self._ledger.authorities[key]} if key in self._ledger.authorities else set()
-        return sorted({*self._ledger.public_keys(key), *invites, *authorities})
-
-    def is_known_key(self, public_key: bytes) -> bool:
-        """Whether any statement names this very key."""
-        return public_key in self.keys_of(key_id(public_key)) or self.replica_of(public_key) != key_id(public_key)
-
-    def invite_of(self, grant: Grant) -> bytes | None:
-        """The invite statement that a grant came by."""
-        issued = self._ledger.invites.get(grant.invite, {}) if grant.invite is not None else {}
-        found = [statement for statement, invite in issued.items() if invite.serial == grant.serial]
-        return self.raw(min(found)) if found else None
-
-    def charters(self) -> list[bytes]:
-        """All charter statements, as they travel, ascending by serial."""
-        charters = [(each.content.serial, each.id, each.raw) for each in self._set if isinstance(each.content, Charter)]
-        return [raw for _, _, raw in sorted(charters)]
-
     # --- taking statements
 
     def _is_verified(self, statement: Statement) -> bool:
-        return is_verified(statement, self._ledger, self._mesh_id, self._crypto.verify)
+        if statement.id == self._root.id:
+            return True
+        return is_verified(statement, self._ledger, self._succession, self._mesh_id, self._crypto.verify)
 
     def _take(self, statement: Statement, now: float | None) -> None:
         """Puts a verified statement into the set, then those that waited for it, and what this replica has to say about it.
@@ -475,10 +299,13 @@ class Directory:
                 continue
             before = self._before(each)
             self._set.add(each)
-            for identifier in self._ledger.add(each):
+            gone, replaced = self._enter(each)
+            for identifier in gone:
                 self._set.discard(identifier)
             if each.id not in self._set:
                 continue
+            if replaced:
+                self._rebuild()
             queue += self._released(each)
             if isinstance(each.content, Enrolment):
                 queue += self._witness(each.issuer, before, now)
@@ -490,11 +317,58 @@ class Directory:
                 if serial is not None and reused:
                     self._emit(SerialReused(serial))
 
+    def _enter(self, statement: Statement) -> tuple[list[StatementId], bool]:
+        """Ids that leave the set, and whether another key or roll of the authority is in force."""
+        match statement.content:
+            case Handover():
+                return self._succession.add_handover(statement, statement.content)
+            case Roll():
+                return [], self._succession.add_roll(statement, statement.content)
+            case _:
+                return self._ledger.add(statement), False
+
+    def _rebuild(self) -> None:
+        """The authority's key was replaced: only what counts under the new one stays, and what stands on it."""
+        before, former = sorted(self._set, key=_restore_order), self._ledger
+        self._ledger, self._set = Ledger(), StatementSet()
+        chain = set(self._succession.steps())
+        left: list[Statement] = []
+        for each in before:
+            if each.id == self._root.id:
+                self._ledger.add(each)
+                self._set.add(each)
+            elif isinstance(each.content, Handover):
+                if each.id in chain:
+                    self._set.add(each)
+            elif isinstance(each.content, Roll):
+                if self._succession.wants(each.content):
+                    self._set.add(each)
+            else:
+                left.append(each)
+        for _ in range(RESTORE_PASSES_MAX):
+            left = [each for each in left if not self._stays(each)]
+        for invite, contest in self._ledger.contests.items():
+            if invite in former.contests:
+                contest.settled_from = former.contests[invite].settled_from
+        self._ledger.changed |= former.changed | former.standings.keys() | self._ledger.standings.keys()
+        self._ledger.serial_max = max(self._ledger.serial_max, former.serial_max)
+
+    def _stays(self, statement: Statement) -> bool:
+        try:
+            if not self._is_verified(statement):
+                return False
+        except Refused:
+            return False
+        self._set.add(statement)
+        for identifier in self._ledger.add(statement):
+            self._set.discard(identifier)
+        return True
+
     def _released(self, statement: Statement) -> list[Statement]:
         """Waiting statements that name a key which this one makes known."""
         match statement.content:
-            case Charter(authorities=keys):
-                issuers = {key_id(key) for key in keys}
+            case Handover() | Roll():
+                return list(self._waiting.values())
             case Credential(public_key=key):
                 issuers = {key_id(key)}
             case Enrolment(public_key=key) | Invite(invite_key=key):

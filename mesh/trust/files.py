@@ -6,6 +6,7 @@
     charter          the root of trust: one charter statement as it travels (COSE_Sign1), readable by any COSE library
     statements       what else is known at a start: credential, or invite and enrolment, others', and the seeds of a token
     authority.key    only where `mesh init` ran: the authority's secret key, mode 0600. Keep a copy offline; it may be moved away
+    authority.next.key  only while that is being replaced
     authority.lock   held while a command issues statements, so that no serial is used twice
 
 A running node keeps what it learns in its own store, not here.
@@ -23,7 +24,8 @@ from mesh.errors import ConfigError, Malformed
 from mesh.trust import keyfiles
 from mesh.trust.authority import Authority
 from mesh.trust.directory import Directory
-from mesh.trust.identity import AUTHORITY_KEY_PREFIX, MEMBER_KEY_PREFIX, Identity
+from mesh.trust.handing_over import hand_over
+from mesh.trust.identity import AUTHORITY_KEY_PREFIX, MEMBER_KEY_PREFIX, RECOVERY_KEY_PREFIX, Identity
 from mesh.trust.keys import KeyInfo
 from mesh.trust.membership import Membership
 from mesh.trust.statements import Limits
@@ -34,6 +36,7 @@ MEMBER_KEY: Final = "member.key"
 NEXT_KEY: Final = "member.next.key"
 FORMER_KEY: Final = "member.former.{}.key"
 AUTHORITY_KEY: Final = "authority.key"
+AUTHORITY_NEXT: Final = "authority.next.key"
 AUTHORITY_LOCK: Final = "authority.lock"
 CHARTER: Final = "charter"
 STATEMENTS: Final = "statements"
@@ -49,15 +52,19 @@ def init_dir(
     may_write: Sequence[str] = ("**", "$keys/**"),
     voter: bool = True,
     score: int = 0,
+    recovery: str | Path | None = None,
 ) -> Membership:
-    """Makes a new mesh and its first member in a directory that holds neither. Raises ConfigError; then nothing was written,
-    or what the message names."""
+    """Makes a new mesh and its first member in a directory that holds neither. `recovery`: a file for the secret half of a
+    second key, which can replace the authority's. Raises ConfigError; then nothing was written, or what the message names."""
     directory = Path(directory)
+    second = None if recovery is None else Identity.generate()
     # Everything that can be wrong with the arguments shows before the first file.
-    authority = Authority.generate(critical=critical, limits=limits)
+    authority = Authority.generate(critical=critical, limits=limits, recovery=None if second is None else second.public_key)
     membership = authority.enrol(Identity.generate(), name=name, may_write=may_write, voter=voter, score=score)
     _check_unused(directory)
     keyfiles.make_directory(directory)
+    if recovery is not None and second is not None:
+        keyfiles.create_file(Path(recovery), second.to_text(RECOVERY_KEY_PREFIX), keyfiles.SECRET_MODE)
     keyfiles.create_file(directory / AUTHORITY_KEY, authority.identity.to_text(AUTHORITY_KEY_PREFIX), keyfiles.SECRET_MODE)
     _create_membership(directory, membership)
     return membership
@@ -131,6 +138,67 @@ def _membership_of(directory: Path, key: Identity, known: Directory, seeds: tupl
         seeds,
         tuple(Identity.load(path).of_replica(identity.replica_id) for path in former),
     )
+
+
+def replace_authority_key(directory: str | Path, statements: Iterable[bytes]) -> list[bytes]:
+    """A new key for the authority of this directory; the former one is overwritten. Gives the statements that put it into force.
+
+    `statements`: what the mesh knows. After a power cut in between, calling it again finishes it. Raises ConfigError.
+    """
+    directory = Path(directory)
+    with keyfiles.locked(directory / AUTHORITY_LOCK):
+        key, following, known, seeds = _next_authority(directory, _load_authority_key(directory), statements)
+        if not known.is_authority(following.public_key):
+            if not known.is_authority(key.public_key):
+                raise ConfigError(f"{directory / AUTHORITY_KEY} is not the key in force: it was replaced elsewhere")
+            hand_over(known, key, following, known.seat.recovery)
+        return _seat_authority(directory, following, known, seeds)
+
+
+def recover_authority(
+    directory: str | Path,
+    recovery: str | Path,
+    new_recovery: str | Path,
+    statements: Iterable[bytes],
+    *,
+    until_serial: int | None = None,
+) -> list[bytes]:
+    """Makes this directory the authority's, with a new key, by the recovery key in a file: the authority's was lost or stolen.
+
+    `new_recovery`: a file for the recovery key from then on; the used one is worth nothing. `until_serial`: of the last statement
+    that the authority itself signed. Raises ConfigError.
+    """
+    directory, what = Path(directory), str(recovery)
+    by = Identity.from_text(keyfiles.read_secret(Path(recovery)), RECOVERY_KEY_PREFIX, what)
+    with keyfiles.locked(directory / AUTHORITY_LOCK):
+        _, following, known, seeds = _next_authority(directory, by, statements)
+        if not known.is_authority(following.public_key):
+            if known.seat.recovery != by.public_key:
+                raise ConfigError(f"{recovery} is not the recovery key of this mesh, or was used already")
+            second = Identity.generate()
+            keyfiles.create_file(Path(new_recovery), second.to_text(RECOVERY_KEY_PREFIX), keyfiles.SECRET_MODE)
+            hand_over(known, by, following, second.public_key, until_serial=until_serial)
+        return _seat_authority(directory, following, known, seeds)
+
+
+def _next_authority(
+    directory: Path, key: Identity, statements: Iterable[bytes]
+) -> tuple[Identity, Identity, Directory, tuple[Address, ...]]:
+    """The key, the one to follow it, and all that is known."""
+    known, seeds = _load_directory(directory)
+    known.restore(statements)
+    path = directory / AUTHORITY_NEXT
+    if not path.exists():
+        keyfiles.create_file(path, Identity.generate().to_text(AUTHORITY_KEY_PREFIX), keyfiles.SECRET_MODE)
+    return key, Identity.from_text(keyfiles.read_secret(path), AUTHORITY_KEY_PREFIX, str(path)), known, seeds
+
+
+def _seat_authority(directory: Path, key: Identity, known: Directory, seeds: tuple[Address, ...]) -> list[bytes]:
+    content = _statements_to_bytes(known.statements(), seeds)
+    keyfiles.replace_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
+    keyfiles.replace_file(directory / AUTHORITY_KEY, key.to_text(AUTHORITY_KEY_PREFIX), keyfiles.SECRET_MODE)
+    keyfiles.remove_file(directory / AUTHORITY_NEXT)
+    return [*known.handovers(), *known.rolls()]
 
 
 @contextlib.contextmanager

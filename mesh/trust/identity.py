@@ -15,6 +15,7 @@ from mesh.wire.crypto import LIBSODIUM, SEED_BYTES, Crypto
 
 MEMBER_KEY_PREFIX: Final = "meshkey1-"
 AUTHORITY_KEY_PREFIX: Final = "meshauthority1-"
+RECOVERY_KEY_PREFIX: Final = "meshrecovery1-"
 """Of another family, so that one kind of key is never loaded for the other."""
 
 

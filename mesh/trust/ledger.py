@@ -70,8 +70,6 @@ class Ledger:
         """The newest. Set by the first statement, which is a charter."""
         self.geneses: dict[StatementId, tuple[bytes, Genesis]] = {}
         """Of the quorum's epochs."""
-        self.authorities: dict[KeyId, bytes] = {}
-        """Keys that speak for the mesh: those of every charter (ending one takes a later kind of statement)."""
         self._charters: dict[StatementId, Charter] = {}
         self._contested: set[KeyId] = set()
         self._critical: dict[int, PathPatterns] = {}
@@ -411,7 +409,6 @@ class Ledger:
         for charter in map(self._charters.__getitem__, newest_first):
             critical.update(charter.critical)
             self._critical[charter.serial] = PathPatterns(tuple(sorted(critical)))
-            self.authorities.update((key_id(key), key) for key in charter.authorities)
 
     def _reconsider(self, affected: set[ReplicaId], *, all_of_them: bool) -> None:
         # Who counts as a witness may have changed with any statement, and with it the outcome of the few open contests.

@@ -5,7 +5,7 @@ CBOR arrays
 
     [format, kind, fields...]
 
-    charter     serial, mesh id, [authority key...], [critical pattern...], {limit: value}                     by the authority
+    charter     serial, mesh id, [authority key...], [critical pattern...], {limit: value}, recovery      by the authority
     credential  serial, public key, TERMS, honoured or null, replica or null                                   by the authority
     invite      serial, invite key, TERMS, redeem by                                                           by the authority
     enrolment   public key, name or null                                                                      by an invite's key
@@ -56,6 +56,11 @@ SERIAL_MAX: Final = (1 << 63) - 1
 SCORE_MAX: Final = 15
 """DESIGN section 7: certified scores are 0 to 15."""
 NAME_BYTES_MAX: Final = 64
+ROLL_HASH_BYTES: Final = 12
+"""Finding another statement with a listed hash takes 2**96 / (statements listed) signatures."""
+ROLL_PAGE_HASHES: Final = 64
+ROLL_PAGES_MAX: Final = 48
+"""3,072 statements of the authority carried over: two for each of 1,500 members. A handover of 48 pages has 800 bytes."""
 DELEGATES_MAX: Final = 3
 """Levels of delegation below a credential. Guess: a robot, its arm, the arm's gripper."""
 DELEGATIONS_MAX: Final = 32
@@ -90,6 +95,8 @@ class Kind(IntEnum):
     GENESIS = 16
     FORK = FORK
     DELEGATION = 11
+    HANDOVER = 12
+    ROLL = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,8 @@ class Charter(NamedTuple):
     """Public keys; a statement by any of them is the authority's."""
     critical: tuple[str, ...]
     limits: Limits
+    recovery: bytes | None = None
+    """Public key that may replace the authority's. Only that of the first charter counts."""
 
 
 class Credential(NamedTuple):
@@ -215,6 +224,25 @@ class Genesis(NamedTuple):
     """Hash of the state that the epoch begins with; zeros: an empty one."""
 
 
+class Handover(NamedTuple):
+    """ "This is the authority's key from now on": see `mesh.trust.succession`."""
+
+    serial: int
+    previous: bytes
+    """The seat that hands over: the mesh id, or the hash of a handover."""
+    public_key: bytes
+    recovery: bytes | None
+    """The recovery key from now on. Only the recovery key itself can name another."""
+    roll: tuple[bytes, ...]
+    """Hashes of the pages that list what former keys signed and still counts."""
+
+
+class Roll(NamedTuple):
+    """One such page."""
+
+    hashes: tuple[bytes, ...]
+
+
 class Opaque(NamedTuple):
     """By the authority, and of a format or kind that this version does not know."""
 
@@ -222,7 +250,9 @@ class Opaque(NamedTuple):
     kind: int
 
 
-Content: TypeAlias = Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Genesis | Cut | Fork | Opaque
+Content: TypeAlias = (
+    Charter | Credential | Invite | Enrolment | Revocation | Witness | Closing | Genesis | Cut | Fork | Handover | Roll | Opaque
+)
 
 
 class Statement(NamedTuple):
@@ -346,8 +376,12 @@ def honoured_of(written: Mapping[ShelfId, int]) -> list[tuple[int, int]]:
 
 def _encode(content: Content) -> list[object]:
     match content:
-        case Charter(serial, mesh_id, authorities, critical, limits):
-            return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map()]
+        case Charter(serial, mesh_id, authorities, critical, limits, recovery):
+            return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map(), recovery]
+        case Handover():
+            return [FORMAT, Kind.HANDOVER.value, *content]
+        case Roll(hashes):
+            return [FORMAT, Kind.ROLL.value, hashes]
         case Credential(serial, public_key, terms, honoured, replica):
             return [FORMAT, Kind.CREDENTIAL.value, serial, public_key, *terms, honoured, replica]
         case Invite(serial, invite_key, terms, redeem_by, delegator, proof) if delegator is not None:
@@ -371,7 +405,7 @@ def _encode(content: Content) -> list[object]:
 
 
 def _charter(fields: tuple[Any, ...]) -> Charter:
-    serial, mesh_id, authorities, critical, limits = _exactly(fields, 5)
+    serial, mesh_id, authorities, critical, limits, recovery = _exactly(fields, 6)
     keys = tuple(_bytes(each, PUBLIC_KEY_BYTES) for each in _tuple(authorities))
     if not 1 <= len(keys) <= AUTHORITIES_MAX or len({key_id(each) for each in keys}) != len(keys):
         raise Malformed(f"a charter names 1 to {AUTHORITIES_MAX} different authority keys")
@@ -385,6 +419,7 @@ def _charter(fields: tuple[Any, ...]) -> Charter:
         keys,
         _patterns(critical),
         _checked(lambda: Limits(**own, others=others)),
+        None if recovery is None else _bytes(recovery, PUBLIC_KEY_BYTES),
     )
 
 
@@ -430,6 +465,23 @@ def _witness(fields: tuple[Any, ...]) -> Witness:
     return Witness(_bytes(invite, cose.KID_BYTES), _bytes(public_key, PUBLIC_KEY_BYTES))
 
 
+def _handover(fields: tuple[Any, ...]) -> Handover:
+    serial, previous, public_key, recovery, roll = _exactly(fields, 5)
+    pages = tuple(_bytes(each, ROLL_HASH_BYTES) for each in _tuple(roll))
+    if len(pages) > ROLL_PAGES_MAX:
+        raise Malformed(f"a roll has at most {ROLL_PAGES_MAX} pages")
+    next_recovery = None if recovery is None else _bytes(recovery, PUBLIC_KEY_BYTES)
+    return Handover(_serial(serial), _bytes(previous, 16), _bytes(public_key, PUBLIC_KEY_BYTES), next_recovery, pages)
+
+
+def _roll(fields: tuple[Any, ...]) -> Roll:
+    (hashes,) = _exactly(fields, 1)
+    found = tuple(_bytes(each, ROLL_HASH_BYTES) for each in _tuple(hashes))
+    if not found or list(found) != sorted(set(found)):
+        raise Malformed("a page of a roll lists hashes, ascending")
+    return Roll(found)
+
+
 def _closing(fields: tuple[Any, ...]) -> Closing:
     serial, honoured, delegated = _exactly(fields, 3)
     invites = tuple(_bytes(each, cose.KID_BYTES) for each in _tuple(delegated))
@@ -455,6 +507,8 @@ _DECODERS: Final[dict[int, Callable[[tuple[Any, ...]], Content]]] = {
     Kind.CUT: lambda fields: cut_untrusted((_serial(_exactly(fields, 3)[0]), *fields[1:])),
     Kind.CLOSING: _closing,
     Kind.DELEGATION: _delegation,
+    Kind.HANDOVER: _handover,
+    Kind.ROLL: _roll,
     Kind.GENESIS: _genesis,
 }
 

@@ -7,25 +7,43 @@ from collections.abc import Callable
 from crdt.ids import replica_of
 from mesh.errors import Refused
 from mesh.trust.delegation import has_proof
-from mesh.trust.endings import Fork, is_signed
+from mesh.trust.endings import Cut, Fork, is_signed
 from mesh.trust.identity import key_id
 from mesh.trust.ledger import Ledger
-from mesh.trust.statements import PURPOSE, Charter, Closing, Enrolment, Invite, Statement, Witness
+from mesh.trust.statements import (
+    PURPOSE,
+    Charter,
+    Closing,
+    Content,
+    Credential,
+    Enrolment,
+    Genesis,
+    Handover,
+    Invite,
+    Opaque,
+    Revocation,
+    Roll,
+    Statement,
+    Witness,
+)
+from mesh.trust.succession import Succession
 from mesh.wire import cose
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 
 
-def is_verified(statement: Statement, ledger: Ledger, mesh_id: bytes, verify: Verify) -> bool:
+def is_verified(statement: Statement, ledger: Ledger, succession: Succession, mesh_id: bytes, verify: Verify) -> bool:
     """False: the issuer is not known yet. Raises Refused for a signature that nobody entitled made."""
     content = statement.content
     if isinstance(content, Fork):
         return is_signed(content, ledger.public_keys(replica_of(content.shelf)), mesh_id, verify)
-    keys = _issuers(statement, ledger)
+    keys = _issuers(statement, ledger, succession)
     if not keys:
         return False
     if not any(cose.verify1(statement.signed, key, PURPOSE, mesh_id, verify) for key in keys):
         raise Refused("signature does not fit: altered, forged, or of another mesh")
+    if is_of_authority(content) and not succession.counts(statement):
+        raise Refused("signed by a key that the authority has replaced")
     if isinstance(content, Charter) and content.mesh_id != mesh_id:
         raise Refused("charter of another mesh")
     if isinstance(content, Invite) and content.delegator is not None and not has_proof(content, mesh_id, verify):
@@ -33,7 +51,14 @@ def is_verified(statement: Statement, ledger: Ledger, mesh_id: bytes, verify: Ve
     return True
 
 
-def _issuers(statement: Statement, ledger: Ledger) -> list[bytes]:
+def is_of_authority(content: Content) -> bool:
+    """Whether only the authority makes such statements, in its own name."""
+    if isinstance(content, Invite):
+        return content.delegator is None
+    return isinstance(content, Charter | Credential | Revocation | Genesis | Cut | Opaque)
+
+
+def _issuers(statement: Statement, ledger: Ledger, succession: Succession) -> list[bytes]:
     """The public keys of its issuer. Raises Refused where that is known, and may not make it."""
     issuer, content = statement.issuer, statement.content
     match content:
@@ -45,8 +70,16 @@ def _issuers(statement: Statement, ledger: Ledger) -> list[bytes]:
             found = ledger.rotated_keys(ledger.replica_of(issuer), serial)
         case Invite(delegator=delegator) if delegator is not None:
             found = ledger.public_keys(delegator)
+        case Handover(previous=previous):
+            key = succession.may_hand_over(issuer, content)
+            if key is None and succession.is_known(previous):
+                raise Refused("a handover by somebody who is neither the authority nor its recovery key")
+            found = [] if key is None else [key]
+        case Roll():
+            found = [key for key in succession.keys().values() if succession.wants(content)]
         case _:
-            if issuer not in ledger.authorities and (issuer in ledger.invites or issuer in ledger.standings):
+            authorities = succession.keys()
+            if issuer not in authorities and (issuer in ledger.invites or issuer in ledger.standings):
                 raise Refused("signed by somebody who is not the authority")
-            found = [ledger.authorities[issuer]] if issuer in ledger.authorities else []
+            found = [authorities[issuer]] if issuer in authorities else []
     return [key for key in found if key_id(key) == issuer]

@@ -100,6 +100,31 @@ def test_a_member_lets_a_tool_in_and_goes_with_it(shell: Shell) -> None:
     assert "revoked" in shell.run("put", "robots/7/arm/angle", "91", "--dir", "arm", exit_code=1)
 
 
+def test_the_authoritys_key_is_replaced_and_recovered(shell: Shell) -> None:
+    shell.run("init", "a", "--name", "a", "--bind", f"127.0.0.1:{free_port()}", "--recovery", "safe.key")
+    token = shell.run("invite", "--name", "b", "--dir", "a").strip()
+    shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+    for name in ("a", "b"):
+        shell.up(name)
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == {"a", "b"})
+    stolen = Path("a/keys/authority.key").read_bytes()
+    first = shell.json("keys", "rotate", "--authority", "--dir", "a")["authority"]
+    token = shell.run("invite", "--name", "c", "--dir", "a").strip()
+    shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+    shell.up("c")
+    shell.until(lambda: shell.alive("b") == {"a", "b", "c"})
+    Path("a/keys/authority.key").write_bytes(stolen)
+    assert "not the one in force" in shell.run("invite", "--name", "thief", "--dir", "a", exit_code=1)
+    second = shell.json("keys", "recover", "safe.key", "--new-recovery", "safe2.key", "--dir", "b")["authority"]
+    assert second != first
+    shell.run("invite", "--name", "d", "--dir", "b")
+    complaint = shell.run("keys", "recover", "safe.key", "--new-recovery", "safe3.key", "--dir", "b", exit_code=1)
+    assert "used already" in complaint
+    shell.run("put", "after", "1", "--dir", "c", "--copies", "2")
+    shell.run("keys", "revoke", "c", "--dir", "b")
+    shell.until(lambda: shell.key_states("a")["c"] == "revoked")
+
+
 def test_an_agent_that_is_down_has_the_new_key_at_its_next_start(shell: Shell) -> None:
     make(shell, "a", "b")
     b = shell.up("b")

@@ -25,7 +25,6 @@ def history(rng: random.Random) -> tuple[Authority, list[bytes], list[ReplicaId]
     before and after what they revoke, newer charters, reused serials, a second authority key.
     """
     tool = authority("history", critical=["tasks/**"])
-    second = identity("second authority")
     members = [identity(("member", i)) for i in range(4)]
     guests = [identity(("guest", i)) for i in range(6)]
     raws: list[bytes] = []
@@ -62,8 +61,7 @@ def history(rng: random.Random) -> tuple[Authority, list[bytes], list[ReplicaId]
         if rng.random() < 0.5:
             raws.append(signed(tool, Credential(next(serials), someone.public_key, terms("back"), None)))
     for _ in range(2):
-        raws.append(charter_of(tool, next(serials), rng.choice([[], ["a/1"]]), [tool.identity.public_key, second.public_key]))
-    raws.append(issue(Credential(next(serials), identity("by second").public_key, terms("s"), None), second, tool.mesh_id))
+        raws.append(charter_of(tool, next(serials), rng.choice([[], ["a/1"]])))
     everybody = [each.replica_id for each in (*members, *guests, identity("by second"), identity(("invite", 0)))]
     return tool, raws, everybody
 

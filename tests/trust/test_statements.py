@@ -49,6 +49,7 @@ contents: st.SearchStrategy[Content] = st.one_of(
         st.lists(keys, min_size=1, max_size=8, unique_by=key_id).map(tuple),
         patterns,
         st.builds(Limits, serials, st.dictionaries(st.sampled_from(["x_max", "a"]), serials)),
+        st.none() | keys,
     ),
     st.builds(Credential, serials, keys, terms, st.none() | honoured, st.none() | st.binary(min_size=8, max_size=8)),
     st.builds(Closing, serials, honoured, st.just((bytes(8), bytes(7) + b"1"))),
@@ -192,13 +193,13 @@ def test_the_fields_that_are_spoilt_below_are_sound() -> None:
         [1, 5, 3, KEY, []],
         [1, 4, KEY, ""],
         [1, 7, KEY, KEY],
-        [1, 1, 1, bytes(16), [], [], {"value_bytes_max": 1}],
-        [1, 1, 1, bytes(16), [KEY, KEY], [], {"value_bytes_max": 1}],
-        [1, 1, 1, bytes(15), [KEY], [], {"value_bytes_max": 1}],
-        [1, 1, 1, bytes(16), [KEY], [], {}],
-        [1, 1, 1, bytes(16), [KEY], [], {"value_bytes_max": 0}],
-        [1, 1, 1, bytes(16), [KEY], [], {"value_bytes_max": "1"}],
-        [1, 1, 1, bytes(16), [KEY], [], {b"value_bytes_max": 1}],
+        [1, 1, 1, bytes(16), [], [], {"value_bytes_max": 1}, None],
+        [1, 1, 1, bytes(16), [KEY, KEY], [], {"value_bytes_max": 1}, None],
+        [1, 1, 1, bytes(15), [KEY], [], {"value_bytes_max": 1}, None],
+        [1, 1, 1, bytes(16), [KEY], [], {}, None],
+        [1, 1, 1, bytes(16), [KEY], [], {"value_bytes_max": 0}, None],
+        [1, 1, 1, bytes(16), [KEY], [], {"value_bytes_max": "1"}, None],
+        [1, 1, 1, bytes(16), [KEY], [], {b"value_bytes_max": 1}, None],
     ],
 )
 def test_payloads_that_nobody_may_send_even_signed(payload: object) -> None:
@@ -232,7 +233,7 @@ def test_a_statement_of_another_mesh_is_void() -> None:
     twin = entropy("other mesh", 16)
     with pytest.raises(Refused, match="another mesh"):
         Directory(tool.charter).add_untrusted(sign_payload(tool, [1, 5, 3, bytes(8), []], mesh_id=twin), at(0))
-    payload = [1, 1, 9, twin, [tool.identity.public_key], [], {"value_bytes_max": 1}]
+    payload = [1, 1, 9, twin, [tool.identity.public_key], [], {"value_bytes_max": 1}, None]
     with pytest.raises(Refused, match="another mesh"):
         Directory(tool.charter).add_untrusted(sign_payload(tool, payload), at(0))
 

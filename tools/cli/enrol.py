@@ -38,12 +38,15 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option("--name", required=True, help="What this first member is called.")
 @click.option("--critical", multiple=True, metavar="PATTERN", help="Paths that only the quorum may write; repeatable.")
 @click.option("--bind", metavar="HOST:PORT", help=f"Where it listens.  [default: 0.0.0.0 and a free port from {DEFAULT_PORT}]")
+@click.option(
+    "--recovery", type=click.Path(path_type=Path, dir_okay=False), help="Put a key there that can replace the authority's."
+)
 @json_option
-def init(directory: Path, name: str, critical: tuple[str, ...], bind: str | None, as_json: bool) -> None:
+def init(directory: Path, name: str, critical: tuple[str, ...], bind: str | None, recovery: Path | None, as_json: bool) -> None:
     """Make a new mesh and its first member, in DIRECTORY."""
     _check_new(directory)
     settings = Settings(bind=_bind(bind, ()))
-    membership = init_dir(directory / settings.keys_dir, name, critical=critical)
+    membership = init_dir(directory / settings.keys_dir, name, critical=critical, recovery=recovery)
     write_config(directory / CONFIG_NAME, name, settings)
     if as_json:
         print_json(
@@ -52,6 +55,8 @@ def init(directory: Path, name: str, critical: tuple[str, ...], bind: str | None
         return
     click.echo(f"{directory} is the first member, {name}, of a new mesh. It also holds the authority's key: keep a copy of")
     click.echo(f"{directory / settings.keys_dir / 'authority.key'} in a safe place.")
+    if recovery is not None:
+        click.echo(f"{recovery} can replace that key if it is lost or stolen (`mesh keys recover`): keep it elsewhere.")
     click.echo(f"Run it:                  mesh up{_dir_hint(directory)}")
     click.echo(f"Let another machine in:  mesh invite --name NAME{_dir_hint(directory)}")
 

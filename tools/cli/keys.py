@@ -20,7 +20,7 @@ from tools.cli.endings import cut, retire
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json, print_table
-from tools.cli.rotate import rotate
+from tools.cli.rotate import recover, rotate
 from tools.control import Client, NotRunning
 
 _KEY_ID: Final = re.compile("[0-9a-f]{16}")
@@ -116,6 +116,7 @@ def revoke(name: str, directory: Path | None, as_json: bool) -> None:
 
 
 keys.add_command(rotate)
+keys.add_command(recover)
 keys.add_command(encrypt)
 keys.add_command(cut)
 keys.add_command(retire)
