@@ -161,6 +161,9 @@ def _restore_base(state: Shelves, shelf: ShelfId, rows: _Rows) -> str:
         return "rows that cannot be those of one shelf"
     base = state.bases[shelf] = Base(shelf)
     for entry, body in zip(entries, bodies, strict=True):
+        if body.plain and entry.shelf == shelf and entry.mask + 1 == 1 << len(body.ops):  # as nearly all: in bulk
+            state.take_whole(base, Held(shelf, entry.place, body, entry.mask, state.judge(body)))
+            continue
         held = Held(shelf, entry.place, body, 0, state.judge(body))
         state.hold(base, held)
         for index in range(len(body.ops)):

@@ -5,6 +5,8 @@ Everything goes through `put` and `kill`, so that index, digest, journal, takeov
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from crdt.base import Base, Held
 from crdt.body import Body
 from crdt.ids import ReplicaId, ShelfId, dot_seq, make_dot, replica_of
@@ -25,10 +27,10 @@ class Shelves(State):
         if body.takeover >= 0:
             self._absorb(base, body)
         if body.ops:
-            self._apply_ops(base, Held(base.shelf, body.seq, body, (1 << len(body.ops)) - 1, void))
+            self.take_whole(base, Held(base.shelf, body.seq, body, (1 << len(body.ops)) - 1, void))
         self._sweep(base, gc_floor)
 
-    def _apply_ops(self, base: Base, held: Held) -> None:
+    def take_whole(self, base: Base, held: Held) -> None:
         """`put` for all ops of a body at its own place, unrolled: there are 200,000 of them a second."""
         base.put(held)
         base.dirty.add(held)
@@ -177,11 +179,14 @@ class Shelves(State):
             detail = f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r:.80}"
             self.faults.append(Fault(body.shelf, "void", detail))
 
-    def rejudge(self, replica: ReplicaId) -> None:
-        """The rights of this replica changed: look again at all that it wrote."""
-        written = [held for shelf, base in self.bases.items() if replica_of(shelf) == replica for held in base.own.values()]
+    def rejudge(self, replicas: Collection[ReplicaId]) -> None:
+        """The rights of these replicas changed: look again at all that they wrote. For many it costs one look at every shelf,
+        not one for each.
+        """
+        subjects = set(replicas)
+        written = [held for shelf, base in self.bases.items() if replica_of(shelf) in subjects for held in base.own.values()]
         for base in self.bases.values():
-            written += [held for held in base.hosted.values() if replica_of(held.body.shelf) == replica]
+            written += [held for held in base.hosted.values() if replica_of(held.body.shelf) in subjects]
         for held in written:
             void = self.judge(held.body)
             changed, held.void = (held.void ^ void) & held.mask, void
@@ -191,7 +196,7 @@ class Shelves(State):
                     if op.kind == TAKEOVER:
                         self.formers_changed[former_of(op)] = None
         for shelf, rows in self.loose.items():
-            for seq, loose in rows.items() if replica_of(shelf) == replica else ():
+            for seq, loose in rows.items() if replica_of(shelf) in subjects else ():
                 void = self.judge(loose.delta.content)
                 if void != loose.void:
                     self.lift(loose)

@@ -102,7 +102,7 @@ class Closer:
             for host in sorted({cut.host for cut in hosts.values()}):
                 if (replica, host) not in self._hosts:
                     self._hosts.add((replica, host))
-                    self._replica.rejudge(host)
+                    self._replica.rejudge((host,))
                     self._close_from = min(self._close_from, now.monotonic + GRACE_SECONDS)
 
     def _end_shelf(self, shelf: ShelfId, now: Now) -> None:

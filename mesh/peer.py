@@ -107,7 +107,7 @@ class Peer(Port):
             shelf_id(self.replica_id, config.birth),
             sign=self.notary.sign_header,
             encode=cbor.encode,
-            decode=cbor.decode_untrusted,
+            decode=cbor.decode_body_untrusted,
             void_ops=self.directory.void_ops,
             heir=self._may_take_over,
             alive=self._is_live,
@@ -179,6 +179,8 @@ class Peer(Port):
 
     def _begin(self, now: Now) -> None:
         """Every start begins a new shelf and writes at once: it takes over what the disk holds of the former ones."""
+        for replica in self.directory.take_changed():  # what is restored was judged by what the disk knew of rights
+            self._rights_changed(replica, now)
         rights = self.directory.rights(self.replica_id)
         if rights is not None:
             self.replica.rights = rights
@@ -307,7 +309,10 @@ class Peer(Port):
             self.sync.try_waiting(now)
             self.closer.learn(now)
             self.quorum.trust_changed(now)
-        for replica in self.directory.take_changed():
+        changed = self.directory.take_changed()
+        if changed:
+            self.replica.rejudge(changed)
+        for replica in changed:
             self._rights_changed(replica, now)
         journal = self.replica.take_journal()
         if journal:
@@ -337,7 +342,6 @@ class Peer(Port):
         self._draft_due = now.monotonic
 
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
-        self.replica.rejudge(replica)
         key = self._session_key(replica)
         if key is not None:
             self.transport.rekey(replica, key)

@@ -91,6 +91,15 @@ def test_failed_runs_are_told_beside_the_figures_of_the_others() -> None:
     assert told["contestants"][1]["trouble"] == "1 of 2 runs failed: it fell over"
 
 
+def test_of_several_runs_the_last_word_counts() -> None:
+    def run(date: str, *benchmarks: tuple[str, str]) -> dict[str, object]:
+        return {"date": date, "benchmarks": [{"name": name, "title": title} for name, title in benchmarks]}
+
+    both = results.together([run("Monday", ("a", "old"), ("b", "old")), run("Tuesday", ("b", "new"))])
+    assert [benchmark["title"] for benchmark in both["benchmarks"]] == ["old", "new"]
+    assert both["date"] == "Tuesday"
+
+
 def test_an_ecdf_is_a_picture_that_rises_to_the_right() -> None:
     drawing = ElementTree.fromstring(ecdf("Delays <all>", {"a": [5.0, 1.0, 2.0], "b": [0.04, 800.0]}))
     lines = drawing.findall("{http://www.w3.org/2000/svg}polyline")

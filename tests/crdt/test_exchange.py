@@ -251,10 +251,10 @@ def test_ops_outside_the_rights_of_their_author_are_void_and_reported() -> None:
     assert sound(b)
     b.take_changes()
     forbidden.clear()
-    b.rejudge(replica_of(a.shelf))
+    b.rejudge([replica_of(a.shelf)])
     assert (shown(b, secret), b.take_changes()) == ([1], [secret])
     forbidden.add(KEY[1])
-    b.rejudge(replica_of(a.shelf))
+    b.rejudge([replica_of(a.shelf)])
     assert shown(b) == []
     a.rights = Rights(2, 0)
     give([a.write(*KEY, 3)], b)
@@ -269,7 +269,7 @@ def test_loose_ops_are_judged_too() -> None:
     give([a.write(*KEY, 1)], b)
     assert shown(b) == []
     allowed = True
-    b.rejudge(replica_of(a.shelf))
+    b.rejudge([replica_of(a.shelf)])
     assert shown(b) == [1]
 
 

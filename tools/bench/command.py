@@ -45,7 +45,11 @@ NAMES: Final = [benchmark.name for benchmark in BENCHMARKS]
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Write the plots (SVG) here.")
 @click.option("--keep", type=click.Path(dir_okay=False, path_type=Path), help="Keep the JSON here, for --from.")
 @click.option(
-    "--from", "kept", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Show what was kept; run nothing."
+    "--from",
+    "kept",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show what was kept, run nothing. Of several files the later replace the benchmarks that they have.",
 )
 @click.option("--shared-network", is_flag=True, help="Stay on the machine's own loopback interface.")
 def command(
@@ -58,7 +62,7 @@ def command(
     update: Path | None,
     plots: Path | None,
     keep: Path | None,
-    kept: Path | None,
+    kept: tuple[Path, ...],
     shared_network: bool,
 ) -> None:
     scale = QUICK if quick else FULL
@@ -66,8 +70,8 @@ def command(
         for benchmark in BENCHMARKS:
             click.echo(f"{benchmark.name:<14}{benchmark.title(scale)}")
         return
-    if kept is not None:
-        result = json.loads(kept.read_text(encoding="utf-8"))
+    if kept:
+        result = results.together([json.loads(path.read_text(encoding="utf-8")) for path in kept])
     else:
         chosen = runner.choose(BENCHMARKS, only)
         if not shared_network and not enter_private_network():

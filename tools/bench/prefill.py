@@ -24,8 +24,8 @@ from mesh.wire.delta import BODY_BYTES_MAX, sign_header
 
 WALL: Final = 1_760_000_000_000_000
 """Microseconds of the first write, a day in 2025: before now on every machine whose clock is right."""
-WRITE_MICROSECONDS: Final = 200_000
-"""Between two writes of one author."""
+WRITE_MICROSECONDS: Final = 20
+"""Between two writes of one burst, which coalesces for up to 5 ms."""
 
 
 def homes(directory: str, members: list[str], keys: int, authors: int, packed: bool) -> dict[str, Any]:

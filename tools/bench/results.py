@@ -91,6 +91,12 @@ def _goal_json(goal: Goal, medians: dict[str, float]) -> dict[str, Any]:
     return {"text": goal.text, "measured": measured, "relative_to": goal.relative_to, "met": met}
 
 
+def together(kept: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one: the last word on every benchmark. What ran when is that of the last run."""
+    benchmarks = {benchmark["name"]: benchmark for result in kept for benchmark in result["benchmarks"]}
+    return {**kept[-1], "benchmarks": list(benchmarks.values())}
+
+
 def number(value: float) -> str:
     """Three significant digits, as a person writes them."""
     if value == 0:
