@@ -46,6 +46,12 @@ PRICES: Final[dict[Frame, float]] = {
     Frame.WANT_BODIES: 300.0,  # 32 bodies
     Frame.COLLECT: 100.0,  # hashes, and a digest
     Frame.HOLDING: 100.0,  # a verification among it
+    Frame.BLOCK: 40.0,  # hashed, decoded and kept; unasked it is the leader's, a thousand a second at most
+    Frame.PROOF: 60.0,  # a verification or two among it
+    Frame.STANDING: 20.0,
+    Frame.WANT_BLOCKS: 400.0,  # 64 blocks
+    Frame.REQUEST: 150.0,  # a verification among it, and a block perhaps
+    Frame.ANSWER: 15.0,
     Frame.WANT_LISTING: 300.0,  # pages; the budget for making listings is in mesh.sync.pins
 }
 UNASKED_MICROSECONDS: Final = PRICES[Frame.DELTA]

@@ -1,0 +1,128 @@
+"""A leader that leaves out what a block must have, and a demotion that nothing proves: neither is stored by anybody."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from consensus_escalation.authorship import is_signed_untrusted, sign_batch
+from consensus_escalation.block import Block, Entry, Header, Kind, cut
+from consensus_escalation.core import Genesis, Restored
+from consensus_escalation.effects import Impeached, Persist, Persisted, Received, Refused, Submit, Tick
+from consensus_escalation.impeachment import ENTRY_PROOF_BYTES_MAX
+from consensus_escalation.messages import Append
+from consensus_escalation.quorum import Config
+from consensus_escalation.raft import Raft
+from consensus_escalation.types import Role, Voter
+from tests.consensus.cluster import Cluster, Machine, Now, digest, keys_of, voter
+
+
+def settled() -> tuple[Cluster, Machine, Machine]:
+    """(cluster, its leader, one of the others)."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    return cluster, leader, next(machine for machine in cluster.machines.values() if machine is not leader)
+
+
+def next_block(leader: Machine, *entries: Entry) -> Block:
+    """What this leader could cut now, if it did not look at the entries."""
+    raft = leader.raft
+    assert raft is not None
+    last = raft.log.last
+    header = Header(
+        1, last.index + 1, raft.term, raft.log.last_hash, bytes(16), raft.log.config_index, 0, 0, bytes(16), leader.me
+    )
+    return cut(header, 1 << 60, entries, keys_of(leader.me))
+
+
+def send(leader: Machine, other: Machine, block: Block) -> None:
+    raft = leader.raft
+    assert raft is not None
+    before = raft.log.last
+    other.step(Received(leader.me, Append(raft.term, before.index, before.term, raft.log.last_hash, (block,), before.index, 0)))
+
+
+@pytest.mark.parametrize("size", [20, 500])
+def test_a_dangerous_entry_without_endorsements_deposes_its_leader(size: int) -> None:
+    """With 500 bytes the proof is too large for the log: it deposes all the same, and no DEMOTE says so."""
+    cluster, leader, other = settled()
+    entry = Entry(Kind.COMMAND, b"client", 1 << 50, 1, b"danger" + bytes(size))
+    end = other.raft.log.last_index if other.raft is not None else 0
+    send(leader, other, next_block(leader, entry))
+    assert other.raft is not None
+    assert other.raft.log.last_index == end
+    (found,) = other.take(Impeached)
+    assert isinstance(found, Impeached)
+    assert found.guilt.leader == leader.me
+    assert found.guilt.fits_log == (len(found.guilt.proof) <= ENTRY_PROOF_BYTES_MAX) == (size < 100)
+    cluster.advance(0.5)
+    heir = cluster.elect(0.5)
+    assert heir is not leader
+    assert heir.raft is not None
+    assert (leader.me in heir.raft.ledger.demoted) == found.guilt.fits_log
+
+
+@pytest.mark.parametrize("evidence", [b"", b"\x80", b"garbage"])
+def test_a_demotion_that_nothing_proves_is_stored_by_nobody(evidence: bytes) -> None:
+    cluster, leader, other = settled()
+    third = next(machine for machine in cluster.machines.values() if machine not in (leader, other))
+    end = other.raft.log.last_index if other.raft is not None else 0
+    send(leader, other, next_block(leader, Entry(Kind.DEMOTE, body=third.me, evidence=evidence)))
+    assert other.raft is not None
+    assert other.raft.log.last_index == end
+    assert not other.raft.ledger.demoted
+
+
+def test_a_proof_against_one_demotes_no_other() -> None:
+    cluster, leader, other = settled()
+    send(leader, other, next_block(leader, Entry(Kind.COMMAND, b"client", 1 << 50, 1, b"danger")))
+    (found,) = other.take(Impeached)
+    assert isinstance(found, Impeached)
+    cluster.advance(0.5)
+    heir = cluster.elect(0.5)
+    third = next(machine for machine in cluster.machines.values() if machine not in (leader, heir))
+    assert heir.raft is not None
+    assert third.raft is not None
+    end = third.raft.log.last_index
+    send(heir, third, next_block(heir, Entry(Kind.DEMOTE, body=third.me, evidence=found.guilt.proof)))
+    assert third.raft.log.last_index == end
+
+
+# ---- entries that their author did not sign
+
+
+def alone() -> Raft:
+    """A quorum of one that looks at signatures, and leads."""
+    keys = keys_of(voter(1))
+    restored = Restored(Genesis(1, Config((voter(1),)), digest(b"genesis")))
+    now = Now(0.0, 1 << 60)
+    raft = Raft(voter(1), keys, random.Random(1), restored, now, is_signed=lambda batch: is_signed_untrusted(batch, keys))
+    waiting = raft.step(Tick(), now)
+    while waiting:
+        effect = waiting.pop(0)
+        if isinstance(effect, Persist):
+            waiting += raft.step(Persisted(effect.number), now)
+    assert raft.role is Role.LEADER
+    return raft
+
+
+def batch(author: Voter, *bodies: bytes) -> tuple[Entry, ...]:
+    entries = [Entry(Kind.COMMAND, author, (1 << 60) - 5, number, body) for number, body in enumerate(bodies)]
+    return sign_batch(entries, keys_of(author))
+
+
+def reasons(raft: Raft, entries: tuple[Entry, ...]) -> set[str]:
+    effects = raft.step(Submit(entries[0], entries[1:]), Now(0.0, 1 << 60))
+    return {effect.reason for effect in effects if isinstance(effect, Refused)}
+
+
+def test_a_batch_is_taken_as_its_author_signed_it_and_no_other_way() -> None:
+    good = batch(voter(2), b"a", b"b", b"c")
+    assert reasons(alone(), good) == set()
+    assert reasons(alone(), (good[0]._replace(signature=bytes(64)), *good[1:])) == {"not signed by its author"}
+    assert reasons(alone(), good[:2]) == {"not signed by its author"}
+    assert reasons(alone(), (good[0], good[2])) == {"malformed"}
+    assert reasons(alone(), (good[0], good[1]._replace(author=voter(3)))) == {"malformed"}
+    assert reasons(alone(), (good[0]._replace(author=voter(3)), *good[1:])) == {"malformed"}
+    assert reasons(alone(), (good[0], good[1]._replace(kind=Kind.CONFIG))) == {"malformed"}
