@@ -203,7 +203,8 @@ class Oracle:
             newest = max(mine, key=lambda wid: (writes[wid][1], wid * 2654435761 % (1 << 32)))
             if shelf not in self.forked:
                 free &= {newest}
-            if not shown <= free or (newest in free and shown != {newest}) or len(shown) > 1:
+            tied = any(wid != newest and writes[wid][1] == writes[newest][1] for wid in mine)  # then its content decides
+            if not shown <= free or (newest in free and shown != {newest} and not tied) or len(shown) > 1:
                 raise Wrong(f"{when}: path {path}: of shelf {shelf} {sorted(shown)} of {sorted(free)} (newest {newest})")
 
 

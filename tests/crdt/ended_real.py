@@ -224,16 +224,16 @@ class Real(Replica):
             listing = peer.real.listing(shelf, floor)
             if listing and shelf not in self.real.ended:
                 bodies = [body_from_bytes_untrusted(body.shelf, body.seq, body.raw) for body in listing.bodies]
-                if floor == 0 and self.real.floor(shelf) and self._parts_from(peer, shelf):
+                whole = listing.since == 0 and self.real.floor(shelf) > 0
+                if whole and self._parts_from(peer, shelf):
                     return
-                was_refused = floor == 0 and self.real.floor(shelf) > 0
                 if self.real.jump(listing.head, listing.since, listing.entries, bodies):
-                    self.world.loss |= was_refused  # a branch that nobody remembers any more: nobody notices its end
+                    self.world.loss |= whole  # perhaps to another branch: where nobody remembers its own, nobody notices its end
                     return
                 self.world.count["refused"] += 1
 
     def _parts_from(self, peer: Real, shelf: ShelfId) -> bool:
-        """A suffix was refused: before taking the whole shelf, whoever remembers is asked for the delta of our head's number."""
+        """Before a whole list takes the place of what is here, whoever remembers is asked for its delta of our head's number."""
         head = self.real.head(shelf)
         for each in [peer, *self.world.reach(self)]:
             base = cast(Real, each).real.bases.get(shelf)

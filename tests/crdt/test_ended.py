@@ -18,8 +18,10 @@ NEEDED = {  # the seed of a history of 60 steps that goes wrong without the rule
     "PROOF": 1,
     "WHOLE": 1,
     "COLLECT": 39,
+    "LOOSE": 39,
     "BOTH": 2976,
     "ORDER": 718,
+    "UNION": 2454,
     "KEEP": 2454,
     "VOID": 8,
 }
