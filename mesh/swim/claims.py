@@ -83,6 +83,10 @@ class Accusation(NamedTuple):
 Claim: TypeAlias = Alive | Left | Accusation
 
 
+CLAIMS_READ_MAX: Final = 4096
+"""Claims remembered as they were read, about 2 MB. Guess: the members of a large mesh."""
+
+
 class Signed(NamedTuple):
     """A claim as it travels; whether the signature holds is checked by `verified`, once, when the claim would change
     something.
@@ -185,8 +189,9 @@ def check_profile(name: str, meta: bytes) -> None:
         raise ConfigError(f"member metadata of {len(meta)} bytes: at most {META_BYTES_MAX}")
 
 
+@lru_cache(maxsize=CLAIMS_READ_MAX)
 def claim_from_bytes_untrusted(raw: bytes) -> Signed:
-    """Read, not verified. Raises Malformed."""
+    """Read, not verified. Raises Malformed. One object for the same bytes: gossip brings each claim several times."""
     if len(raw) > CLAIM_BYTES_MAX:
         raise Malformed("claim is too long")
     outer = decode_untrusted(raw)

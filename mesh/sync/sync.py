@@ -64,8 +64,8 @@ DRAWS: Final = 3
 PROGRESS_SECONDS: Final = 0.2
 LOSSY_SECONDS: Final = 30.0
 """After the start and any sign of loss, how long floors are repeated until they are answered, ..."""
-CLEAN_ENOUGH: Final = 200
-"""... unless so many deltas came without such a sign. Guesses: at 1% loss one in eight runs of 200 shows none."""
+CLEAN_ENOUGH: Final = 100
+"""... unless so many deltas came without such a sign. Guesses: at 2% loss one in eight runs of 100 shows none."""
 TRAIL_MAX: Final = 3
 """Floors beside a pushed delta: about 75 bytes, which spare a datagram each. Guess."""
 GREETINGS: Final = 4

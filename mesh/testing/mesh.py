@@ -81,6 +81,8 @@ class Mesh:
         self.preset = preset(chosen) if isinstance(chosen, str) else chosen
         keys = stream(seed, "keys")
         self.authority = Authority.generate(critical=self.setup.critical, entropy=keys.randbytes(48))
+        self._remembered = Restored()
+        """What a process without a disk starts with."""
         self.memberships: list[Membership] = []
         self.identities = list(range(count))
         """Of which member each host has the keys: its own, unless its disk is a clone."""
@@ -144,7 +146,7 @@ class Mesh:
             crypto=self.crypto,
             read_delta_untrusted=self.crypto.read_delta_untrusted,
         )
-        restored = boot.restored if boot.restored is not None else Restored()
+        restored = boot.restored if boot.restored is not None else self._remembered
         return Peer(config, restored, boot.rng, boot.now, boot.quorum if boot.quorum is not None else QuorumRestored())
 
     def _committed(self, host: Host[Peer], batches: Sequence[Batch]) -> None:
@@ -168,15 +170,19 @@ class Mesh:
             self.world.at(self.world.time, host.stop)
 
     def _warm_up(self) -> None:
-        """Every disk knows every member, as after a restart of a mesh that ran before."""
+        """Every disk knows every member, as after a restart of a mesh that ran before. Where there are no disks, every start of a
+        process is told.
+        """
         statements = tuple(membership.credential for membership in self.memberships)
         peers = tuple(
             KnownPeer(membership.replica_id, membership.identity.public_key, host.address, 1, membership.name, 0)
             for membership, host in zip(self.memberships, self.hosts, strict=True)
         )
+        if not self.setup.durable:
+            self._remembered = Restored(peers=list(peers), statements=list(statements), incarnation=1)
         for host in self.hosts:
-            others = tuple(peer for peer in peers if peer.replica != self.memberships[host.number].replica_id)
             if host.disk is not None:
+                others = tuple(peer for peer in peers if peer.replica != self.memberships[host.number].replica_id)
                 host.disk.image.apply(Batch(peers=others, statements=statements, incarnation=1))
 
     # ---- what there is

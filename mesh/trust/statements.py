@@ -30,6 +30,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
 
 from crdt.delta import Head
@@ -255,6 +256,10 @@ Content: TypeAlias = (
 )
 
 
+STATEMENTS_READ_MAX: Final = 4096
+"""Statements remembered as they were read, about 4 MB. Guess: the members of a large mesh."""
+
+
 class Statement(NamedTuple):
     id: StatementId
     raw: bytes
@@ -278,8 +283,9 @@ def issue(content: Content, issuer: Identity, mesh_id: bytes) -> bytes:
     return raw
 
 
+@lru_cache(maxsize=STATEMENTS_READ_MAX)
 def statement_from_bytes_untrusted(raw: bytes) -> Statement:
-    """What these bytes say, not verified. Raises Malformed."""
+    """What these bytes say, not verified. Raises Malformed. One object for the same bytes: they come from peers and from disk."""
     if len(raw) > STATEMENT_BYTES_MAX:
         raise Malformed(f"a statement of {len(raw)} bytes: at most {STATEMENT_BYTES_MAX}")
     if raw[:1] == FORK_START:

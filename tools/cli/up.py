@@ -38,6 +38,7 @@ from mesh.nursery import open_plain_nursery
 from mesh.trust import adopt_next_key, load_membership
 from tools.cli.home import Home, dir_option, find_home, load_home
 from tools.cli.output import escape
+from tools.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,7 +84,9 @@ def up(
         raise click.UsageError("--config and --dir both say which node: give one.", click.get_current_context())
     home = load_home(config) if config is not None else find_home(directory)
     start_logging(log_level)
-    trio.run(run, node_config(home, bind, seeds), home)
+    node = node_config(home, bind, seeds)
+    collect_rarely()
+    trio.run(run, node, home)
 
 
 def node_config(home: Home, bind: str | None = None, seeds: tuple[str, ...] = ()) -> mesh.NodeConfig:

@@ -17,6 +17,7 @@ import mesh
 from mesh.events import MemberEvent
 from mesh.trust.files import load_membership
 from tools.fleet import add_arguments
+from tools.garbage import collect_rarely
 from tools.measure.notebook import Notebook, now_us, say
 
 
@@ -95,7 +96,9 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--disk", action="store_true")
     parser.add_argument("--preset", default="lan")
-    trio.run(run_agent, parser.parse_args())
+    arguments = parser.parse_args()
+    collect_rarely()  # as `mesh up`
+    trio.run(run_agent, arguments)
 
 
 if __name__ == "__main__":

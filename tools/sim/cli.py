@@ -13,6 +13,7 @@ import click
 
 from mesh.errors import MeshError
 from mesh.presets import PRESETS
+from tools.garbage import collect_rarely
 from tools.sim import hunting, progress, report, scenario, units
 from tools.sim.critical import may_happen
 from tools.sim.faults import KINDS
@@ -118,6 +119,7 @@ def _once(chosen: Scenario, *, as_json: bool, svg_path: Path | None, cut_down: b
             if chosen.title:
                 click.echo(f"{chosen.title}: {chosen.about}")
             click.echo(report.heading(one, commit()))
+        collect_rarely()
         began = time.monotonic()
         outcome = one.play()
         took = time.monotonic() - began

@@ -1,0 +1,21 @@
+"""The garbage collector of a process that runs for long.
+
+The core hardly makes reference cycles: of a simulated mesh of 128 the full collections freed nothing (`gc.get_stats`), so passes
+over the heap are time without use. Trio leaves a few behind where it cancels, so the collector is not switched off.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Final
+
+THRESHOLDS: Final = (50_000, 20, 50)
+"""Of `gc.set_threshold`; Python's own are (700, 10, 10). The youngest generation is looked at after so many more objects, a few
+MB. Measured: saves 6 to 9% of the time of a simulated mesh of 128."""
+
+
+def collect_rarely() -> None:
+    """Call once the process is set up: what is there by now is not looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
