@@ -306,6 +306,8 @@ class Directory(Questions):
                 continue
             if replaced:
                 self._rebuild()
+            elif isinstance(each.content, Closing | Credential):
+                self._recheck_forks(each)
             queue += self._released(each)
             if isinstance(each.content, Enrolment):
                 queue += self._witness(each.issuer, before, now)
@@ -326,6 +328,20 @@ class Directory(Questions):
                 return [], self._succession.add_roll(statement, statement.content)
             case _:
                 return self._ledger.add(statement), False
+
+    def _recheck_forks(self, statement: Statement) -> None:
+        """A key was closed: what it alone proves about shelves that were not its own leaves the set, whenever it came."""
+        content = statement.content
+        replica = content.subject if isinstance(content, Credential) else self._ledger.replica_of(statement.issuer)
+        for identifier in sorted(self._ledger.endings.forks.get(replica, {})):
+            proof = self._set.get(identifier)
+            try:
+                if proof is not None and self._is_verified(proof):
+                    continue
+            except Refused:
+                self.drops["proof by a closed key"] += 1
+            self._set.discard(StatementId(identifier))
+            del self._ledger.endings.forks[replica][identifier]
 
     def _rebuild(self) -> None:
         """The authority's key was replaced: only what counts under the new one stays, and what stands on it."""

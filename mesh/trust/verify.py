@@ -36,7 +36,7 @@ def is_verified(statement: Statement, ledger: Ledger, succession: Succession, me
     """False: the issuer is not known yet. Raises Refused for a signature that nobody entitled made."""
     content = statement.content
     if isinstance(content, Fork):
-        return is_signed(content, ledger.public_keys(replica_of(content.shelf)), mesh_id, verify)
+        return is_signed(content, _authors(content, ledger), mesh_id, verify)
     keys = _issuers(statement, ledger, succession)
     if not keys:
         return False
@@ -49,6 +49,16 @@ def is_verified(statement: Statement, ledger: Ledger, succession: Succession, me
     if isinstance(content, Invite) and content.delegator is not None and not has_proof(content, mesh_id, verify):
         raise Refused("a delegation by a key that is another's")
     return True
+
+
+def _authors(fork: Fork, ledger: Ledger) -> list[bytes]:
+    """The keys whose headers of this shelf prove something. Not those that were closed before it began: the thief of a former key
+    could invent shelves that forked, until the replica is ended as a whole."""
+    replica = replica_of(fork.shelf)
+    known, standing = ledger.public_keys(replica), ledger.standings.get(replica)
+    if standing is None:
+        return known
+    return [key for key in known if key not in standing.keys or standing.may_sign(key, fork.shelf, 1)]
 
 
 def is_of_authority(content: Content) -> bool:

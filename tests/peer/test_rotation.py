@@ -9,12 +9,13 @@ import pytest
 
 import crdt
 from crdt.ids import ReplicaId, birth_of, replica_of, shelf_id
-from mesh.errors import ConfigError, Malformed, NotPermitted
+from mesh.errors import ConfigError, Malformed, NotPermitted, Refused
 from mesh.events import KeyReplaced, MemberDown
 from mesh.swim.roster import State
 from mesh.testing import Mesh, open_mesh
 from mesh.trust import Identity, Membership
-from mesh.trust.statements import HONOURED_MAX, honoured_of
+from mesh.trust.endings import fork_bytes
+from mesh.trust.statements import FORMAT, HONOURED_MAX, honoured_of
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
 from mesh.wire.frames import Frame
@@ -214,6 +215,49 @@ def test_the_former_key_speaks_for_nobody_once_it_is_closed(own_shelf: bool) -> 
         equal_after(mesh, 5.0)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_former_key_cannot_invent_shelves_that_forked(before: bool) -> None:
+    """Nine of them end a replica as a whole: rotation would be no way out of a theft."""
+    with open_mesh(3, seed=14) as mesh:
+        mesh.run(1.0)
+        stolen, replica = mesh.memberships[2].identity, mesh.memberships[2].replica_id
+        known = mesh.peer(0).directory
+        proofs = [fork_of(stolen, replica, birth, mesh.authority.mesh_id) for birth in range(7)]
+        if before:  # as long as it is in force, its word counts
+            for raw in proofs:
+                known.add_untrusted(raw, mesh.hosts[0].now())
+            assert len(known.endings.forked()) == 7
+        switch(mesh, 2, put_into_force(mesh, 2, by=0))
+        mesh.run(2.0)
+        if not before:
+            for raw in proofs:
+                with pytest.raises(Refused):
+                    known.add_untrusted(raw, mesh.hosts[0].now())
+        assert known.endings.forked() == []
+        assert known.endings.ended_replicas() == []
+        mesh.run(2.0)
+        assert len({mesh.peer(host).directory.digest for host in range(3)}) == 1
+        mesh.node(2).register("goes on").set(1)
+        mesh.run(1.0)
+        assert shows(mesh, [0, 1, 2], "goes on", 1)
+
+
+def fork_of(key: Identity, replica: ReplicaId, birth: int, mesh_id: bytes) -> bytes:
+    """A proof that a shelf of the replica forked, made by whoever holds `key`."""
+    heads = []
+    for number in range(2):
+        author = crdt.Replica(
+            shelf_id(replica, birth),
+            sign=lambda header: sign_header(key.sign, header, mesh_id),
+            encode=cbor.encode,
+            decode=cbor.decode_untrusted,
+            body_bytes_max=BODY_BYTES_MAX,
+        )
+        author.draft(1, ("forged",), number, now_wall=1_800_000_000_000_000)
+        heads.append(author.seal()[0].head)
+    return fork_bytes(FORMAT, *heads)
+
+
 def test_a_stolen_key_is_closed_at_once_where_the_agent_is_away() -> None:
     """The operator says what still counts; the agent itself, with the former key, is told that it cannot write any more."""
     with open_mesh(4, seed=8) as mesh:
@@ -276,3 +320,40 @@ def test_a_key_that_nobody_put_into_force_is_refused_and_the_former_goes_on() ->
         mesh.node(1).register("key").set(1)
         mesh.run(0.5)
         assert shows(mesh, [0], "key", 1)
+
+
+def test_the_authoritys_key_is_replaced_while_a_member_is_away_and_one_is_down() -> None:
+    """Nobody loses a right or a write, and all end with the same set; the new key can revoke."""
+    with open_mesh(5, seed=15) as mesh:
+        mesh.cut([3])
+        mesh.crash(4)
+        mesh.node(3).register("alone").set(1)
+        for raw in mesh.authority.hand_over(Identity.generate(bytes(32))):
+            mesh.peer(0).directory.add_untrusted(raw, mesh.hosts[0].now())
+        mesh.hosts[0].wake()
+        for number in range(20):
+            mesh.node(1).register(f"n/{number}").set(number)
+            mesh.run(0.1)
+        mesh.heal()
+        mesh.restart(4)
+        mesh.run(10.0)
+        assert len({mesh.peer(host).directory.digest for host in range(5)}) == 1
+        assert mesh.peer(3).directory.authority_key == mesh.authority.identity.public_key
+        everybody = [0, 1, 2, 3, 4]
+        assert shows(mesh, everybody, "alone", 1)
+        assert all(shows(mesh, everybody, f"n/{number}", number) for number in range(20))
+        assert not any(
+            isinstance(event, MemberDown) for event in mesh.node(0).told if getattr(event, "name", "") in ("node-1", "node-2")
+        )
+        revoke(mesh, 2, by=3)
+        mesh.run(1.0)
+        assert all(mesh.peer(host).directory.revoked(mesh.memberships[2].replica_id) for host in (0, 1, 3, 4))
+        equal_after(mesh, 5.0)
+
+
+def test_a_revocation_is_in_force_everywhere_within_a_second() -> None:
+    with open_mesh(16, seed=16) as mesh:
+        replica = mesh.memberships[7].replica_id
+        revoke(mesh, 7, by=0)
+        others = [host for host in range(16) if host != 7]
+        assert mesh.run_until(lambda: all(mesh.peer(host).directory.revoked(replica) for host in others), 1.0)
