@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from consensus_escalation.block import Block, Entry, Kind
 from consensus_escalation.command import NULL, Command, Verb, command_from_bytes_untrusted
@@ -34,6 +35,7 @@ CELL_BYTES: Final = 200
 """What a cell costs beside its path and value, in Python."""
 SNAPSHOT_FORMAT: Final = 1
 MISMATCH, MALFORMED = "mismatch", "malformed"
+OTHER_WRITE: Final = "its idempotency key was used for another write"
 RULE: Final = "rule: "
 """Before the name of the rule that refuses."""
 _PLAIN_VERBS: Final = (Verb.RENEW, Verb.RELEASE, Verb.EXPIRE)
@@ -169,9 +171,21 @@ class Machine:
         if admission is not Admission.FRESH:
             return Outcome(Status.UNKNOWN, block.index, block.term, admission.value)
         outcome = self._judge_and_do(entry, block)
-        if entry.author and outcome.reason:
-            self.ledger.sessions.remember(key_of(entry), Past(block.index, block.term, outcome.reason))
+        key = key_of(entry)
+        if entry.author and (outcome.reason or key.is_named):
+            check = self._check(entry) if key.is_named else 0
+            self.ledger.sessions.remember(key, Past(block.index, block.term, outcome.reason, check))
         return outcome
+
+    def _check(self, entry: Entry) -> int:
+        """Of what is asked for; not of the thought behind it, whose class may be another when rules have changed."""
+        if entry.kind is not Kind.COMMAND:
+            return crc32(entry.body, entry.kind)
+        try:
+            command = command_from_bytes_untrusted(entry.body, self._decode_untrusted)
+        except Malformed:
+            return crc32(entry.body)
+        return crc32(self._encode([int(command.verb), list(command.path), *command[2:6]]))
 
     def _judge_and_do(self, entry: Entry, block: Block) -> Outcome:
         if entry.kind is Kind.CONFIG:
@@ -254,6 +268,8 @@ class Machine:
 
     def _repeated(self, entry: Entry, past: Past) -> Outcome:
         """What was answered the first time."""
+        if key_of(entry).is_named and past.check != self._check(entry):
+            return Outcome(Status.VOID, past.index, past.term, OTHER_WRITE, repeated=True)
         outcome = Outcome(Status.VOID if past.reason else Status.DONE, past.index, past.term, past.reason, repeated=True)
         if entry.kind is not Kind.COMMAND or past.reason not in ("", MISMATCH):
             return outcome

@@ -56,6 +56,8 @@ class Past(NamedTuple):
     term: int
     reason: str = ""
     """Why it is void; empty when it was done."""
+    check: int = 0
+    """With a name, of what it asked for: the same name for something else is a mistake, and must not look done."""
 
 
 LifeKey = tuple[int, bytes, int]
@@ -191,8 +193,8 @@ class Sessions:
             if type(row[3]) is int and len(row) == 5 and isinstance(row[4], list | tuple):
                 self._load_life((row[0], row[1], row[2]), row[3], row[4])
             else:
-                since, author, number, index, term, reason = row
-                self._named[author, number] = (since, Past(index, term, reason))
+                since, author, number, *past = row
+                self._named[author, number] = (since, _past(*past))
                 self._oldest.append((since, author, number, True))
                 self.count += 1
         heapify(self._oldest)
@@ -200,9 +202,13 @@ class Sessions:
             raise ValueError("more outcomes than are ever kept")
 
     def _load_life(self, place: LifeKey, highest: int, rows: Any) -> None:
-        self._lives[place] = Life(highest, {count: Past(index, term, reason) for count, index, term, reason in rows})
+        self._lives[place] = Life(highest, {count: _past(*past) for count, *past in rows})
         self._oldest.append((*place, False))
         self.count += len(rows)
+
+
+def _past(index: int, term: int, reason: str, check: int) -> Past:
+    return Past(index, term, reason, check)
 
 
 def _life_of(key: Key) -> LifeKey:

@@ -20,7 +20,7 @@ from consensus_escalation.chain import Chain, Done
 from consensus_escalation.ledger import key_of
 from consensus_escalation.machine import Outcome
 from consensus_escalation.raft import BODY_BYTES_MAX
-from consensus_escalation.sessions import COUNT_BITS, LIFE_BITS, WINDOW, Key
+from consensus_escalation.sessions import COUNT_BITS, LIFE_BITS, WINDOW, Admission, Key
 from consensus_escalation.types import Keys
 from crdt.ids import ReplicaId
 from mesh.effects import Now
@@ -86,6 +86,8 @@ class Courier:
     """By the key of the first entry."""
     _where: dict[Key, Key] = field(default_factory=dict)
     """Key of an entry under way -> of its parcel; its own while it is a draft."""
+    _is_repeated: bool = False
+    """The leader knows a key: perhaps by another `since`, so that its block does not name it as it is asked for here."""
     _answered: list[Answered] = field(default_factory=list)
     _sent_to: ReplicaId | None = None
     _since: int = -1
@@ -150,8 +152,11 @@ class Courier:
             return -inf
         return min((parcel.due for parcel in self._parcels.values()), default=inf)
 
-    def tick(self, voters: Iterable[ReplicaId], now: Now) -> None:
+    def tick(self, chain: Chain, now: Now) -> None:
         """Send what is new and what is due, and all of it when there is another leader."""
+        if self._is_repeated:
+            self._is_repeated = False
+            self.jumped(chain)
         for batch in self._batches() if self._drafts else ():
             self._parcels[key_of(batch[0])] = Parcel(batch, {key_of(entry) for entry in batch})
             self._where.update((key_of(entry), key_of(batch[0])) for entry in batch)
@@ -164,7 +169,7 @@ class Courier:
                 parcel.due, parcel.tries = -inf, 0
         due = [parcel for parcel in self._parcels.values() if parcel.due <= now.monotonic]
         if due:
-            others = sorted(voters)
+            others = sorted(chain.config.electorate)
             for parcel in due:
                 self._dispatch(parcel, leader, others, now)
 
@@ -223,6 +228,7 @@ class Courier:
             if parcel is None:
                 continue
             if reason in TRY_AGAIN:
+                self._is_repeated |= reason == Admission.REPEATED.value
                 parcel.due = min(parcel.due, now.monotonic + BUSY_SECONDS * 2 ** min(parcel.tries, 5))
             else:
                 del self._where[key]
@@ -230,7 +236,7 @@ class Courier:
                 self._arrived(first, key)
 
     def jumped(self, chain: Chain) -> None:
-        """The state came as a whole: what was committed meanwhile shows in its sessions only."""
+        """What was committed meanwhile, or under another `since`, shows in the sessions only."""
         for parcel in list(self._parcels.values()):
             for entry in parcel.batch:
                 known = chain.machine.recall(entry)

@@ -220,7 +220,7 @@ class Quorum:
         if chain is not None:
             leads = self.raft is not None and self.raft.role is Role.LEADER
             self.keeper.tick(self.raft.term if leads and self.raft is not None else 0, chain, self.courier, now)
-            self.courier.tick(chain.config.electorate, now)
+            self.courier.tick(chain, now)
             self._settle(now)
         self.questions.tick(now)
         self._desk.flush(now)

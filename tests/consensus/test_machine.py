@@ -55,6 +55,19 @@ def test_a_repeated_entry_is_answered_as_the_first_time_and_done_once() -> None:
     assert (late.status, late.reason, late.repeated) == (Status.VOID, "mismatch", True), "definite stays definite"
 
 
+def test_a_key_that_is_used_for_another_write_does_not_look_done() -> None:
+    """Found by the demo: a robot that was started again drew the same keys from its seed, and took others' tasks for its own."""
+    author, machine = Author(), Machine()
+    author.do(machine, author.entry(swap(TASK, None, "r1"), number=NAMED | 1))
+    other = author.entry(swap(("tasks", "43"), None, "r1"), number=NAMED | 1)
+    (outcome,) = author.do(machine, other)
+    assert (outcome.status, outcome.reason) == (Status.VOID, "its idempotency key was used for another write")
+    assert machine.recall(other) == outcome
+    flagged = swap(TASK, None, "r1")._replace(thought=Thought("claim", is_dangerous=True))
+    assert author.do(machine, author.entry(flagged, number=NAMED | 1))[0].status is Status.DONE, "the same, of another class"
+    assert machine.cell(("tasks", "43")) is None
+
+
 def test_a_key_that_is_too_old_is_neither_done_nor_denied() -> None:
     author, machine = Author(), Machine()
     entry = author.entry(put(TASK, 1))

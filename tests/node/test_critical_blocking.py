@@ -27,7 +27,8 @@ def test_critical_writes_and_leases_block() -> None:
         with pytest.raises(mesh.NotCommitted) as caught:
             task.compare_and_set(None, "b")
         assert caught.value.current == "a"
-        assert task.set("b", idempotency_key=receipt.idempotency_key).index == receipt.index, "the same write"
+        again = task.compare_and_set(None, "a", idempotency_key=receipt.idempotency_key)
+        assert again.index == receipt.index, "the same write"
         task.delete()
         assert task.value is None
         node.propose(mesh.Thought(intent="note", rationale="because"), timeout=PATIENCE_S)

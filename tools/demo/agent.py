@@ -19,6 +19,7 @@ import mesh
 from mesh.events import MemberEvent
 from mesh.trust.files import load_membership
 from tools.demo import telemetry
+from tools.demo.board import Board
 from tools.demo.floor import Floor
 from tools.demo.robot import Robot
 from tools.fleet import add_arguments
@@ -57,6 +58,7 @@ class Agent:
         self._driving = False
         self._rng = random.Random(seed)
         self._robot = Robot(node, name, Floor.shipped(), self._rng)
+        self._board = Board(node, name, random.Random(f"{seed} board"))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -64,6 +66,7 @@ class Agent:
             await nursery.start(self._watch_events)
             nursery.start_soon(self._drive)
             nursery.start_soon(self._publish_telemetry)
+            nursery.start_soon(self._work)
             self._say({"ready": self._name})
             await self._obey()
             nursery.cancel_scope.cancel()
@@ -90,6 +93,12 @@ class Agent:
                 self._notes.written.append((self._robot.moves, stamp))
             await trio.sleep(STEP_SECONDS)
 
+    async def _work(self) -> None:
+        while True:
+            await trio.sleep(0.05)
+            if self._driving and self._node.quorum().leader is not None:
+                await self._board.work()
+
     async def _publish_telemetry(self) -> None:
         while True:
             if self._driving:
@@ -106,7 +115,9 @@ class Agent:
                 case "stop":
                     self._driving = False
                 case "digest":
-                    self._say({"digest": self._node.state_digest().hex(), "moves": self._robot.moves})
+                    digest, leader = self._node.state_digest().hex(), self._node.quorum().leader
+                    named = None if leader is None else self._node.name_of(leader)
+                    self._say({"digest": digest, "moves": self._robot.moves, "leader": named, "owners": self._board.owners()})
                 case "report":
                     self._say({"report": self._report()})
                 case "leave":
@@ -120,6 +131,10 @@ class Agent:
             "events": self._notes.events,
             "obstacles": len(self._node.set("floor/obstacles")),
             "missions": len(self._node.map("mission/status")),
+            "claimed": self._board.claimed,
+            "claims_lost": self._board.lost,
+            "claims_asked_again": self._board.waited,
+            "docked": self._board.docked,
             "statistics": self._node.statistics(),
         }
 

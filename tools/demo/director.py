@@ -21,6 +21,9 @@ from tools.figures import Report, Span
 from tools.fleet import AgentPlan, Fleet, open_fleet
 from tools.relay import HOST, Relay, free_ports
 
+SCORES = (9, 7, 5, 4, 3)
+"""Of the five voters. The first leads, is killed and comes back as the best of them."""
+
 Progress = Callable[[str, float], None]
 """Told what is going on and how long it lasts at most, in seconds."""
 
@@ -58,9 +61,31 @@ class Outcome:
     cut_off: int = 0
     seconds: float = 0.0
 
+    owners: list[dict[str, str]] = field(default_factory=list)
+    """Of the task board, as each replica shows them at the end."""
+    claims: dict[str, list[int]] = field(default_factory=dict)
+    """Every task that a robot was told is its own, also by the process that was killed as far as it had said so."""
+
     @property
     def equal(self) -> bool:
         return len(self.digests) == self.course.agents and len(set(self.digests.values())) == 1
+
+    @property
+    def claimed_twice(self) -> list[int]:
+        """Tasks that two robots hold to be their own, or that the board gives to another one."""
+        whose: dict[int, set[str]] = {}
+        for name, tasks in self.claims.items():
+            for task in tasks:
+                whose.setdefault(task, set()).add(name)
+        for owners in self.owners:
+            for number, name in owners.items():
+                if int(number) in whose:
+                    whose[int(number)].add(name)
+        return sorted(task for task, names in whose.items() if len(names) > 1)
+
+    @property
+    def board_is_one(self) -> bool:
+        return len(self.owners) == self.course.agents and all(owners == self.owners[0] for owners in self.owners)
 
 
 def now_us() -> int:
@@ -90,13 +115,17 @@ async def run_course(course: Course, directory: Path, progress: Progress) -> Out
 
 def _enrol(course: Course, directory: Path, relay: Relay) -> list[AgentPlan]:
     """One authority, one key and one directory per agent."""
-    authority = mesh.Authority.generate()
+    authority = mesh.Authority.generate(critical=["tasks/**"])
     plans = []
     for number in range(course.agents):
         name = f"robot-{number + 1:02}"
         home = directory / name
         membership = authority.enrol(
-            mesh.Identity.generate(), name=name, may_write=["robots/" + name + "/**", "floor/**", "mission/**"]
+            mesh.Identity.generate(),
+            name=name,
+            may_write=["robots/" + name + "/**", "floor/**", "mission/**", "tasks/**"],
+            voter=number < len(SCORES),
+            score=SCORES[number] if number < len(SCORES) else 0,
         )
         save_membership(home, membership)
         seeds = [relay.face_address(peer) for peer in (0, 1, 2) if peer != number]
@@ -134,16 +163,23 @@ async def _direct(
         await fleet.tell_all("stop")
         outcome.settled_ms = await _wait_equal(fleet, course.settle_limit)
         outcome.digests = {name: answer["digest"] for name, answer in (await _digests(fleet)).items()}
+        outcome.owners = await _one_board(fleet, course.settle_limit)
     progress("collecting the notebooks", 5.0)
     outcome.reports = list((await fleet.ask_all("report", "report")).values())
+    for report in outcome.reports:
+        outcome.claims.setdefault(report["name"], []).extend(report["claimed"])
     progress("agents leave", 5.0)
 
 
 async def _kill_and_return(course: Course, fleet: Fleet, plans: list[AgentPlan], outcome: Outcome, progress: Progress) -> None:
-    victim = plans[course.agents // 2]
+    leaders = [answer["leader"] for answer in (await _digests(fleet)).values() if answer["leader"]]
+    leader = max(set(leaders), key=leaders.count, default=plans[0].name)
+    victim = next(plan for plan in plans if plan.name == leader)
     outcome.victim = victim.name
     with _span(outcome, "absence"):
-        progress(f"kill -9 {victim.name}", course.absence)
+        progress(f"kill -9 {victim.name}, which leads the quorum", course.absence)
+        last_words = await fleet.agents[victim.name].ask("report", "report")
+        outcome.claims[victim.name] = list(last_words["claimed"])
         outcome.killed_at = now_us()
         await fleet.agents.pop(victim.name).kill()
         await trio.sleep(course.absence)
@@ -157,6 +193,16 @@ async def _kill_and_return(course: Course, fleet: Fleet, plans: list[AgentPlan],
 
 async def _digests(fleet: Fleet) -> dict[str, Any]:
     return await fleet.ask_all("digest", "digest")
+
+
+async def _one_board(fleet: Fleet, limit: float) -> list[dict[str, str]]:
+    """The task board of every replica, once they show the same one, or as it is when the limit has passed."""
+    start = time.monotonic()
+    while True:
+        boards = [answer["owners"] for answer in (await _digests(fleet)).values()]
+        if all(board == boards[0] for board in boards) or time.monotonic() - start > limit:
+            return boards
+        await trio.sleep(0.1)
 
 
 async def _wait_equal(fleet: Fleet, limit: float) -> float | None:

@@ -34,7 +34,7 @@ def command(agents: int, loss: float, seed: int, as_json: bool, keep: Path | Non
     """Show robots that share a floor through loss, a cut and a kill.
 
     Every agent is a process with its own socket, keys and disk; a relay loses datagrams between them. It ends with what was
-    measured and a verdict. Exit status 1 unless every replica is byte-equal.
+    measured and a verdict. Exit status 1 unless every replica is byte-equal and no task was claimed twice.
     """
     course = Course(agents=agents, loss=loss, seed=seed)
     console = Console(stderr=as_json)
@@ -55,7 +55,7 @@ def command(agents: int, loss: float, seed: int, as_json: bool, keep: Path | Non
         click.echo(json.dumps(figures, indent=2))
     else:
         _print(console, outcome, figures)
-    sys.exit(0 if figures["equal"] else 1)
+    sys.exit(0 if figures["equal"] and not figures["tasks_claimed_twice"] and figures["board_is_one"] else 1)
 
 
 def _run(course: Course, directory: Path, console: Console) -> Outcome:
@@ -109,6 +109,12 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "datagrams_cut": outcome.cut_off,
         "obstacles_found": max((report["obstacles"] for report in outcome.reports), default=0),
         "missions": max((report["missions"] for report in outcome.reports), default=0),
+        "tasks_claimed": sum(map(len, outcome.claims.values())),
+        "claims_lost": sum(report["claims_lost"] for report in outcome.reports),
+        "claims_asked_again": sum(report["claims_asked_again"] for report in outcome.reports),
+        "leases_held": sum(len(report["docked"]) for report in outcome.reports),
+        "tasks_claimed_twice": outcome.claimed_twice,
+        "board_is_one": outcome.board_is_one,
         "seconds": round(outcome.seconds, 1),
         "digests": sorted(set(outcome.digests.values())),
         "equal": outcome.equal,
@@ -133,11 +139,19 @@ def _print(console: Console, outcome: Outcome, figures: dict[str, Any]) -> None:
         ("traffic per agent", f"{figures['bytes_per_agent_per_second']} B/s"),
         ("datagrams, lost, cut off", f"{figures['datagrams']}, {figures['datagrams_lost']}, {figures['datagrams_cut']}"),
         ("obstacles found, missions taken", f"{figures['obstacles_found']}, {figures['missions']}"),
+        ("tasks claimed, claims that another robot won", f"{figures['tasks_claimed']}, {figures['claims_lost']}"),
+        ("claims asked again, leases held", f"{figures['claims_asked_again']}, {figures['leases_held']}"),
         ("quiet: all replicas equal after", _ms(figures["settled_after_ms"])),
     ]
     for what, measured in rows:
         table.add_row(what, measured)
     console.print(table)
+    if figures["tasks_claimed_twice"] or not figures["board_is_one"]:
+        console.print(f"[bold red]the task board is not one[/]: claimed twice {figures['tasks_claimed_twice']}")
+    else:
+        console.print(
+            f"[bold green]no task was claimed twice[/], of {figures['tasks_claimed']}, {outcome.victim} killed while it led"
+        )
     if figures["equal"]:
         console.print(f"[bold green]every replica is byte-equal[/]: {figures['digests'][0]}")
         return
