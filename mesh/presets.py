@@ -93,6 +93,11 @@ ROBOT_WIFI: Final = Preset(
         burst_bytes=64 * 1024.0,  # guess: half of lan
         handshake_retry_s=0.2,  # guess: above a beacon interval, as the probe timeout
     ),
+    quorum=Pace(
+        heartbeat_seconds=0.1,  # guess: airtime is shared by all; a voter costs 20 frames a second
+        election_seconds=0.6,  # guess: Wi-Fi stalls for 200-300 ms when it roams or rescans
+        slot_seconds=0.2,  # guess: PreVote and vote are two round trips of up to 40 ms
+    ),
 )
 
 WAN: Final = Preset(
@@ -123,6 +128,12 @@ WAN: Final = Preset(
         rate_bytes_per_s=1e6,  # guess: 8 Mbit/s to one peer
         burst_bytes=64 * 1024.0,  # guess: half of lan
         handshake_retry_s=0.5,  # guess: above a long line's round trip
+    ),
+    quorum=Pace(
+        heartbeat_seconds=0.2,  # as etcd's advice: about a round trip
+        election_seconds=2.0,  # as etcd's advice: ten of them
+        slot_seconds=0.7,  # guess: PreVote and vote are two round trips of up to 300 ms
+        stable_seconds=10.0,  # guess
     ),
 )
 
@@ -166,6 +177,15 @@ LORA: Final = Preset(
         lane_bytes_max=8 * 1024,
         lane_bytes_max_unopened=2 * 1024,
         handshake_retry_s=10.0,
+    ),
+    quorum=Pace(
+        heartbeat_seconds=20.0,  # guess: a frame takes a second of a shared channel
+        election_seconds=120.0,  # guess: five in a row must be lost
+        slot_seconds=30.0,  # guess: two round trips of several seconds each
+        stable_seconds=600.0,  # guess
+        verdict_seconds=120.0,  # guess
+        replace_seconds=6 * 3600.0,  # guess: nights without power are normal
+        window_blocks=2,  # guess: 2 kB are minutes of airtime
     ),
 )
 

@@ -33,9 +33,8 @@ LIFE_MICROSECONDS: Final = 3600 * 1_000_000
 BATCH_BYTES_MAX: Final = BODY_BYTES_MAX - 16
 WAITING_MAX: Final = 4096
 """Entries of this agent under way; more are refused at the caller. As `Pace.pending_entries_max`."""
-AGAIN_SECONDS_MIN: Final = 0.15
-"""Before a batch is sent again, doubling: a commit takes a few milliseconds, an election about this long."""
-AGAIN_SECONDS_MAX: Final = 1.0
+AGAIN_DOUBLINGS_MAX: Final = 3
+"""A batch is sent again after an election time-out, then after twice as long: a commit takes far less, an election as long."""
 BUSY_SECONDS: Final = 0.02
 """A leader that is no leader, or has no room, is asked again after so long."""
 TRY_AGAIN: Final = frozenset({"not the leader", "busy", "repeated"})
@@ -74,6 +73,8 @@ class Parcel:
 class Courier:
     me: ReplicaId
     keys: Keys
+    again_seconds: float
+    """Without an answer, until a batch is sent again for the first time."""
     rng: random.Random
     """Makes the names of lives (`consensus_escalation.sessions`)."""
     send: Callable[[ReplicaId, tuple[Entry, ...]], None]
@@ -178,7 +179,7 @@ class Courier:
         parcel.sent_to = leader
         if voters and (leader is None or parcel.tries % 2 == 1):
             parcel.sent_to = voters[(parcel.tries + parcel.batch[0].number) % len(voters)]
-        parcel.due = now.monotonic + min(AGAIN_SECONDS_MIN * 2**parcel.tries, AGAIN_SECONDS_MAX)
+        parcel.due = now.monotonic + self.again_seconds * 2 ** min(parcel.tries, AGAIN_DOUBLINGS_MAX)
         parcel.tries = min(parcel.tries + 1, 16)
         if parcel.sent_to is not None:
             self.send(parcel.sent_to, parcel.batch)

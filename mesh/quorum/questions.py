@@ -8,16 +8,14 @@ from typing import Final
 
 from mesh.effects import Now
 
-AGAIN_SECONDS: Final = 0.1
-"""An answer takes a round of heartbeats: two round trips. Guess: more than that on a LAN, less than an election."""
 SOON_SECONDS: Final = 0.01
 """After a definite "not now"."""
 
 
 class Questions:
-    def __init__(self, first_number: int, ask: Callable[[int], None]) -> None:
-        """`ask`: puts the question of this number to the leader, whoever that is."""
-        self._number, self._ask = first_number, ask
+    def __init__(self, first_number: int, again_seconds: float, ask: Callable[[int], None]) -> None:
+        """`ask`: puts the question of this number to the leader; again after `again_seconds` without an answer."""
+        self._number, self._again_seconds, self._ask = first_number, again_seconds, ask
         self._open: dict[int, float] = {}
         self._answered: list[tuple[int, int]] = []
 
@@ -57,5 +55,5 @@ class Questions:
                 self._again(number, now)
 
     def _again(self, number: int, now: Now) -> None:
-        self._open[number] = now.monotonic + AGAIN_SECONDS
+        self._open[number] = now.monotonic + self._again_seconds
         self._ask(number)

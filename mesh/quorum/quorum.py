@@ -141,9 +141,9 @@ class Quorum:
             partial(is_permitted, directory),
         )
         self._desk.courier = self.courier = Courier(
-            me, self.keys, rng, self._desk.send, lambda: self.leader, lambda: self._now.wall
+            me, self.keys, self._pace.election_seconds, rng, self._desk.send, lambda: self.leader, lambda: self._now.wall
         )
-        self.questions = Questions(rng.getrandbits(48), self._ask_read)
+        self.questions = Questions(rng.getrandbits(48), self._pace.election_seconds, self._ask_read)
         self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
         self._writer = Writer()
         self.keeper = Keeper(me, port.notify, directory.name)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from consensus_escalation.chain import PROOFS_KEPT
+from consensus_escalation.sessions import OUTCOMES_MAX, WINDOW
 from crdt.ops import Key
 from mesh.events import Event
 from mesh.peer import Peer
 from mesh.permits import DRAFT_BYTES_MAX
+from mesh.presets import LAN
+from mesh.quorum.keeper import CHANGED_MAX
+from mesh.quorum.signing import REMEMBERED_MAX
 from mesh.sync.serve import RECENT_MAX
 from mesh.testing import Host
 from tools.sim.ground import Ground
@@ -26,6 +31,18 @@ FIXED: Final = {
     "Counters.frame_bytes_sent": 256,
     "Counters.frame_bytes_received": 256,
     "Beliefs._seen": 256,
+    "Log._blocks": 3 * LAN.quorum.snapshot_blocks,
+    "Chain.proofs": PROOFS_KEPT,
+    "Chain._pending": 2 * LAN.quorum.snapshot_blocks,
+    "Remembered._good": REMEMBERED_MAX,
+    "Remembered._former": REMEMBERED_MAX,
+    "Life.outcomes": WINDOW,
+    "Sessions._lives": OUTCOMES_MAX,
+    "Sessions._named": OUTCOMES_MAX,
+    "Sessions._oldest": OUTCOMES_MAX,
+    "StateHash._counted": 2 * OUTCOMES_MAX,
+    "StateHash._changed": 2 * OUTCOMES_MAX,
+    "Keeper._changed": CHANGED_MAX,
 }
 """Containers with a limit of their own, which small meshes reach."""
 SPARE: Final = 96
