@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mesh.errors import MeshError
-from tools.measure import critical, endings, flood, mesh_runs, micro, secrecy, trust
+from tools.measure import critical, endings, flood, leadership, mesh_runs, micro, secrecy, trust
 from tools.measure import forgeries as forged
 from tools.measure.state_size import state_size
 
@@ -236,6 +236,25 @@ def critical_(context: click.Context, voters: int, seconds: float, failovers: in
     if virtual:
         goal = "next commit p50 <= 300 ms, p99 <= 700 ms, the best leads in >= 99%"
         _show(context, "the same on virtual time", goal, critical.virtual_failovers(virtual))
+
+
+@main.command("quorum")
+@click.option("--rounds", default=20, show_default=True, help="Of failovers and depositions; 200 are what is worth quoting.")
+@click.option("--handbacks", default=3, show_default=True)
+@click.option("--minutes", default=2.0, show_default=True, help="Virtual, with scores that change every five seconds; 0: none.")
+@click.pass_context
+def quorum_(context: click.Context, rounds: int, handbacks: int, minutes: float) -> None:
+    """Who leads: failover, deposition by refusals, handback, oscillating scores, on virtual time; checking a certificate."""
+    _show(context, "a certificate of three signatures", "<= 0.5 ms of CPU", leadership.verification(2000))
+    if rounds:
+        goal = "next commit p50 <= 300 ms, p99 <= 700 ms, the best leads in >= 99%"
+        _show(context, "the leader of five dies", goal, critical.virtual_failovers(rounds))
+        goal = "next leader p50 <= 100 ms, p99 <= 500 ms; leads again in 0"
+        _show(context, "a majority refuses the leader's own wish", goal, leadership.deposed(rounds))
+    if handbacks:
+        _show(context, "the best voter returns", "write gap p99 <= 100 ms", leadership.handback(handbacks))
+    if minutes:
+        _show(context, "scores oscillate", "<= 1 leader change per minute", leadership.oscillating(minutes))
 
 
 if __name__ == "__main__":

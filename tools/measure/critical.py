@@ -63,15 +63,15 @@ def virtual_failovers(rounds: int) -> dict[str, Any]:
     for seed in range(rounds):
         mesh = Mesh(7, seed=seed, setup=Setup(voters=FIVE, scores=(9, 7, 5, 3, 1), critical=("bench/**",)))
         mesh.start()
-        if not mesh.run_until(partial(_is_settled, mesh), SETTLE_SECONDS):
+        if not mesh.run_until(partial(is_settled, mesh), SETTLE_SECONDS):
             raise AgentFailed(f"no quorum of {FIVE} within {SETTLE_SECONDS:.0f} virtual seconds (seed {seed})")
-        leader = _leader(mesh)
+        leader = leader_of(mesh)
         mesh.crash(leader)
         begun = mesh.now
         if not _write(mesh, encode(seed)):
             raise AgentFailed(f"nothing was committed within {WAIT_SECONDS:.0f} virtual seconds (seed {seed})")
         gaps.append((mesh.now - begun) * 1000)
-        best_led += _leader(mesh) == min(number for number in range(FIVE) if number != leader)
+        best_led += leader_of(mesh) == min(number for number in range(FIVE) if number != leader)
     return {
         "rounds": rounds,
         "p50_ms": round(quantile(gaps, 0.5)),
@@ -96,14 +96,14 @@ def _write(mesh: Mesh, value: bytes) -> bool:
     return mesh.run_until(is_shown, WAIT_SECONDS, every=0.001)
 
 
-def _leader(mesh: Mesh) -> int:
+def leader_of(mesh: Mesh) -> int:
     """Its number; -1 while nobody leads."""
     return next((n for n in mesh.running if (status := mesh.peer(n).quorum.status) is not None and status.leads), -1)
 
 
-def _is_settled(mesh: Mesh) -> bool:
+def is_settled(mesh: Mesh) -> bool:
     """All five vote, and no change of voters is under way: the death of the only voter of a quorum that grows ends it."""
     chains = [mesh.peer(number).quorum.chain for number in mesh.running]
-    return _leader(mesh) >= 0 and all(
+    return leader_of(mesh) >= 0 and all(
         chain is not None and len(chain.config.voters) == FIVE and not chain.config.is_joint for chain in chains
     )
