@@ -21,7 +21,9 @@ datagram.
 """
 BUCKET_HASH_BYTES: Final = 6
 LOOSE_PER_FLOOR: Final = 8
-"""Loose seqs named beside a floor; more are found by asking."""
+"""Loose seqs named beside a floor in passing: the lowest."""
+LOOSE_PER_PAGE: Final = 64
+"""Named where two replicas differ: other ones each time, so that all are found, however many there are."""
 LOWEST: Final = bytes(12)
 HIGHEST: Final = b"\xff" * 12
 
@@ -36,7 +38,9 @@ def _hash(floor: Floor) -> int:
 
 
 class FloorTable:
-    """The floors of one replica by bucket. `read(shelf)` tells where a shelf stands now, None when it was let go."""
+    """The floors of one replica by bucket. `read(shelf)` tells where a shelf stands now, with all that is loose of it; None when
+    it was let go.
+    """
 
     def __init__(self, read: Callable[[ShelfId], Floor | None]) -> None:
         self._read = read
@@ -66,20 +70,26 @@ class FloorTable:
         return b"".join(value.to_bytes(BUCKET_HASH_BYTES, "big") for value in self._hashes)
 
     def differing(self, theirs: bytes, explained: Iterable[Floor] = ()) -> list[int]:
-        """Buckets in which the other side differs, beyond the floors that it named itself (`explained`)."""
+        """Buckets in which the other side differs, beyond the floors that it named itself (`explained`). One that may name only
+        part of what is loose explains nothing.
+        """
         self._settle()
         assume = list(self._hashes)
         for floor in explained:
+            if len(floor.loose) >= LOOSE_PER_FLOOR:
+                continue
             bucket = bucket_of(floor.shelf)
             mine = self._floors[bucket].get(floor.shelf)
             assume[bucket] ^= _hash(floor) ^ (_hash(mine) if mine else 0)
         size = BUCKET_HASH_BYTES
         return [i for i in range(BUCKETS) if assume[i] != int.from_bytes(theirs[i * size : i * size + size], "big")]
 
-    def pages(self, bucket: int) -> list[BucketPage]:
-        """All my floors of a bucket, ascending, in pages that each fit a datagram and together cover every shelf id."""
+    def pages(self, bucket: int, brief: Callable[[Floor], Floor] = lambda floor: floor) -> list[BucketPage]:
+        """All my floors of a bucket, ascending, in pages that each fit a datagram and together cover every shelf id. `brief`:
+        names less of what is loose.
+        """
         self._settle()
-        chunks = framed(sorted(self._floors[bucket].values())) or [()]
+        chunks = framed(map(brief, sorted(self._floors[bucket].values()))) or [()]
         pages, low = [], LOWEST
         for i, chunk in enumerate(chunks):
             last = i == len(chunks) - 1

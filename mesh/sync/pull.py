@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeAlias
@@ -18,12 +18,13 @@ from typing import Final, TypeAlias
 import crdt
 from crdt.digest import digest_16
 from crdt.ids import ReplicaId, ShelfId, replica_of
+from crdt.limits import LOOSE_MAX
 from mesh.effects import Now
 from mesh.errors import Malformed
 from mesh.port import Port
 from mesh.sync.births import Births
 from mesh.sync.flow import Request, Token, Windows
-from mesh.sync.messages import BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing, framed
+from mesh.sync.messages import SHORT_HASH_BYTES, BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing, framed
 from mesh.wire.delta import body_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
@@ -54,6 +55,8 @@ would hide. Guess: some round trips."""
 WANT_ESTIMATE_BYTES: Final = 2400
 LISTING_ESTIMATE_BYTES: Final = 1200
 BODIES_PER_REQUEST: Final = 32
+LOOSE_IN_WANT: Final = 16
+"""Loose seqs named as held already in a WANT; of more some come twice. Guess."""
 REORDER_SECONDS: Final = 0.002
 """A gap is asked for after this long: deltas of one burst may overtake each other. Guess: a few datagram times."""
 BODY_FRAME_OVERHEAD_BYTES: Final = 24
@@ -167,6 +170,7 @@ class Puller:
         on_lie: Callable[[ReplicaId, ShelfId], None] = lambda peer, shelf: None,
         on_doubt: Callable[[ReplicaId, ShelfId, Now], None] = lambda peer, shelf, now: None,
         births: Births | None = None,
+        members: Callable[[], Sequence[ReplicaId]] = tuple,
     ) -> None:
         """on_lie: what this peer listed of the shelf is not what its author signed. on_doubt: a suffix of it was not; perhaps
         it is another branch.
@@ -178,6 +182,7 @@ class Puller:
         self._is_known = is_known
         self._round_trip = round_trip
         self._reachable = reachable
+        self._members = members
         self._pulls: dict[ShelfId, Pull] = {}
         self._active: dict[ShelfId, Pull] = {}
         self._on_lie = on_lie
@@ -207,7 +212,8 @@ class Puller:
             if len(self._pulls) >= PULLS_MAX or not self._is_known(replica_of(shelf)) or not self._births.may_begin(shelf, now):
                 return False  # nothing from the wire makes me remember shelves of nobody
             pull = self._pulls[shelf] = Pull(shelf, now.monotonic + delay)
-        pull.loose |= loose
+        if len(pull.loose) < LOOSE_MAX:  # a liar names what nobody has
+            pull.loose |= loose
         if peer in pull.sources or len(pull.sources) < SOURCES_MAX:
             pull.sources[peer] = max(floor.seq, pull.sources.get(peer, 0))
         return True
@@ -325,7 +331,7 @@ class Puller:
                 request = WantListing(pull.shelf, since, 0, 0)
                 self._port.send(source, Lane.BULK, Frame.WANT_LISTING, request.encode())
             else:
-                wants.setdefault(source, []).append(self._want(pull.shelf))
+                wants.setdefault(source, []).append(self._want(pull))
         for source, floors in wants.items():
             for part in framed(floors):
                 self._port.send(source, Lane.FRESH, Frame.WANT, Want(part).encode())
@@ -340,9 +346,15 @@ class Puller:
             return False
         return all(seq in loose for seq in range(reached + 1, pull.target + 1))
 
-    def _want(self, shelf: ShelfId) -> Floor:
+    def _want(self, pull: Pull) -> Floor:
+        shelf, held = pull.shelf, self._replica.loose_seqs(pull.shelf)
+        if pull.loose and pull.target <= self._replica.reached(shelf):
+            # Loose ones only: from the lowest that is not here, since what is below it may be more than is sent at once.
+            below = min(pull.loose) - 1
+            here = tuple(sorted(seq for seq in held if seq > below)[:LOOSE_IN_WANT])
+            return Floor(shelf, below, bytes(SHORT_HASH_BYTES) if below else b"", here)
         head = self._replica.head(shelf)
-        loose = tuple(sorted(self._replica.loose_seqs(shelf))[:16])
+        loose = tuple(sorted(held)[:LOOSE_IN_WANT])
         if head is None:
             return Floor(shelf, 0, b"", loose)
         return Floor(shelf, head.header.seq, head.hash[:4], loose)
@@ -355,6 +367,12 @@ class Puller:
             return None
         candidates = [peer for peer in candidates if self._unanswered[peer] < UNANSWERED_MAX] or candidates
         fewest = min(pull.failed.get(peer, 0) for peer in candidates)
+        if fewest and pull.attempts % 2:
+            # Whoever claims to have it gives it to nobody, or to anybody but us: what was pushed, others have, too.
+            others = [peer for peer in self._members() if peer not in pull.failed and self._reachable(peer)]
+            others = [peer for peer in others if not self._is_avoided(peer, now)]
+            if others:
+                return self._rng.choice(others)
         candidates = [peer for peer in candidates if pull.failed.get(peer, 0) == fewest]
         author = replica_of(pull.shelf)
         return author if author in candidates else self._rng.choice(candidates)

@@ -31,7 +31,7 @@ from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.births import Births
-from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable
+from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, LOOSE_PER_PAGE, FloorTable
 from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
@@ -61,6 +61,8 @@ PROOFS_MAX: Final = 64
 """A delta that contradicts ours is asked for so often per shelf, and for so many shelves at once. Guess."""
 DRAWS: Final = 3
 """Members drawn before all are looked at."""
+QUIET_SHARE_MIN: Final = 0.1
+"""Of `digest_quiet_seconds`, after news before the first digest: longer than news takes to everybody. Guess."""
 PROGRESS_SECONDS: Final = 0.2
 LOSSY_SECONDS: Final = 30.0
 """After the start and any sign of loss, how long floors are repeated until they are answered, ..."""
@@ -99,7 +101,7 @@ class Sync:
         self._read_delta_untrusted = read_delta_untrusted
         self._verify_delta = verify_delta
         self._tree = PushTree(replica_of(replica.shelf), members, config.direct_max, config.degree)
-        self._table = FloorTable(self._floor_of)
+        self._table = FloorTable(self._whole_floor_of)
         self._recent = RecentDeltas()
         self._server = Server(replica, port, self._recent, self._shown_floor)
         self._births = Births(replica)
@@ -114,11 +116,12 @@ class Sync:
             on_lie=lambda peer, shelf: port.notify(RelayLied(peer, directory.name(peer), shelf)),
             on_doubt=self._doubt,
             births=self._births,
+            members=lambda: members.living,
         )
         self.collector = Collector(replica, port, check_head, verify_delta)
         self.ended_elsewhere: dict[ShelfId, None] = {}
         """Ended shelves that a member says it holds something of."""
-        self.statements = StatementExchange(directory, port)
+        self.statements = StatementExchange(directory, port, rng)
         self._waiting: dict[bytes, tuple[ReplicaId, bool]] = {}
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
         self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
@@ -285,7 +288,9 @@ class Sync:
             self.copies.let_go(shelf)
         if self._interval > self._config.digest_quiet_seconds:
             self._interval = self._config.digest_quiet_seconds
-            self._next_digest = min(self._next_digest, now.monotonic + self._interval)
+            # Not all at once, and not while it is on its way: the first one finds a fork for all.
+            pause = self._interval * self._rng.uniform(QUIET_SHARE_MIN, 1.0)
+            self._next_digest = min(self._next_digest, now.monotonic + pause)
 
     def ended(self, shelf: ShelfId, now: Now) -> None:
         """Nothing more of it is taken. Others are to know soon."""
@@ -442,9 +447,20 @@ class Sync:
 
     # ---- floors
 
-    def _floor_of(self, shelf: ShelfId) -> Floor | None:
+    def _whole_floor_of(self, shelf: ShelfId) -> Floor | None:
+        return self._floor_of(shelf, None)
+
+    def _part_of(self, floor: Floor) -> Floor:
+        """With as much of what is loose as is named at once, from anywhere."""
+        if len(floor.loose) <= LOOSE_PER_PAGE:
+            return floor
+        start = self._rng.randrange(len(floor.loose) - LOOSE_PER_PAGE + 1)
+        return floor._replace(loose=floor.loose[start : start + LOOSE_PER_PAGE])
+
+    def _floor_of(self, shelf: ShelfId, named: int | None = LOOSE_PER_FLOOR) -> Floor | None:
+        """`named`: of what is loose, the lowest; None: all."""
         rows, base = self._replica.loose.get(shelf), self._replica.bases.get(shelf)
-        loose = tuple(sorted(rows)[:LOOSE_PER_FLOOR]) if rows else ()
+        loose = tuple(sorted(rows)[:named]) if rows else ()
         seq = self._shown_floor(shelf)
         header_hash = base.recent_hash(seq) if base else None
         if header_hash:
@@ -550,7 +566,7 @@ class Sync:
         budget = PAGES_PER_DIGEST
         self._rng.shuffle(again)
         for bucket in again:
-            pages = self._table.pages(bucket)
+            pages = self._table.pages(bucket, self._part_of)
             budget -= len(pages)
             if budget < 0:
                 break
@@ -572,9 +588,12 @@ class Sync:
         """Where I am further than these floors of the peer, say so; it asks for what it wants."""
         ahead = []
         for floor in theirs:
-            mine = self._floor_of(floor.shelf)
-            if mine and (mine.seq > floor.seq or any(seq > floor.seq and seq not in floor.loose for seq in mine.loose)):
-                ahead.append(mine)
+            mine = self._whole_floor_of(floor.shelf)
+            if mine is None:
+                continue
+            lacking = _lacking(mine, floor)
+            if mine.seq > floor.seq or lacking:
+                ahead.append(mine._replace(loose=lacking[:LOOSE_PER_PAGE]))
         for part in framed(ahead):
             self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(part).encode())
 
@@ -596,3 +615,13 @@ class Sync:
             return
         self._next_progress = now.monotonic + PROGRESS_SECONDS
         self._port.notify(CatchingUp(shelves, bodies, self.puller.counters.bodies))
+
+
+def _lacking(mine: Floor, theirs: Floor) -> tuple[int, ...]:
+    """What is loose here and not there. A list that may be cut short says something about its range only."""
+    named, low, high = set(theirs.loose), theirs.seq, inf
+    if len(named) == LOOSE_PER_FLOOR:  # the lowest
+        high = max(named)
+    elif len(named) >= LOOSE_PER_PAGE:  # from anywhere
+        low, high = max(low, min(named)), max(named)
+    return tuple(seq for seq in mine.loose if low < seq <= high and seq not in named)

@@ -13,7 +13,7 @@ from mesh.sync.pull import Puller
 from mesh.sync.sync import Sync
 from mesh.testing import Mesh, open_mesh
 from mesh.wire.frames import Frame, Lane
-from tests.attacks.stage import both, say, say_at_once, shows, without
+from tests.attacks.stage import Author, both, say, say_at_once, shows, without
 
 THREAT = "a relay that hides or replays old state"
 AUTHOR, RELAY, READER = 0, 1, 2
@@ -188,3 +188,27 @@ def test_a_relay_that_claims_to_have_more_than_there_is_keeps_nobody_from_the_re
         mesh.node(AUTHOR).register("key").set("here")
         mesh.run(1.0)
         assert shows(mesh, READER, "key") == "here"
+
+
+@both
+def test_an_author_that_leaves_out_its_first_delta_and_tells_each_other_ones(defended: bool) -> None:
+    """What follows is shown, and can never become a base. Eight numbers of it were named beside a floor, and compared: of more,
+    replicas differed for ever. Regression.
+    """
+
+    def brief(self: Sync, shelf: crdt.ShelfId) -> Floor | None:
+        return self._floor_of(shelf)
+
+    with without(defended, Sync, "_whole_floor_of", brief), open_mesh(4, seed=7) as mesh:
+        author = Author(mesh, 3, birth=7)
+        raws = [author.write(f"key/{number}", number) for number in range(100)]
+        mesh.crash(3)
+        mesh.cut([0], [1, 2])
+        for number, upto in ((0, 100), (1, 20)):
+            for raw in raws[1:upto]:
+                say_at_once(mesh, 2, number, Frame.REPAIR, raw)
+            mesh.hosts[number].wake()
+        mesh.run(1.0)
+        mesh.heal()
+        mesh.run(12.0)
+        assert mesh.converged() == defended

@@ -8,7 +8,8 @@ import pytest
 
 from crdt.ids import birth_of, replica_of
 from mesh.errors import NotPermitted
-from mesh.testing import Mesh, open_mesh
+from mesh.sync import statements
+from mesh.testing import Link, Mesh, open_mesh
 from mesh.trust.directory import Directory
 from mesh.trust.standing import Admission, Standing
 from mesh.wire.frames import Frame
@@ -116,3 +117,14 @@ def test_its_own_node_says_so() -> None:
         mesh.run(0.2)
         with pytest.raises(NotPermitted, match="revoked"):
             mesh.node(REVOKED).register("key").set("after")
+
+
+@both
+def test_a_lossy_network_keeps_the_revocation_from_nobody(defended: bool) -> None:
+    """It goes straight to all, once; at 30% loss a third would wait for a digest. Everybody who hears of it passes it on."""
+    with without(defended, statements, "RELAYED_TO", 0), open_mesh(16, seed=7, link=Link(loss=0.3)) as mesh:
+        revoke(mesh)
+        mesh.run(0.05)
+        others = honest(mesh, REVOKED)
+        known = [number for number in others if mesh.peer(number).directory.revoked(mesh.memberships[REVOKED].replica_id)]
+        assert (known == others) == defended

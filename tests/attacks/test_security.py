@@ -60,7 +60,8 @@ def test_no_threat_of_the_design_is_left_out() -> None:
 def test_every_module_proves_that_its_attack_is_one() -> None:
     """By a test that is run with the defence and without it."""
     for name in threats().values():
-        functions = [node for node in ast.walk(ast.parse((ROOT / name).read_text())) if isinstance(node, ast.FunctionDef)]
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         marked = [f for f in functions for mark in f.decorator_list if isinstance(mark, ast.Name) and mark.id == "both"]
         assert marked, f"{name} attacks nothing undefended"
 

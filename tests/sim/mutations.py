@@ -240,7 +240,7 @@ MUTATIONS: Final = [
         "a restored backup goes on with its old shelf",
         replace(BASE, script=OLD),
         _replace(Mesh, "_start_peer", _same_birth),
-        ("bases",),
+        ("bases", "faults"),
     ),
     Mutation(
         "journal",
@@ -255,6 +255,7 @@ MUTATIONS: Final = [
         replace(BASE, rate=40.0, types=("set",), script="8s crash 0-3\n9s restart 0-3"),
         _replace(journal, "take_journal", _journal_without_ends),
         ("faults", "durability", "views"),
+        seeds=3,
         hasty=True,
     ),
     Mutation(
