@@ -8,8 +8,10 @@ peer shows it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from math import inf
 from typing import Final
 
 from crdt.ids import ShelfId
@@ -84,12 +86,12 @@ class FloorTable:
         size = BUCKET_HASH_BYTES
         return [i for i in range(BUCKETS) if assume[i] != int.from_bytes(theirs[i * size : i * size + size], "big")]
 
-    def pages(self, bucket: int, brief: Callable[[Floor], Floor] = lambda floor: floor) -> list[BucketPage]:
-        """All my floors of a bucket, ascending, in pages that each fit a datagram and together cover every shelf id. `brief`:
-        names less of what is loose.
+    def pages(self, bucket: int, rng: random.Random) -> list[BucketPage]:
+        """All my floors of a bucket, ascending, in pages that each fit a datagram and together cover every shelf id. Of what is
+        loose, as much as is named at once, from anywhere.
         """
         self._settle()
-        chunks = framed(map(brief, sorted(self._floors[bucket].values()))) or [()]
+        chunks = framed([_part_of(floor, rng) for floor in sorted(self._floors[bucket].values())]) or [()]
         pages, low = [], LOWEST
         for i, chunk in enumerate(chunks):
             last = i == len(chunks) - 1
@@ -102,3 +104,32 @@ class FloorTable:
         """My floors of a bucket with ids in (low, high], ascending."""
         self._settle()
         return sorted(floor for shelf, floor in self._floors[bucket].items() if low < shelf <= high)
+
+
+def lacking_there(mine: Floor, theirs: Floor) -> tuple[int, ...]:
+    """What is loose here and not there. A list that may be cut short says something about its range only."""
+    named, low, high = set(theirs.loose), theirs.seq, inf
+    if len(named) == LOOSE_PER_FLOOR:  # the lowest
+        high = max(named)
+    elif len(named) >= LOOSE_PER_PAGE:  # from anywhere
+        low, high = max(low, min(named)), max(named)
+    return tuple(seq for seq in mine.loose if low < seq <= high and seq not in named)
+
+
+def _part_of(floor: Floor, rng: random.Random) -> Floor:
+    if len(floor.loose) <= LOOSE_PER_PAGE:
+        return floor
+    start = rng.randrange(len(floor.loose) - LOOSE_PER_PAGE + 1)
+    return floor._replace(loose=floor.loose[start : start + LOOSE_PER_PAGE])
+
+
+def ahead_of(theirs: Iterable[Floor], read: Callable[[ShelfId], Floor | None]) -> list[Floor]:
+    """My floors of shelves of which I have more, with what is loose here and not there."""
+    ahead = []
+    for floor in theirs:
+        mine = read(floor.shelf)
+        if mine is not None:
+            lacking = lacking_there(mine, floor)
+            if mine.seq > floor.seq or lacking:
+                ahead.append(mine._replace(loose=lacking[:LOOSE_PER_PAGE]))
+    return ahead

@@ -31,7 +31,7 @@ from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.births import Births
-from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, LOOSE_PER_PAGE, FloorTable
+from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable, ahead_of
 from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
@@ -61,8 +61,7 @@ PROOFS_MAX: Final = 64
 """A delta that contradicts ours is asked for so often per shelf, and for so many shelves at once. Guess."""
 DRAWS: Final = 3
 """Members drawn before all are looked at."""
-QUIET_SHARE_MIN: Final = 0.1
-"""Of `digest_quiet_seconds`, after news before the first digest: longer than news takes to everybody. Guess."""
+QUIET_SHARE_MIN: Final = 0.1  # of digest_quiet_seconds, from news to the next digest: longer than it takes to everybody. Guess.
 PROGRESS_SECONDS: Final = 0.2
 LOSSY_SECONDS: Final = 30.0
 """After the start and any sign of loss, how long floors are repeated until they are answered, ..."""
@@ -288,8 +287,7 @@ class Sync:
             self.copies.let_go(shelf)
         if self._interval > self._config.digest_quiet_seconds:
             self._interval = self._config.digest_quiet_seconds
-            # Not all at once, and not while it is on its way: the first one finds a fork for all.
-            pause = self._interval * self._rng.uniform(QUIET_SHARE_MIN, 1.0)
+            pause = self._interval * self._rng.uniform(QUIET_SHARE_MIN, 1.0)  # not all at once: the first finds a fork for all
             self._next_digest = min(self._next_digest, now.monotonic + pause)
 
     def ended(self, shelf: ShelfId, now: Now) -> None:
@@ -450,13 +448,6 @@ class Sync:
     def _whole_floor_of(self, shelf: ShelfId) -> Floor | None:
         return self._floor_of(shelf, None)
 
-    def _part_of(self, floor: Floor) -> Floor:
-        """With as much of what is loose as is named at once, from anywhere."""
-        if len(floor.loose) <= LOOSE_PER_PAGE:
-            return floor
-        start = self._rng.randrange(len(floor.loose) - LOOSE_PER_PAGE + 1)
-        return floor._replace(loose=floor.loose[start : start + LOOSE_PER_PAGE])
-
     def _floor_of(self, shelf: ShelfId, named: int | None = LOOSE_PER_FLOOR) -> Floor | None:
         """`named`: of what is loose, the lowest; None: all."""
         rows, base = self._replica.loose.get(shelf), self._replica.bases.get(shelf)
@@ -566,7 +557,7 @@ class Sync:
         budget = PAGES_PER_DIGEST
         self._rng.shuffle(again)
         for bucket in again:
-            pages = self._table.pages(bucket, self._part_of)
+            pages = self._table.pages(bucket, self._rng)
             budget -= len(pages)
             if budget < 0:
                 break
@@ -586,15 +577,7 @@ class Sync:
 
     def _tell_ahead(self, peer: ReplicaId, theirs: Sequence[Floor]) -> None:
         """Where I am further than these floors of the peer, say so; it asks for what it wants."""
-        ahead = []
-        for floor in theirs:
-            mine = self._whole_floor_of(floor.shelf)
-            if mine is None:
-                continue
-            lacking = _lacking(mine, floor)
-            if mine.seq > floor.seq or lacking:
-                ahead.append(mine._replace(loose=lacking[:LOOSE_PER_PAGE]))
-        for part in framed(ahead):
+        for part in framed(ahead_of(theirs, self._whole_floor_of)):
             self._port.send(peer, Lane.FRESH, Frame.FLOOR, FloorNote(part).encode())
 
     # ---- progress
@@ -615,13 +598,3 @@ class Sync:
             return
         self._next_progress = now.monotonic + PROGRESS_SECONDS
         self._port.notify(CatchingUp(shelves, bodies, self.puller.counters.bodies))
-
-
-def _lacking(mine: Floor, theirs: Floor) -> tuple[int, ...]:
-    """What is loose here and not there. A list that may be cut short says something about its range only."""
-    named, low, high = set(theirs.loose), theirs.seq, inf
-    if len(named) == LOOSE_PER_FLOOR:  # the lowest
-        high = max(named)
-    elif len(named) >= LOOSE_PER_PAGE:  # from anywhere
-        low, high = max(low, min(named)), max(named)
-    return tuple(seq for seq in mine.loose if low < seq <= high and seq not in named)

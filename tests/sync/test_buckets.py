@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +69,7 @@ def test_what_the_digest_names_itself_needs_no_descent(held: dict[ShelfId, tuple
 def test_pages_cover_every_id_once_and_fit(count: int) -> None:
     ids = [shelf for number in range(40_000) if bucket_of(shelf := ShelfId(number.to_bytes(12, "big"))) == 7 and number][:count]
     side = Side(dict.fromkeys(ids, (1 << 40, b"hash")))
-    pages = side.table.pages(7)
+    pages = side.table.pages(7, random.Random(1))
     assert [floor.shelf for page in pages for floor in page.floors] == ids
     assert (pages[0].low, pages[-1].high) == (LOWEST, HIGHEST)
     assert all(former.high == page.low for former, page in itertools.pairwise(pages))
