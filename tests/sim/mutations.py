@@ -71,7 +71,7 @@ class Mutation:
     patch: Patch
     found_by: tuple[str, ...]
     """Checkers, any of which may find it."""
-    seeds: int = 1
+    seeds: int = 3
     """How many runs, of which one at least reaches the broken place. More than one where nothing can be scripted."""
     only: tuple[str, ...] = ()
     """The checkers that look, where another would be first to find it. All without."""
