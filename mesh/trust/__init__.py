@@ -4,9 +4,12 @@ identity      an agent's key                       authority     issues statemen
 statements    what they say, on the wire           token         an invite as one line; redeeming it
 statement_set what peers compare                   membership    what an agent holds of all this
 contest       one invite used by two keys          patterns      paths that a credential may write
+containment   whether some patterns contain others  delegation    a member lets others in below itself (letting_in: its token)
+succession    which keys are the authority's       handing_over  replacing it, by itself or by the recovery key
+verify        who may make which statement         endings       proofs of forking, cuts
 rotation      asking the authority for a further key
 ledger        what follows from the set            files         the above in a directory, through keyfiles
-directory     the set with its two doors: the part of the peer core
+questions     what follows, as the peer core asks   directory     the set with its two doors
 """
 
 from mesh.trust.authority import Authority
