@@ -199,3 +199,11 @@ def test_what_a_core_raises_is_told_with_its_traceback(monkeypatch: pytest.Monke
     outcome = run(Options(nodes=2, seconds=1.0))
     assert outcome.failed == "exception"
     assert outcome.failure.endswith("ZeroDivisionError: on purpose")
+
+
+@pytest.mark.parametrize("name", ["clock-jumps", "cloned-disk"])
+def test_a_shipped_scenario_is_as_it_must_be(name: str) -> None:
+    """Those that take seconds; `mesh sim --scenario NAME` plays the others."""
+    result = CliRunner().invoke(command, ["--scenario", name])
+    assert result.exit_code == 0, result.output
+    assert "as it must be: " in result.output
