@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,9 +79,7 @@ def command(
             click.echo("no network namespace: traffic counts include whatever else uses loopback on this machine", err=True)
         times = runs or (1 if quick else 3)
         with _Bar(runner.plan(chosen, times)) as bar:
-            result = trio.run(runner.run, chosen, scale, times, bar)
-    if keep is not None:
-        keep.write_text(json.dumps(result) + "\n", encoding="utf-8")
+            result = trio.run(runner.run, chosen, scale, times, bar, partial(_keep, keep))
     if plots is not None or update is not None:
         _draw(result, plots or Path("tools/bench/plots"))
     if update is not None:
@@ -118,6 +117,12 @@ class _Bar:
 
     def ends(self) -> None:
         self._progress.advance(self._task)
+
+
+def _keep(path: Path | None, result: dict[str, Any]) -> None:
+    """After every benchmark, so that an hour is not lost to Ctrl-C."""
+    if path is not None:
+        path.write_text(json.dumps(result) + "\n", encoding="utf-8")
 
 
 def _draw(result: dict[str, Any], directory: Path) -> None:

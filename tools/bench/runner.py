@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mesh.errors import MeshError
@@ -24,21 +24,32 @@ def plan(benchmarks: Sequence[Benchmark], runs: int) -> int:
     return sum(min(runs, benchmark.runs_max) * len(benchmark.contestants) for benchmark in benchmarks)
 
 
-async def run(benchmarks: Sequence[Benchmark], scale: Scale, runs: int, progress: Progress) -> dict[str, Any]:
-    """Everything that was measured, as JSON. Cancelling it ends every process that it started."""
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    results = [outcome_json(benchmark, scale, await _compare(benchmark, scale, runs, progress)) for benchmark in benchmarks]
-    return {
+async def run(
+    benchmarks: Sequence[Benchmark],
+    scale: Scale,
+    runs: int,
+    progress: Progress,
+    keep: Callable[[dict[str, Any]], object] = lambda result: None,
+) -> dict[str, Any]:
+    """Everything that was measured, as JSON; `keep` gets it after every benchmark. Cancelling it ends every process that it
+    started.
+    """
+    result: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "runs": runs,
         "machine": {
             "cores": os.cpu_count(),
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
-            "load": load,
+            "load": ", ".join(f"{value:.1f}" for value in os.getloadavg()),
         },
-        "benchmarks": results,
+        "benchmarks": [],
     }
+    for benchmark in benchmarks:
+        outcomes = await _compare(benchmark, scale, runs, progress)
+        result["benchmarks"].append(outcome_json(benchmark, scale, outcomes))
+        keep(result)
+    return result
 
 
 async def _compare(benchmark: Benchmark, scale: Scale, runs: int, progress: Progress) -> list[Outcome]:
