@@ -72,14 +72,14 @@ class AgentProcess:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._failed("has ended") from None
 
-    async def hear(self, field: str) -> Any:
-        """The next message that has this field."""
-        with trio.move_on_after(ANSWER_SECONDS):
+    async def hear(self, field: str, seconds: float = ANSWER_SECONDS) -> Any:
+        """The next message that has this field. Raises AgentFailed after so many seconds."""
+        with trio.move_on_after(seconds):
             while True:
                 message = json.loads(await self._line())
                 if field in message:
                     return message if len(message) > 1 else message[field]
-        raise self._failed(f"gave no {field} within {ANSWER_SECONDS:.0f} s")
+        raise self._failed(f"gave no {field} within {seconds:.0f} s")
 
     async def ask(self, line: str, field: str) -> Any:
         await self.say(line)

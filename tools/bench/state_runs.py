@@ -92,5 +92,5 @@ class _Run:
         home = self._directory / name
         seeds = [other for other in self._addresses if other != address]
         agent = await self._fleet.start(AgentPlan("tools.measure.agent", name, home, address, address, seeds, extra))
-        await agent.hear("ready")
+        await agent.hear("ready", CATCH_UP_SECONDS)
         return agent
