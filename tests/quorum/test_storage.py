@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consensus_escalation.types import Role
 from mesh.events import QuorumFault
-from mesh.quorum.rows import Image
+from mesh.presets import LAN
+from mesh.quorum.rows import Image, QuorumBatch, QuorumRestored
+from mesh.store.ledger_file import LedgerFile
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.delay import Fixed
 from tests.quorum.helpers import DONE, answers, has_voters, leader, put, replica, shown_with_proof, value, wait
@@ -129,3 +133,50 @@ def test_a_leader_whose_disk_stalls_resigns() -> None:
         raft = mesh.peer(first).quorum.raft
         assert raft is not None
         assert raft.role is not Role.LEADER
+
+
+class RealFile:
+    """The simulated disk's image, kept in the file that a node has."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._directory = directory
+        self._file = LedgerFile(directory)
+
+    def apply(self, batch: QuorumBatch) -> None:
+        self._file.write([batch])
+
+    def restored(self) -> QuorumRestored:
+        """As a process that was killed and starts again: another connection to what is there."""
+        self._file.close()
+        self._file = LedgerFile(self._directory)
+        return self._file.load()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_a_quorum_lives_on_in_its_real_files(tmp_path: Path) -> None:
+    preset = replace(LAN, quorum=replace(LAN.quorum, snapshot_blocks=20))
+    with open_mesh(4, voters=3, critical=CRITICAL, preset=preset, settle=0.0) as mesh:
+        files = [RealFile(tmp_path / str(number)) for number in range(4)]
+        for number, file in enumerate(files):
+            mesh.crash(number)
+            journal(mesh, number).image = file
+        for number in range(4):
+            mesh.restart(number)
+        settled(mesh, 3)
+        for turn in range(4):
+            for n in range(12):
+                assert wait(mesh, n % 4, put(mesh, n % 4, f"tasks/{n}", [turn, n])).status is DONE
+            for number in range(4):
+                mesh.crash(number)
+            for number in range(4):
+                mesh.restart(number)
+            assert mesh.run_until(lambda turn=turn: shown_with_proof(mesh, "tasks/11", (turn, 11)), 10.0)  # type: ignore[misc]  # bound now
+        assert not any(faults(mesh, number) for number in range(4))
+        chain = mesh.peer(3).quorum.chain
+        assert chain is not None
+        assert chain.digest[0] >= 40
+        for file in files:
+            file.close()
