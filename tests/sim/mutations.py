@@ -240,7 +240,8 @@ MUTATIONS: Final = [
         "a restored backup goes on with its old shelf",
         replace(BASE, script=OLD),
         _replace(Mesh, "_start_peer", _same_birth),
-        ("bases", "faults"),
+        ("bases",),
+        only=("bases",),
     ),
     Mutation(
         "journal",
