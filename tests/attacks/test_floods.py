@@ -18,7 +18,7 @@ from mesh.fair import loser
 from mesh.presets import LAN
 from mesh.swim.claims import Accusation, Alive, Reason, seal
 from mesh.swim.config import SwimConfig
-from mesh.swim.exchange import WANTED_AT_ONCE, WANTED_MAX
+from mesh.swim.exchange import ROW_BYTES, WANTED_AT_ONCE, WANTED_MAX
 from mesh.swim.quota import WRONG_BURST, Quota
 from mesh.sync import pins
 from mesh.sync import sync as sync_module
@@ -161,16 +161,21 @@ def test_of_a_full_table_whoever_brought_most_loses_its_oldest() -> None:
         loser({})
 
 
+def _row(member: bytes) -> bytes:
+    """A member in its first incarnation, alive."""
+    return (member + b"\0\0\0\1").ljust(ROW_BYTES, b"\0")
+
+
 def test_invented_members_of_one_liar_keep_nobody_out() -> None:
     """65,536 ids could wait to be asked for, over all peers: one liar's kept everybody else's members out. Regression."""
     with open_mesh(4, seed=5) as mesh:
         exchange = mesh.peer(0).swim._exchange
         for page in range(120):
-            rows = b"".join((page * 80 + number + 1).to_bytes(8, "big") + b"\0\0\0\1\0" for number in range(80))
+            rows = b"".join(_row((page * 80 + number + 1).to_bytes(8, "big")) for number in range(80))
             say(mesh, LIAR, 0, Frame.MEMBER_ROWS, encode([0xFFFF, bytes(8), b"\xff" * 8, rows, True]))
             mesh.run(0.002)
         assert len(exchange._pulls[mesh.memberships[LIAR].replica_id].queue) <= WANTED_MAX
-        row = b"newcomer" + b"\0\0\0\1\0"
+        row = _row(b"newcomer")
         say(mesh, 1, 0, Frame.MEMBER_ROWS, encode([0xFFFF, bytes(8), b"\xff" * 8, row, True]))
         mesh.run(0.002)
         assert ReplicaId(b"newcomer") in exchange._asked
