@@ -170,8 +170,8 @@ def test_invented_members_of_one_liar_keep_nobody_out() -> None:
     """65,536 ids could wait to be asked for, over all peers: one liar's kept everybody else's members out. Regression."""
     with open_mesh(4, seed=5) as mesh:
         exchange = mesh.peer(0).swim._exchange
-        for page in range(120):
-            rows = b"".join(_row((page * 80 + number + 1).to_bytes(8, "big")) for number in range(80))
+        for page in range(160):
+            rows = b"".join(_row((page * 60 + number + 1).to_bytes(8, "big")) for number in range(60))
             say(mesh, LIAR, 0, Frame.MEMBER_ROWS, encode([0xFFFF, bytes(8), b"\xff" * 8, rows, True]))
             mesh.run(0.002)
         assert len(exchange._pulls[mesh.memberships[LIAR].replica_id].queue) <= WANTED_MAX
