@@ -32,6 +32,10 @@ from consensus_escalation.verdict import (
 OPEN_MAX: Final = 256
 """Proposals remembered at once; the oldest evidence goes first. Verdicts of this term never do: they are small."""
 
+JUDGING_SECONDS_MAX: Final = 120.0
+"""For the judges of one voter. The mesh gives each of them 30 s."""
+REPEAT_SECONDS_MAX: Final = 1.0
+"""Between two questions to a voter that has not answered."""
 WAITING_MAX: Final = 64
 """Proposals that wait for verdicts at once; each is repeated to every voter with each heartbeat. Guess."""
 
@@ -42,6 +46,9 @@ class Case:
     verdicts: dict[Voter, Verdict] = field(default_factory=dict)
     give_up_at: float = inf
     """Monotonic; only for proposals that this leader put forward."""
+    begun: float = 0.0
+    repeat_at: float = -inf
+    is_appended: bool = False
 
 
 class Docket:
@@ -59,7 +66,10 @@ class Docket:
         return sum(case.give_up_at < inf for case in self._cases.values()) >= WAITING_MAX
 
     def propose(self, entry: Entry) -> None:
+        """Once: its author sends again while judges think it over, and people are not asked twice."""
         core = self._core
+        if any(case.proposal.entry == entry and self._is_under_way(case) for case in self._cases.values()):
+            return
         self._attempts += 1
         proposal = Proposal(
             core.epoch,
@@ -73,14 +83,20 @@ class Docket:
         )
         proposal = proposal._replace(signature=core.keys.sign(Purpose.PROPOSAL, proposal.signed_bytes(core.keys)))
         case = self._open(proposal)
-        case.give_up_at = core.now.monotonic + core.pace.verdict_seconds
+        case.begun = core.now.monotonic
+        case.give_up_at = case.begun + core.pace.verdict_seconds
         self.repeat()
+
+    def _is_under_way(self, case: Case) -> bool:
+        return case.proposal.term == self._core.term and (case.give_up_at < inf or case.is_appended)
 
     def repeat(self) -> None:
         """Ask those who have not answered: with every heartbeat, for datagrams are lost and voters may have deferred."""
         core = self._core
+        now = core.now.monotonic
         for case in list(self._cases.values()):
-            if case.give_up_at < inf:
+            if case.give_up_at < inf and now >= case.repeat_at:
+                case.repeat_at = now + min(REPEAT_SECONDS_MAX, (now - case.begun) / 4)
                 for voter in core.log.config.electorate:
                     if voter == core.me:
                         self.proposed(core.me, case.proposal)
@@ -100,10 +116,13 @@ class Docket:
             elif conditions != (proposal.term, proposal.policy_index, proposal.config_index, core.leader):
                 self._refuse(digest, case, "term, policy or voters changed")
             elif has_quorum(config, endorsers(case.verdicts)):
-                case.give_up_at = inf
+                case.give_up_at, case.is_appended = inf, True
                 found.append(with_endorsements(proposal, case.verdicts, config, core.keys))
             elif core.now.monotonic >= case.give_up_at:
-                self._refuse(digest, case, "no quorum of verdicts")
+                if digest not in self._cast and core.now.monotonic - case.begun < JUDGING_SECONDS_MAX:
+                    case.give_up_at += core.pace.verdict_seconds  # this voter's own judges are still at it: people, perhaps
+                else:
+                    self._refuse(digest, case, "no quorum of verdicts")
         return found
 
     def _refuse(self, digest: bytes, case: Case, reason: str) -> None:
@@ -146,6 +165,9 @@ class Docket:
         verdict = verdict._replace(signature=core.keys.sign(Purpose.VERDICT, verdict.signed_bytes(core.keys)))
         self._cast = {key: old for key, old in self._cast.items() if old.term == core.term}
         self._cast[given.proposal] = verdict
+        if case.give_up_at < inf:  # the others' judges may need as long as mine did
+            took = core.now.monotonic - case.begun
+            case.give_up_at = max(case.give_up_at, core.now.monotonic + max(core.pace.verdict_seconds, took))
         core.persist(VerdictStored(verdict))
         if verdict.is_refusal:
             core.effects.append(Dissent(case.proposal, verdict))

@@ -92,7 +92,8 @@ class Pace:
     """A snapshot at every multiple of this index, the same at every voter, so that its hash can stand in headers: about 4 MB of
     log."""
     verdict_seconds: float = 2.0
-    """A dangerous proposal without a quorum of verdicts is given up. People get longer: the host extends it. Guess."""
+    """A dangerous proposal without a quorum of verdicts is given up so long after the leader's own judges have decided, or after
+    as long as these took: people are slow everywhere. Guess."""
     replace_seconds: float = 600.0
     """A voter silent for so long is replaced by one that stands by (DESIGN section 7)."""
 
