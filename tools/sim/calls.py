@@ -52,9 +52,14 @@ class Calls:
             self.keys.setdefault(place, set()).update(write.key for write in writes)
 
     def _time(self, host: int, writes: Sequence[Name]) -> int:
-        replica = self._mesh.peer(host).replica
-        names = {(write.key, write.dot) for write in writes}
-        return max(op.time for key in {write.key for write in writes} for op in replica.cells(key) if (key, op.dot) in names)
+        """Of the cells that these writes are: what they replaced is there too, perhaps with an equal dot of another origin."""
+        replica, names = self._mesh.peer(host).replica, set(writes)
+        return max(
+            op.time
+            for key in {write.key for write in writes}
+            for op in replica.cells(key)
+            if Name(key, op.origin, op.dot) in names
+        )
 
     def _wrote(self, written: Written) -> None:
         write = self._oracle.last
