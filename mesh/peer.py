@@ -553,6 +553,7 @@ class Peer(Port):
             "drops": dict(sorted((self.drops + self.transport.drops + self.directory.drops).items())),
             "traffic": self.transport.counters.as_dict(),
             "sync": self.sync.statistics(),
+            "quorum": self.quorum.keeper.statistics(self.quorum.chain),
             "identity_in_use": self.swim.contested,
             "members": len(self.swim.members()),
             "shelves": len(self.replica.shelves()),

@@ -62,6 +62,7 @@ async def status(node: Node, request: Request) -> Any:
         "address": format_endpoint(node.address),
         "members": states,
         "synced": node.caught_up,
+        "quorum": await quorum(node, {}),
         "identity_in_use": statistics.pop("identity_in_use"),
         "clock_offset_s": node.clock_offset,
         "uptime_s": statistics.pop("uptime_s"),

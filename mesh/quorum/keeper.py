@@ -50,20 +50,43 @@ class Keeper:
         self.judging = Judging()
         self.refusals: deque[Refusal] = deque(maxlen=REFUSALS_KEPT)
         self._estate: list[Command] = []
+        self.done = self.void = self.repeated = self.refusals_heard = 0
         self._changed: dict[Path, None] = {}
         self._jumps = 0
+
+    def statistics(self, chain: Chain | None) -> dict[str, int]:
+        """Counters since the start, and what is held now."""
+        if chain is None:
+            return {}
+        machine = chain.machine
+        return {
+            "index": chain.applied,
+            "proven": chain.proven,
+            "jumps": chain.jumps,
+            "entries_done": self.done,
+            "entries_void": self.void,
+            "entries_repeated": self.repeated,
+            "refusals_heard": self.refusals_heard,
+            "cells": sum(1 for _ in machine.cells()),
+            "cell_bytes": machine.bytes,
+            "leases": sum(1 for _ in machine.leases()),
+            "outcomes_remembered": machine.ledger.sessions.count,
+        }
 
     # ---- what the blocks say
 
     def applied(self, chain: Chain, done: Iterable[Done], now: Now) -> None:
         for each in done:
             for entry, outcome in zip(each.block.entries, each.outcomes, strict=True):
+                self.repeated += outcome.repeated
                 if not outcome.repeated:
                     self._applied(chain, entry, outcome, now)
 
     def _applied(self, chain: Chain, entry: Entry, outcome: Outcome, now: Now) -> None:
         if outcome.status is not Status.DONE:
+            self.void += 1
             return
+        self.done += 1
         match entry.kind:
             case Kind.COMMAND:
                 self._commanded(chain, entry, now)
@@ -141,6 +164,7 @@ class Keeper:
     def refused(self, proposal: Proposal, verdict: Verdict) -> None:
         """A voter's no, this one's too."""
         self.refusals.append(Refusal(proposal, verdict))
+        self.refusals_heard += 1
         author, voter = ReplicaId(proposal.entry.author), ReplicaId(verdict.voter)
         path, intent = _about(proposal.entry)
         self._notify(ProposalRefused(path, intent, self._name(author), self._name(voter), verdict.rule, proposal.term))

@@ -68,6 +68,7 @@ def status(directory: Path | None, as_json: bool) -> None:
             ("address", found["address"]),
             ("members", states),
             ("in step", "yes" if found["synced"] else "not yet: still catching up"),
+            ("quorum", _quorum(found["quorum"])),
             ("clock", _clock(found["clock_offset_s"])),
             ("up for", f"{found['uptime_s']:.0f} s"),
             ("received", f"{traffic.get('received', 0)} datagrams, {traffic.get('received_bytes', 0)} bytes"),
@@ -76,6 +77,13 @@ def status(directory: Path | None, as_json: bool) -> None:
             *(("ended", each["told"]) for each in statistics["ended"]),
         ]
     )
+
+
+def _quorum(found: dict[str, Any]) -> str:
+    if not found["voters"]:
+        return "none"
+    names = ", ".join(voter["name"] for voter in found["voters"])
+    return f"{found['leader'] or 'nobody is known to lead'} of {names}, index {found['commit_index']}"
 
 
 def _clock(offset_s: float | None) -> str:
