@@ -28,6 +28,9 @@ DEPTH_MAX: Final = 32
 STEPS_MAX: Final = 20_000
 """For all rules on one entry: a few milliseconds of Python, once per entry on every agent. Guess."""
 NUMBER_MAX: Final = 1 << 128
+BRACKETS_MAX: Final = 64
+"""Opening ones, wherever they stand: how deep brackets may be nested differs between versions of Python's parser, and agents of
+two versions have to take the same rules."""
 
 Function = Callable[..., Any]
 """Takes the budget first, then what the expression hands over. Pure, and it spends a step for whatever it loops over."""
@@ -72,6 +75,8 @@ def compile_untrusted(text: str, functions: Container[str]) -> Compiled:
     """`functions`: the names of those that there are. Raises Malformed, which says what is not allowed."""
     if len(text.encode("utf-8", "replace")) > EXPRESSION_BYTES_MAX:
         raise Malformed(f"an expression has at most {EXPRESSION_BYTES_MAX} bytes")
+    if sum(map(text.count, "([{")) > BRACKETS_MAX:
+        raise Malformed(f"an expression has at most {BRACKETS_MAX} brackets")
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -112,8 +117,15 @@ def _constant(node: ast.Constant, _depth: int) -> Compiled:
     return lambda _scope: value
 
 
+def _ascii(name: str) -> str:
+    """Which other letters a name may have depends on the version of Python."""
+    if not name.isascii():
+        raise Malformed("names are ASCII")
+    return name
+
+
 def _name(node: ast.Name, _depth: int) -> Compiled:
-    name = node.id
+    name = _ascii(node.id)
 
     def run(scope: Scope) -> Any:
         scope.budget.spend()
@@ -222,7 +234,7 @@ def _list(node: ast.List | ast.Tuple | ast.Set, depth: int) -> Compiled:
 
 
 def _attribute(node: ast.Attribute, depth: int) -> Compiled:
-    whole, name = _compile(node.value, depth), node.attr
+    whole, name = _compile(node.value, depth), _ascii(node.attr)
     return lambda scope: _item(whole(scope), name, scope)
 
 
@@ -264,7 +276,7 @@ def _quantifier(name: str, node: ast.Call, depth: int) -> Compiled:
     loop = node.args[0].generators[0]
     if not isinstance(loop.target, ast.Name):
         raise Malformed("a loop names one thing")
-    variable, over = loop.target.id, _compile(loop.iter, depth)
+    variable, over = _ascii(loop.target.id), _compile(loop.iter, depth)
     test, filters = _compile(node.args[0].elt, depth), [_compile(part, depth) for part in loop.ifs]
     wanted = name == "any"
 

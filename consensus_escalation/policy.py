@@ -47,9 +47,12 @@ POLICY: Final = "policy"
 """The verb of a policy change, and the rule that always wants a judge for it."""
 EFFECTS: Final = (REFUSE, ENDORSE, JUDGE)
 _TRUE: Final = b"\xf5"
-_ONE_WORD: Final = re.compile(r"[\w.:,@+-]*")
+_ONE_WORD: Final = re.compile(r"[\w.:,@+-]*", re.ASCII)
+_PLAIN_WORD: Final = re.compile(r"[\w@%+=:,./~*$-]+", re.ASCII)
+"""ASCII, as everything here that looks at letters: what a letter is beyond it depends on the version of Python."""
 FUNCTIONS: Final = frozenset({*SHIPPED, "matches", "lower", "words", "len", "number", "state", "holder"})
 """What every mesh's expressions may call."""
+NO_RULE: Final = "not a rule"
 NOT_ENDORSED: Final = "not endorsed: "
 """Before the rule's name, when an entry of the dangerous class comes without saying so."""
 
@@ -198,8 +201,12 @@ class Policy:
         self._rebuild()
         return ""
 
+    def why_not(self, rule: Rule) -> str:
+        """Why this is no rule here; empty when it is one. For people: the words may differ from agent to agent."""
+        return why_not(rule, self._functions)
+
     def _set(self, rule: Rule) -> str:
-        why = why_not(rule, self._functions)
+        why = NO_RULE if self.why_not(rule) else ""  # what exactly is wrong depends on the version of Python
         if not why and self.rule(rule.name) is None and len(self._rules) >= RULES_MAX:
             why = "too many rules"
         if not why:
@@ -306,7 +313,7 @@ def texts_in(values: Iterable[Any], budget: Budget) -> list[str]:
 
 
 def _quoted(word: str) -> str:
-    return word if re.fullmatch(r"[\w@%+=:,./~*$-]+", word) else "'" + word.replace("'", "'\\''") + "'"
+    return word if _PLAIN_WORD.fullmatch(word) else "'" + word.replace("'", "'\\''") + "'"
 
 
 def _path(path: object, budget: Budget) -> Path:

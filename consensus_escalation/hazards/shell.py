@@ -37,14 +37,17 @@ _TOP: Final = {
 }
 _HARMLESS_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd", "/dev/pts", "/dev/shm")
 _MAIN_BRANCHES: Final = frozenset({"main", "master", "trunk", "develop", "release", "production"})
-_FORK_BOMB: Final = re.compile(r"([:\w]{1,32})\(\)\{\1\|\1&\};?\1")
+_FORK_BOMB: Final = re.compile(r"([:\w]{1,32})\(\)\{\1\|\1&\};?\1", re.ASCII)
 _WINDOWS: Final = re.compile(
     r"(^|[&|;\s])(format(\.com)?\s+[a-z]:(\s+/[a-z:]+)*\s*$"
     r"|(rd|rmdir)\s+[^&|;]{0,40}/s[^&|;]{0,40}\s[a-z]:\\?(\s|\*|$)"
     r"|del\s+[^&|;]{0,40}/s[^&|;]{0,40}\s[a-z]:\\(\s|\*|$)"
     r"|remove-item\s[^&|;]{0,80}-recurse[^&|;]{0,80}\s[a-z]:\\?(\s|\*|$))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
+
+_NAMED: Final = re.compile(r"\$\{?\w+\}?/?\*?|\$\{?\w+\}?/\*?|~\w*/?\*?", re.ASCII)
+_HOME: Final = re.compile(r"\$\{?HOME\b|~", re.ASCII)
 
 
 def shell_destroys(budget: Budget, texts: Sequence[str]) -> bool:
@@ -65,7 +68,7 @@ def _found(budget: Budget, text: str, test: Callable[[Command], bool]) -> bool:
 
 def _destroys_as_a_whole(budget: Budget, text: str) -> bool:
     budget.spend_on(text)
-    return bool(_FORK_BOMB.search(re.sub(r"\s", "", text)) or _WINDOWS.search(text))
+    return bool(_FORK_BOMB.search(re.sub(r"\s", "", text, flags=re.ASCII)) or _WINDOWS.search(text))
 
 
 def _runs_what_it_fetched(budget: Budget, text: str) -> bool:
@@ -84,8 +87,8 @@ def _is_vital(target: str) -> bool:
     bare = re.sub(r"/?\*$", "", target) if target not in ("*", "/*") else target.rstrip("*")
     if target in ("*", ".*", ".", "..", "./", "../", "./*", "../*", "~", "~/", "~/*"):
         return True
-    if re.fullmatch(r"\$\{?\w+\}?/?\*?|\$\{?\w+\}?/\*?|~\w*/?\*?", target):
-        return target.endswith(("/", "/*")) or bool(re.match(r"\$\{?HOME\b|~", target))
+    if _NAMED.fullmatch(target):
+        return target.endswith(("/", "/*")) or bool(_HOME.match(target))
     if not bare.startswith("/"):
         return target in ("/", "/*")
     parts = [part for part in normpath("/" + bare.strip("/")).lower().split("/") if part]

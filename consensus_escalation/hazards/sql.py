@@ -16,7 +16,7 @@ _ALWAYS_TRUE: Final = r"(1\s*=\s*1|TRUE|1|'(\w*)'\s*=\s*'\2')"
 
 
 def _statement(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"\s*{pattern}\s*", re.IGNORECASE)
+    return re.compile(rf"\s*{pattern}\s*", re.IGNORECASE | re.ASCII)
 
 
 _DESTROYS: Final = [

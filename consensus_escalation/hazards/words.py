@@ -6,6 +6,7 @@ Quotes, backslashes, comments, pipes, lists, subshells, `$(...)` and backticks; 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from consensus_escalation.expression import Budget
@@ -39,6 +40,8 @@ _WRAPPERS: Final = {
 """Programs that run the rest of their words -> their options that take a word."""
 _TAKES_ONE_WORD: Final = frozenset({"timeout", "chroot", "ssh", "flock"})
 """A duration, a root, a host or a file before the command."""
+_NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_DIGITS: Final = re.compile(r"[0-9]+")
 
 Command = list[str]
 
@@ -140,7 +143,7 @@ class _Reader:
         self._add("$()")
 
     def _redirection(self, letter: str) -> None:
-        if self._word is not None and "".join(self._word).isdigit():
+        if self._word is not None and _DIGITS.fullmatch("".join(self._word)):
             self._word = None  # 2> file
         self._end_word()
         while self._text[self._at : self._at + 1] in (">", "|", "&", "<"):
@@ -190,7 +193,7 @@ def _unwrapped(budget: Budget, words: Command, depth: int) -> list[Command]:
 
 def _is_assignment(word: str) -> bool:
     name, equals, _ = word.partition("=")
-    return bool(equals) and name.isidentifier()
+    return bool(equals) and _NAME.fullmatch(name) is not None
 
 
 def _without_options(words: Command, with_word: str) -> Command:

@@ -10,7 +10,7 @@ from consensus_escalation.block import Kind
 from consensus_escalation.certificate import Certificate
 from consensus_escalation.command import NULL, Command, Verb, command_to_bytes
 from consensus_escalation.machine import Status
-from consensus_escalation.policy import NOT_ENDORSED
+from consensus_escalation.policy import NOT_ENDORSED, Rule
 from crdt import codec
 from crdt.ops import Path, Value
 from crdt.types import format_path
@@ -129,7 +129,10 @@ async def submit(clerk: Clerk, wanted: Command, idempotency_key: str | bytes | N
 
 
 async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
-    """One change of the rules; see `consensus_escalation.policy`."""
+    """One change of the rules; see `consensus_escalation.policy`. Raises NotCommitted, at once for what is no rule."""
+    chain = await clerk.chain()
+    if change[0] == "set" and (why := chain.machine.policy.why_not(Rule(*map(str, change[1:])))):
+        raise NotCommitted(why)
     decided = await clerk.decide(encoded(change), kind=Kind.POLICY)
     if decided.outcome.status is not Status.DONE:
         raise why_void(decided.outcome)

@@ -227,6 +227,26 @@ def test_bad_policies_are_void() -> None:
     assert list(machine.policy) == before
 
 
+def test_agents_of_two_versions_of_python_judge_alike() -> None:
+    """What a letter is, how deep brackets go and how an error of syntax is worded depends on the version of Python. All three had
+    been part of the state: agents of two versions came to different digests."""
+    for text in ("r\u00e9sum\u00e9", "\u05d0\u05d1", "\U0001e4d0"):
+        assert judge(path=("a",), value=f"{text}=1 rm -rf /").refused_by == judge(path=("a",), value="x rm -rf /").refused_by
+        with pytest.raises(Malformed, match="ASCII"):
+            compile_untrusted("\u00e9 == 1", [])
+    with pytest.raises(Malformed, match="ASCII"):
+        compile_untrusted("value.\u00e9 == 1", [])
+    with pytest.raises(Malformed, match="brackets"):
+        compile_untrusted("(" * 65 + "1" + ")" * 65, [])
+    author, machine = Author(), Machine()
+    reasons = set()
+    for number, when in enumerate(("a b", "(", "t'x'", "lambda: 1", "f'{1}'")):
+        entry = Entry(Kind.POLICY, BOB, author.time, NAMED | number, encode(["set", "x", "refuse", when, ""]))
+        reasons.add(author.do(machine, entry)[0].reason)
+    assert reasons == {"not a rule"}, "the reason is remembered with the entry's key"
+    assert "syntax" in machine.policy.why_not(Rule("x", "refuse", "a b")), "people are told before it is asked for"
+
+
 def test_shipped_rule_sets_never_change() -> None:
     """Agents of two versions have to judge alike: a better set gets another name."""
     assert shipped_names() == {"shipped-1"}
