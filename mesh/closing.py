@@ -83,7 +83,6 @@ class Closer:
     def clashed(self, now: Now) -> None:
         """Another living agent has this identity."""
         self._quiet_from = now.monotonic + CLASH_SECONDS
-        self._close_from = max(self._close_from, self._quiet_from) if self._close_from < inf else inf
 
     # ---- what ends
 
@@ -174,8 +173,13 @@ class Closer:
 
     @property
     def deadline(self) -> float:
-        busy = self._sync.collector.deadline
-        return min(self._check_due, busy if self._sync.collector.current else self._close_from)
+        collector = self._sync.collector
+        return min(self._check_due, collector.deadline if collector.current else self._close_at)
+
+    @property
+    def _close_at(self) -> float:
+        """When the next shelf may be collected: nothing to wake up for before this replica is in step, nor in a clash."""
+        return max(self._close_from, self._quiet_from) if self._sync.synced else inf
 
     def tick(self, now: Now) -> None:
         if self._begin_again:
@@ -191,7 +195,7 @@ class Closer:
         done = collector.take(now)
         if done is not None:
             self._close(done.shelf, done.copies(), len(done.silent), now)
-        if collector.current is None and now.monotonic >= self._close_from and self._sync.synced and self.may_take_over():
+        if collector.current is None and now.monotonic >= self._close_at:
             due = self._due()
             self._close_from = now.monotonic if due else inf
             if due:

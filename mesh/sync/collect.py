@@ -191,6 +191,7 @@ class Collector:
         if self.current:
             self.current.silent.pop(peer, None)
             self.current.wanted.pop(peer, None)
+            self.current.asked_loose.pop(peer, None)
 
     @property
     def deadline(self) -> float:

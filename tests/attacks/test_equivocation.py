@@ -6,7 +6,8 @@ from typing import Any
 
 import crdt
 from crdt.ids import birth_of
-from mesh.events import IdentityInUse, ShelfFault, ShelfForked
+from mesh.closing import CLASH_SECONDS
+from mesh.events import IdentityInUse, ShelfClosed, ShelfFault, ShelfForked
 from mesh.sync.sync import Sync
 from mesh.testing import Mesh, open_mesh
 from mesh.wire.frames import Frame
@@ -76,17 +77,55 @@ def test_a_cloned_card_does_not_fork(defended: bool) -> None:
             go_on(mesh, birth)
             mesh.run(1.0)
             assert [number for number in (0, 1, 2) if forks(mesh, number)]
-            return
         for number in range(1, 6):
             mesh.node(LIAR).register(f"key/{number}").set("original")
             mesh.run(0.3)
             mesh.node(copy).register(f"copy/{number}").set("copy")
             mesh.run(0.3)
         mesh.run(12.0)
-        assert not [number for number in (0, 1, 2) if forks(mesh, number)]
+        assert bool([number for number in (0, 1, 2) if forks(mesh, number)]) == (not defended)
         assert any(told(mesh, number, IdentityInUse) for number in range(5))
         assert all(shows(mesh, number, "key/5") == "original" for number in (0, 1, 2))
         assert all(shows(mesh, number, "copy/5") == "copy" for number in (0, 1, 2))
+
+
+def forked_in_a_clash(mesh: Mesh) -> None:
+    """Somebody else writes the shelf of host 3, and lives, as far as host 3 knows."""
+    birth = birth_of(mesh.peer(LIAR).replica.shelf)
+    mesh.node(LIAR).register("key").set("before")
+    mesh.run(1.0)
+    peer = mesh.peer(LIAR)
+    peer.notify(IdentityInUse(peer.replica_id, ("203.0.113.9", 4000)))
+    go_on(mesh, birth)
+    mesh.run(1.0)
+    assert told(mesh, LIAR, ShelfForked)
+
+
+def test_a_fork_that_is_found_while_a_clone_lives_waits_in_peace() -> None:
+    """Regression: a fork was due a second after it was found, the clash held it back for thirty, and the core asked to be woken
+    at once for all that time.
+    """
+    with open_mesh(4, seed=5) as mesh:
+        forked_in_a_clash(mesh)
+        mesh.run(2.0)
+        assert mesh.peer(LIAR).deadline > mesh.hosts[LIAR].now().monotonic
+        assert not told(mesh, LIAR, ShelfClosed), "it may be writing what we would speak for"
+        mesh.run(CLASH_SECONDS)
+        assert told(mesh, LIAR, ShelfClosed)
+
+
+def test_a_fork_of_ours_waits_in_peace_until_we_are_in_step() -> None:
+    """Regression: who started with a forked former shelf on its disk, and met nobody, asked to be woken at once."""
+    with open_mesh(4, seed=6) as mesh:
+        forked_in_a_clash(mesh)
+        mesh.crash(LIAR)
+        mesh.cut([LIAR], honest(mesh))
+        mesh.restart(LIAR)
+        mesh.run(2.0)
+        assert not mesh.peer(LIAR).synced
+        mesh.heal()
+        mesh.run(5.0)
+        assert told(mesh, LIAR, ShelfClosed)
 
 
 @both

@@ -85,6 +85,21 @@ def test_who_is_silent_is_left_out_after_a_while() -> None:
         assert peer.sync.collector.current is None
 
 
+def test_who_goes_with_something_loose_leaves_nothing_to_wake_up_for() -> None:
+    """Regression: when it was to be asked again stood in the past until the collection was over, and the core spun."""
+    with open_mesh(4, seed=7) as mesh:
+        peer = collecting(mesh)
+        collector, member, now = peer.sync.collector, mesh.memberships[2].replica_id, mesh.hosts[1].now()
+        current = collector.current
+        assert current is not None
+        collector.holding_untrusted(member, Holding(current.shelf, b"", b"", 0, b"", (1000,)).encode(), now)
+        assert member in current.asked_loose
+        collector.lost(member)
+        later = now._replace(monotonic=now.monotonic + 1.0)
+        collector.tick(later)
+        assert collector.deadline > later.monotonic
+
+
 @pytest.mark.parametrize(
     "fields",
     [
