@@ -72,6 +72,8 @@ def vary(options: Options, seed: int, given: Iterable[str]) -> Options:
     count = rng.randint(3, len(ACTS))
     changes["types"] = tuple(sorted(rng.sample(sorted(ACTS), count)))
     changes["faults"] = may_happen(swarm(rng)) if options.critical else swarm(rng)
+    if options.critical:
+        changes["disks"] = True  # a voter that starts again without its disk votes no more, and soon nobody is left
     drawn = {name: value for name, value in changes.items() if name not in set(given)}
     return replace(options, seed=seed, **drawn)  # type: ignore[arg-type]  # by the names above
 
