@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,6 +61,7 @@ class FileJournal:
         self.restored = restored
         self._file, self._notify = file, notify
         self._queue: SimpleQueue[QuorumBatch | None] = SimpleQueue()
+        self._closing = threading.Event()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._work, name="mesh quorum journal", daemon=True)
         self._thread.start()
@@ -82,22 +82,24 @@ class FileJournal:
                 is_over = True
             except Empty:
                 pass
-            if batches and self._write(batches, is_last=is_over):
+            if batches:
+                if not self._write(batches):
+                    return  # nothing later either: the file would have a hole
                 self._tell(self._durable, batches[-1].ticket)
 
-    def _write(self, batches: list[QuorumBatch], *, is_last: bool) -> bool:
+    def _write(self, batches: list[QuorumBatch]) -> bool:
+        """False: the disk fails, and this is the end."""
         failing = False
         while True:
             try:
                 self._file.write(batches)
             except StorageError as error:
                 log.error("%s", error)
-                if is_last:
-                    return False
                 if not failing:
                     self._tell(self._notify, StorageFailing(str(error)))
                 failing = True
-                time.sleep(RETRY_SECONDS)
+                if self._closing.wait(RETRY_SECONDS):
+                    return False
             else:
                 if failing:
                     self._tell(self._notify, StorageRecovered())
@@ -115,6 +117,7 @@ class FileJournal:
     def close(self) -> None:
         """In any thread: write what waits, then close the file."""
         self._queue.put(None)
+        self._closing.set()
         self._thread.join()
         self._file.close()
 

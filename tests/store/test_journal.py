@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from consensus_escalation.chain import Bundle, Proof, Step
 from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
 from consensus_escalation.types import Voter
 from consensus_escalation.verdict import Verdict
-from mesh.errors import StorageCorrupt
-from mesh.quorum.rows import Begun, Forgot, Image, Joined, QuorumBatch, Row
-from mesh.store.journal import open_journal
+from mesh.errors import StorageCorrupt, StorageError
+from mesh.events import Event, StorageFailing
+from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, QuorumBatch, Row
+from mesh.store.journal import FileJournal, open_journal
 from mesh.store.ledger_file import FILE_NAME, LedgerFile
 from tests.consensus.cluster import digest, keys_of, voter
 
@@ -130,4 +132,28 @@ async def test_tickets_come_back_in_order_and_what_waits_goes_together(tmp_path:
     assert len(told) < 150
     file = LedgerFile(tmp_path)
     assert len(file.load().blocks) == 200
+    file.close()
+
+
+async def test_a_disk_that_fails_for_ever_does_not_keep_the_node_from_ending(tmp_path: Path) -> None:
+    """The thread tried again for ever, and who closed the journal waited for it behind a shield: no signal ended the agent."""
+    heard: list[Event] = []
+    journal = FileJournal(file := LedgerFile(tmp_path), NOTHING, heard.append)
+    real = file.write
+
+    def write(batches: Sequence[QuorumBatch]) -> None:
+        if batches[0].ticket == 1:
+            raise StorageError("no room")
+        real(batches)
+
+    file.write = write  # type: ignore[method-assign]
+    with trio.fail_after(10):
+        journal.submit(batch(1, BlocksStored(blocks(1, 1))))
+        while not heard:  # noqa: ASYNC110  # told by a call
+            await trio.sleep(0.001)
+        journal.submit(batch(2, BlocksStored(blocks(2, 2))))
+        await trio.to_thread.run_sync(journal.close, abandon_on_cancel=True)
+    assert [type(event) for event in heard] == [StorageFailing]
+    file = LedgerFile(tmp_path)
+    assert file.load().blocks == (), "what comes after a batch that was lost would stand above a hole"
     file.close()
