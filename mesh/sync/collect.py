@@ -191,7 +191,7 @@ class Collector:
         if self.current:
             self.current.silent.pop(peer, None)
             self.current.wanted.pop(peer, None)
-            self.current.asked_loose.pop(peer, None)
+            self.current.asked_loose.pop(peer, None)  # else it stays due, and the driver turns without a pause
 
     @property
     def deadline(self) -> float:

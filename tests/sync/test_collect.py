@@ -129,3 +129,18 @@ def test_a_head_that_its_author_did_not_sign_counts_for_nothing() -> None:
             peer.sync.handle_untrusted(liar, Frame.HOLDING, true._replace(signature=bytes(64)).encode(), mesh.hosts[1].now())
         assert current.branches == {}
         assert liar in current.silent
+
+
+def test_who_is_gone_is_waited_for_no_more() -> None:
+    """What it had been asked for stayed due: the driver turned without a pause until the collecting was over."""
+    with open_mesh(4, seed=6) as mesh:
+        collector, now = collecting(mesh).sync.collector, mesh.hosts[1].now()
+        current = collector.current
+        assert current is not None
+        gone = mesh.memberships[2].replica_id
+        current.silent.clear()
+        current.branches.clear()
+        current.wanted[gone], current.asked_loose[gone] = {7}, now.monotonic - 10.0
+        assert collector.deadline < now.monotonic
+        collector.lost(gone)
+        assert collector.deadline == current.until > now.monotonic
