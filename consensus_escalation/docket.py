@@ -182,10 +182,9 @@ class Docket:
 
     def own_durable(self) -> None:
         """All that was written is on the disk: this voter's own verdicts count with itself."""
-        for digest, verdict in self._cast.items():
-            case = self._cases.get(digest)
-            if case is not None:
-                case.verdicts.setdefault(self._core.me, verdict)
+        for digest, case in self._cases.items():  # not over those cast: they are kept for a whole term
+            if digest in self._cast:
+                case.verdicts.setdefault(self._core.me, self._cast[digest])
 
     def heard(self, message: CastVerdict) -> None:
         core, verdict = self._core, message.verdict

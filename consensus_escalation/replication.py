@@ -328,8 +328,8 @@ class Replication:
                 or (header.term == message.term and header.leader != sender)
             ):
                 return False
-            is_new = core.log.hash_at(header.index) != block.hash
-            if is_new and index >= core.log.base.index and header.config_index != config_index:
+            is_new = header.index > core.log.base.index and core.log.hash_at(header.index) != block.hash
+            if is_new and header.config_index != config_index:
                 return False
             if is_new and not self._is_genuine(block, message.term, config):
                 return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from consensus_escalation.block import Entry, Kind
-from consensus_escalation.effects import Refused, Submit
-from consensus_escalation.messages import SnapshotPiece
+from consensus_escalation.effects import Received, Refused, Submit
+from consensus_escalation.messages import Accepted, Append, SnapshotPiece
 from consensus_escalation.snapshot import PIECE_BYTES, Incoming, Outgoing, snapshot_from_bytes_untrusted
 from consensus_escalation.types import Pace
 from crdt.errors import Malformed
@@ -55,6 +57,22 @@ def test_a_follower_that_was_away_catches_up_from_a_snapshot(loss: float) -> Non
     cluster.advance(5.0)
     assert cluster.texts(away) == cluster.texts(leader)
     assert len(cluster.texts(away)) == 100
+
+
+def test_blocks_from_below_a_snapshot_are_answered() -> None:
+    """They were thrown away in silence, with those above it: a leader that had missed the answers sent them again for ever."""
+    cluster = written(100)
+    leader = cluster.elect(0.0)
+    other = next(machine for machine in cluster.machines.values() if machine is not leader)
+    assert leader.raft is not None
+    assert other.raft is not None
+    base, known = other.raft.log.base.index, cluster.witness.committed
+    before, blocks = known[base - 3], tuple(known[index] for index in range(base - 2, base + 3))
+    append = Append(leader.raft.term, before.index, before.term, before.hash, blocks, leader.raft.commit, 0)
+    for count, match in ((5, base + 2), (2, base - 1)):
+        other.step(Received(leader.me, replace(append, blocks=blocks[:count])))
+        assert [message.match for *_, message in cluster.inbox if isinstance(message, Accepted)] == [match]
+        cluster.inbox.clear()
 
 
 def test_an_entry_counts_once_across_a_snapshot() -> None:
