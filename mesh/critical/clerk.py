@@ -138,16 +138,18 @@ class Clerk:
     async def decide(self, body: bytes, *, kind: Kind = Kind.COMMAND, idempotency_key: str | bytes | None = None) -> Decided:
         """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
         Backpressure."""
+        name = idempotency_key
         while True:
-            answer, key = await self._ask(body, kind, idempotency_key)
+            answer, key = await self._ask(body, kind, name)
             if not isinstance(answer, NotTaken):
                 if answer.outcome.status is Status.UNKNOWN:
                     raise OutcomeUnknown(_too_old(key), format_key(key))
                 return Decided(key, answer.outcome)
-            if answer.reason in _AGES and idempotency_key is not None:
+            if answer.reason in _AGES and name is not None:
                 raise OutcomeUnknown(_too_old(key), format_key(key))
             if answer.reason not in AGAIN:
                 raise NotCommitted(answer.reason)
+            name = format_key(key)  # the same write: what a former leader took of it must not be done twice
 
     async def _ask(self, body: bytes, kind: Kind, idempotency_key: str | bytes | None) -> tuple[Answered, Key]:
         chain = await self.chain()

@@ -9,12 +9,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from consensus_escalation.block import Entry
+from consensus_escalation.chain import Chain
 from consensus_escalation.effects import Submit
+from consensus_escalation.ledger import key_of
+from consensus_escalation.sessions import Admission, Key
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.errors import Refused
 from mesh.port import Port
 from mesh.quorum.courier import Courier
+from mesh.quorum.judging import dangerous
 from mesh.quorum.messages import Answer, Request
 from mesh.quorum.rights import NOT_PERMITTED
 from mesh.wire.frames import Frame, Lane
@@ -28,6 +32,26 @@ class Seat(NamedTuple):
     leader: ReplicaId | None
     leads: bool
     """This agent does."""
+    chain: Chain
+
+
+def is_in_log(entry: Entry, chain: Chain) -> bool:
+    """Whether this leader's log has the key: committed, or on its way there. A second proposal of such an entry could be refused,
+    and its author be told that it is definitely not done, while the first one is."""
+    if chain.machine.recall(entry) is not None:
+        return True
+    key, index = _name_of(entry), chain.applied + 1
+    while (block := chain.source(index)) is not None:
+        if any(_name_of(each) == key for each in block.entries):
+            return True
+        index += 1
+    return False
+
+
+def _name_of(entry: Entry) -> Key:
+    """A key that its user chose is the same whatever `since` a retry names."""
+    key = key_of(entry)
+    return key._replace(since=0) if key.is_named else key
 
 
 class Desk:
@@ -69,6 +93,8 @@ class Desk:
         assert seat is not None
         if seat.leads and not all(map(self._is_permitted, batch)):
             self._refusals += [(entry, NOT_PERMITTED) for entry in batch]
+        elif seat.leads and dangerous(batch[0]) and is_in_log(batch[0], seat.chain):
+            self._refusals.append((batch[0], Admission.REPEATED.value))
         elif seat.leads:
             self._submit(Submit(batch[0], batch[1:]))
         elif seat.leader is not None and seat.leader != self._me and not forwarded:

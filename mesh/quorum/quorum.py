@@ -348,7 +348,7 @@ class Quorum:
         chain = self.chain
         if chain is None or not isinstance(message, Append | SnapshotPiece) or not self._electors.is_enrolled(self.me):
             return False
-        if isinstance(message, Append) and message.commit > chain.applied:
+        if (message.commit if isinstance(message, Append) else message.index) > chain.applied:
             return False  # let the chain tell first who votes
         if self.me in chain.config.electorate:
             if not self._is_amnesiac:
@@ -576,7 +576,7 @@ class Quorum:
             return None
         leads = self.raft is not None and self.raft.role is Role.LEADER
         term = self.raft.term if self.raft is not None and self.raft.leader is not None else self._spread.leader[0]
-        return Seat(self.chain.genesis.epoch, term, self.leader, leads)
+        return Seat(self.chain.genesis.epoch, term, self.leader, leads, self.chain)
 
     def _ask_read(self, number: int) -> None:
         leader = self.leader

@@ -7,16 +7,21 @@ from functools import partial
 
 import pytest
 
+from consensus_escalation.authorship import sign_batch
+from consensus_escalation.block import Entry, Kind
+from consensus_escalation.command import Command, Thought, Verb, command_to_bytes
 from consensus_escalation.messages import Append, AskPreVote, AskVote, Vote
 from consensus_escalation.types import Position
 from consensus_escalation.wire import message_to_bytes
 from mesh.errors import NotPermitted
 from mesh.events import QuorumLost, QuorumRegained
 from mesh.presets import LAN
+from mesh.quorum.desk import is_in_log
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.network import Link
+from mesh.wire import cbor
 from mesh.wire.frames import Frame, Lane
-from tests.quorum.helpers import DONE, has_voters, leader, prove, put, replica, shown_with_proof, value, wait
+from tests.quorum.helpers import DONE, ask, has_voters, leader, prove, put, replica, shown_with_proof, value, wait
 
 CRITICAL = ("tasks/**",)
 
@@ -210,3 +215,33 @@ def test_a_member_that_does_not_vote_disturbs_no_election() -> None:
         after = [mesh.peer(number).quorum.status for number in range(3)]
         assert [each.term for each in after if each] == [each.term for each in before if each]
         assert any("no voter" in reason for reason in mesh.peer(0).drops)
+
+
+def test_a_dangerous_write_that_is_in_the_log_is_not_proposed_again() -> None:
+    """Its author sends it again while it commits. A leader that had not proposed it itself did so once more, and where that was
+    refused, the author heard that what had been done was definitely not done."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
+        first = leader(mesh)
+        assert first is not None
+        command = Command(Verb.SET, ("tasks", "1"), cbor.encode(1), thought=Thought(is_dangerous=True))
+        key = ask(mesh, 3, command)
+        quorum = mesh.peer(3).quorum
+        assert quorum.chain is not None
+        entry = Entry(Kind.COMMAND, quorum.me, key.since, key.number, command_to_bytes(command, cbor.encode))
+        unknown = entry._replace(number=key.number + 1)
+        assert wait(mesh, 3, key).status is DONE
+        mesh.crash(first)
+        assert mesh.run_until(lambda: leader(mesh) not in (None, first), 5.0)
+        mesh.run(0.5)
+        second = leader(mesh)
+        assert second is not None
+        leading = mesh.peer(second).quorum
+        assert leading.chain is not None
+        assert leading.raft is not None
+        end = leading.raft.log.last_index
+        assert is_in_log(entry, leading.chain)
+        assert not is_in_log(unknown, leading.chain)
+        quorum.courier.send(leading.me, sign_batch((entry,), quorum.keys))
+        mesh.run(1.0)
+        assert leading.raft.log.last_index == end, "nothing was endorsed and appended a second time"

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from consensus_escalation.messages import SnapshotPiece
 from consensus_escalation.types import Role
+from consensus_escalation.wire import message_to_bytes
 from mesh.events import QuorumFault
 from mesh.presets import LAN
 from mesh.quorum.rows import Image, QuorumBatch, QuorumRestored
 from mesh.store.ledger_file import LedgerFile
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.delay import Fixed
+from mesh.wire.frames import Frame
 from tests.quorum.helpers import DONE, answers, has_voters, leader, put, replica, shown_with_proof, value, wait
 
 CRITICAL = ("tasks/**",)
@@ -105,6 +108,29 @@ def test_a_voter_that_lost_its_disk_stays_out() -> None:
         assert mesh.peer(lost).quorum.raft is None
         assert any("lost the log" in fault for fault in faults(mesh, lost))
         assert wait(mesh, 3, put(mesh, 3, "tasks/2", 2)).status is DONE
+
+
+def test_a_voter_that_lost_its_disk_stays_out_though_a_snapshot_is_sent_to_it() -> None:
+    """Where the leader has cut off what this one lacks, a snapshot may come before the chain can tell who votes: the voter joined
+    as if it had never voted."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        lost = next(number for number in range(3) if number != first)
+        wait(mesh, 3, put(mesh, 3, "tasks/1", 1))
+        mesh.restart(lost, "lost")
+        assert mesh.run_until(lambda: mesh.peer(lost).directory.credential(replica(mesh, first)) is not None, 5.0, every=0.0005)
+        quorum = mesh.peer(lost).quorum
+        assert quorum.chain is not None
+        assert quorum.chain.applied == 0, "it does not know yet that it votes"
+        piece = SnapshotPiece(1, 2, bytes(16), 0, 5000, bytes(900))
+        now = mesh.hosts[lost].now()
+        quorum.handle_untrusted(replica(mesh, first), Frame.RAFT, message_to_bytes(1, piece, quorum.keys), now)
+        assert quorum.raft is None
+        mesh.run(2.0)
+        assert quorum.raft is None
+        assert any("lost the log" in fault for fault in faults(mesh, lost))
 
 
 def test_the_first_voter_begins_no_second_history() -> None:
