@@ -43,7 +43,7 @@ from mesh.quorum.scores import read_score
 from mesh.quorum.signing import keys_of
 from mesh.trust import Directory, Identity
 from mesh.trust.identity import key_id
-from mesh.trust.statements import Genesis, charter_from_bytes, statement_from_bytes_untrusted
+from mesh.trust.statements import Genesis, charter_from_bytes
 from mesh.wire.cbor import decode_untrusted, encode
 from mesh.wire.crypto import LIBSODIUM
 
@@ -173,10 +173,10 @@ class _Reader:
         self.noes = [(proposal_from_value_untrusted(one), verdict_from_value_untrusted(other)) for one, other in refusals]
 
     def _genesis_untrusted(self, raw: bytes) -> Genesis:
-        content = statement_from_bytes_untrusted(raw).content
-        if not isinstance(content, Genesis) or raw not in self.directory.statements():
+        genesis = self.directory.genesis_named(raw)
+        if genesis is None:
             raise NotProven("the authority did not sign this genesis")
-        return content
+        return genesis
 
     def _trail_untrusted(self, genesis: bytes, steps: Any) -> Trail:
         first = Config((key_id(self.genesis.public_key),))

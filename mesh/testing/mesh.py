@@ -34,6 +34,8 @@ from mesh.testing.tables import Tables
 from mesh.testing.world import Boot, Host, World
 from mesh.trust import Authority, Identity, Membership
 from mesh.values import read_value, type_name, types_at
+from mesh.wire.cose import MESH_ID_BYTES
+from mesh.wire.crypto import PUBLIC_KEY_BYTES
 
 DiskFate = Literal["kept", "lost", "old"]
 
@@ -67,6 +69,9 @@ class Setup:
     """So many of the first hosts are enrolled as voters."""
     scores: tuple[int, ...] = ()
     """Of the first voters; of the others 0."""
+    threshold: int = 1
+    authority_keys: int = 1
+    """Keys of the authority, and how many must sign."""
 
 
 class Mesh:
@@ -80,7 +85,13 @@ class Mesh:
         chosen = self.setup.preset
         self.preset = preset(chosen) if isinstance(chosen, str) else chosen
         keys = stream(seed, "keys")
-        self.authority = Authority.generate(critical=self.setup.critical, entropy=keys.randbytes(48))
+        several = self.setup.authority_keys
+        self.authority = Authority.generate(
+            critical=self.setup.critical,
+            threshold=self.setup.threshold,
+            keys=several,
+            entropy=keys.randbytes(PUBLIC_KEY_BYTES * several + MESH_ID_BYTES),
+        )
         self._remembered = Restored()
         """What a process without a disk starts with."""
         self.memberships: list[Membership] = []

@@ -7,7 +7,7 @@ contest       one invite used by two keys          patterns      paths that a cr
 containment   whether some patterns contain others  delegation    a member lets others in below itself (letting_in: its token)
 succession    which keys are the authority's       handing_over  replacing it, by itself or by the recovery key
 verify        who may make which statement         endings       proofs of forking, cuts
-rotation      asking the authority for a further key
+rotation      asking the authority for a further key   countersigning  an authority of several keys: what they sign
 ledger        what follows from the set            files         the above in a directory, through keyfiles
 questions     what follows, as the peer core asks   directory     the set with its two doors
 """
@@ -26,10 +26,11 @@ from mesh.trust.files import (
 )
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, KeyState
+from mesh.trust.limits import Limits
 from mesh.trust.membership import Membership
 from mesh.trust.patterns import PathPatterns, compile_patterns
 from mesh.trust.standing import Admission, Grant, Verdict
-from mesh.trust.statements import STATEMENT_BYTES_MAX, STATEMENT_ID_BYTES, Charter, Limits, Statement, StatementId
+from mesh.trust.statements import STATEMENT_BYTES_MAX, STATEMENT_ID_BYTES, Charter, Statement, StatementId
 from mesh.trust.token import Token, read_token, redeem
 
 __all__ = [

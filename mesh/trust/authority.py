@@ -1,4 +1,5 @@
-"""The authority: the key that says who belongs to a mesh. It is needed to change that, never to run.
+"""The authority: the key that says who belongs to a mesh, or several of which some must agree. It is needed to change that,
+never to run.
 
 It numbers its statements with one rising serial. What it issued it remembers in a `Directory` of its own; a copy of it that
 is older than the mesh would issue old serials again, so let it learn what the mesh knows (`observe_untrusted`) before it
@@ -15,14 +16,17 @@ from typing import Final
 from crdt.ids import ReplicaId
 from mesh.effects import Address, Now
 from mesh.errors import ConfigError, Malformed, Refused
+from mesh.trust.countersigning import countersign, draft, missing, says, signers
 from mesh.trust.delegation import INVITE_BYTES_MAX
 from mesh.trust.directory import Directory
 from mesh.trust.endings import Cut
 from mesh.trust.handing_over import hand_over
 from mesh.trust.identity import Identity, key_id
+from mesh.trust.limits import Limits
 from mesh.trust.membership import Membership
 from mesh.trust.patterns import checked_patterns
 from mesh.trust.statements import (
+    AUTHORITIES_MAX,
     BASE_BYTES,
     Charter,
     Content,
@@ -30,16 +34,16 @@ from mesh.trust.statements import (
     Genesis,
     Invite,
     KeyId,
-    Limits,
     Revocation,
     Terms,
+    charter_from_bytes,
     check_honoured,
     check_name,
     check_terms,
     issue,
 )
 from mesh.trust.token import write_token
-from mesh.wire.cose import MESH_ID_BYTES
+from mesh.wire.cose import MESH_ID_BYTES, SIGNER_BYTES
 from mesh.wire.crypto import PUBLIC_KEY_BYTES
 
 EVERYWHERE: Final[Sequence[str]] = ("**",)
@@ -51,17 +55,27 @@ _HEX_ID: Final = re.compile("[0-9a-f]{16}")
 class Authority:
     """Issues statements of one mesh. Pure but for the randomness of new keys, which can be given."""
 
-    def __init__(self, identity: Identity, charter: bytes, statements: Iterable[bytes] = ()) -> None:
-        """An authority as it was: `statements` are those that it issued or knows. Raises ConfigError."""
-        self.identity = identity
+    def __init__(
+        self, identity: Identity | Sequence[Identity], charter: bytes, statements: Iterable[bytes] = (), *, reserved: int = 0
+    ) -> None:
+        """An authority as it was: `statements` are those that it issued or knows. `identity`: of an authority of several keys,
+        those that are at hand; where they are fewer than the threshold, what is issued is unfinished, is in `proposed` and not
+        in force until others have signed it (`countersign`). `reserved`: the highest serial of other proposals. Raises
+        ConfigError."""
+        self.identities = (identity,) if isinstance(identity, Identity) else tuple(identity)
+        self.proposed: list[bytes] = []
+        """What was issued and lacks signatures."""
+        self._reserved = reserved
         self.directory = Directory(charter)
         refused = self.directory.restore(statements)
         if refused:
             raise ConfigError(f"{len(refused)} of the authority's statements are damaged or of another mesh: {refused[0]}")
-        if not self.directory.is_authority(identity.public_key):
+        if not all(self.directory.is_authority(each.public_key) for each in self.identities):
             raise ConfigError(
                 "the authority key is not the one in force: it was replaced, or key and charter are of different meshes"
             )
+        if not self.identities and self.threshold == 1:
+            raise ConfigError("the authority's key is missing")
         self.charter = charter
 
     @classmethod
@@ -71,17 +85,39 @@ class Authority:
         critical: Sequence[str] = (),
         limits: Limits | None = None,
         recovery: bytes | None = None,
+        threshold: int = 1,
+        keys: int = 1,
         entropy: bytes | None = None,
     ) -> Authority:
         """A new mesh. `critical`: patterns of paths that only the quorum may write. `recovery`: public key of a second key that
-        can replace the authority's. `entropy`: 48 bytes to make key and mesh id of, for simulations. Raises ConfigError."""
-        entropy = os.urandom(PUBLIC_KEY_BYTES + MESH_ID_BYTES) if entropy is None else entropy
-        identity, mesh_id = Identity(entropy[:PUBLIC_KEY_BYTES]), entropy[PUBLIC_KEY_BYTES:]
-        if len(mesh_id) != MESH_ID_BYTES:
-            raise ConfigError(f"a new mesh takes {PUBLIC_KEY_BYTES + MESH_ID_BYTES} bytes of entropy, not {len(entropy)}")
+        can replace the authority's. `keys`: how many the authority has (at most 8), `threshold` of which must sign; to be kept
+        apart. `entropy`: 32 bytes for each key and 16 for the mesh id, for simulations. Raises ConfigError."""
+        if not 1 <= threshold <= keys <= AUTHORITIES_MAX or (threshold == 1) != (keys == 1):
+            raise ConfigError(
+                f"{threshold} of {keys} keys: 2 to {AUTHORITIES_MAX} keys, and a threshold from 2 to as many, or 1 of 1"
+            )
+        wanted = PUBLIC_KEY_BYTES * keys
+        entropy = os.urandom(wanted + MESH_ID_BYTES) if entropy is None else entropy
+        if len(entropy) != wanted + MESH_ID_BYTES:
+            raise ConfigError(f"a new mesh takes {wanted + MESH_ID_BYTES} bytes of entropy, not {len(entropy)}")
+        identities = [Identity(entropy[start : start + PUBLIC_KEY_BYTES]) for start in range(0, wanted, PUBLIC_KEY_BYTES)]
         limits = Limits() if limits is None else limits
-        charter = Charter(1, mesh_id, (identity.public_key,), checked_patterns(critical), limits, recovery)
-        return cls(identity, issue(charter, identity, mesh_id))
+        public_keys = tuple(each.public_key for each in identities)
+        charter = Charter(1, entropy[wanted:], public_keys, checked_patterns(critical), limits, recovery, threshold)
+        issued = draft(charter, identities, charter) if threshold > 1 else issue(charter, identities[0], charter.mesh_id)
+        return cls(identities, issued)
+
+    @property
+    def identity(self) -> Identity:
+        """The key, or the first of several that are at hand. Raises ConfigError when none is."""
+        if not self.identities:
+            raise ConfigError("none of the authority's keys is here")
+        return self.identities[0]
+
+    @property
+    def threshold(self) -> int:
+        """How many keys must sign."""
+        return self.directory.seat.threshold
 
     @property
     def mesh_id(self) -> bytes:
@@ -104,7 +140,10 @@ class Authority:
         expires: int | None = None,
         delegates: int = 0,
     ) -> Membership:
-        """A place in the mesh for a key that is at hand. Raises ConfigError."""
+        """A place in the mesh for a key that is at hand. Takes as many of the authority's keys as must sign. Raises
+        ConfigError."""
+        if len(self.identities) < self.threshold:
+            raise ConfigError(f"{self.threshold} of the authority's keys must sign: `certify`, and let the others countersign")
         credential = self.certify(
             identity.public_key,
             name=name,
@@ -115,9 +154,10 @@ class Authority:
             delegates=delegates,
         )
         charters = [*self.directory.handovers(), *(raw for raw in self.directory.charters() if raw != self.charter)]
-        genesis = self.directory.genesis()
-        begun = () if genesis is None else (genesis[0],)
-        return Membership(identity, name, self.charter, credential, (self.charter, *charters, credential, *begun))
+        begun = self.directory.genesis_raw()
+        return Membership(
+            identity, name, self.charter, credential, (self.charter, *charters, credential, *(() if begun is None else (begun,)))
+        )
 
     def certify(
         self,
@@ -138,7 +178,7 @@ class Authority:
         self._check_new(public_key)
         terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, expires, delegates))
         credential = self._issue(Credential(self._next_serial, public_key, terms, None))
-        if voter and self.directory.genesis() is None:
+        if voter and self.directory.genesis() is None and not self.proposed:
             self.begin_quorum(public_key)
         return credential
 
@@ -217,6 +257,7 @@ class Authority:
     ) -> str:
         """A token with which one agent may join. `name`: of that agent; None: it names itself. `expires`: until when the
         token can be used, `member_expires`: until when the credential that comes of it lasts, both in seconds since 1970.
+        Where signatures are lacking, nobody takes the token until it has the signed invite (`mesh.trust.token.with_invite`).
         Raises ConfigError."""
         if name is not None:
             self._check_free(name)
@@ -225,11 +266,12 @@ class Authority:
         terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, member_expires, delegates))
         check_terms(terms._replace(expires=expires))
         content = Invite(self._next_serial, key.public_key, terms, expires)
-        raw = issue(content, self.identity, self.mesh_id)
-        if len(raw) > INVITE_BYTES_MAX:
-            raise ConfigError(f"the invite has {len(raw)} bytes, at most {INVITE_BYTES_MAX} fit: fewer or shorter patterns")
+        raw = self._signed(content)
+        size = len(raw) + (missing(raw, self._root) * SIGNER_BYTES if self.threshold > 1 else 0)
+        if size > INVITE_BYTES_MAX:
+            raise ConfigError(f"the invite has {size} bytes, at most {INVITE_BYTES_MAX} fit: fewer or shorter patterns")
         token = write_token(self.charter, raw, key, addresses, self.directory.handovers())
-        self._issue(content)
+        self._take(raw)
         return token
 
     def revoke(self, subject: str | ReplicaId, *, honoured: Sequence[tuple[int, int]]) -> bytes:
@@ -255,8 +297,10 @@ class Authority:
     def hand_over(self, to: Identity) -> list[bytes]:
         """The authority's key is `to` from now on, and all that this one signed still counts. Gives the statements, in order.
         Destroy the former key afterwards: whoever keeps a copy could contest this. Raises ConfigError."""
+        if self.threshold > 1:
+            raise ConfigError("an authority of several keys is replaced by its recovery key only")
         statements = hand_over(self.directory, self.identity, to, self.directory.seat.recovery)
-        self.identity = to
+        self.identities = (to,)
         return statements
 
     def amend(self, *, critical: Sequence[str] | None = None, limits: Limits | None = None) -> bytes:
@@ -270,8 +314,21 @@ class Authority:
                 newest.critical if critical is None else checked_patterns(critical),
                 newest.limits if limits is None else limits,
                 newest.recovery,
+                newest.threshold,
             )
         )
+
+    def countersign(self, raw: bytes) -> bytes:
+        """A statement that lacks signatures, with those of the keys that are here; in force here when it is complete. Look at
+        what it says first (`mesh.trust.countersigning.says`). Raises ConfigError."""
+        for each in self.identities:
+            if missing(raw, self._root) and key_id(each.public_key) not in signers(raw):
+                raw = countersign(raw, each, self._root)
+        if not missing(raw, self._root):
+            refused = self.directory.restore([raw])
+            if refused:
+                raise ConfigError(refused[0])
+        return raw
 
     def observe_untrusted(self, statements: Iterable[bytes]) -> list[str]:
         """Learns what the mesh knows, in any order: serials that are in use, names, redeemed invites. Gives one line for each
@@ -282,10 +339,25 @@ class Authority:
 
     @property
     def _next_serial(self) -> int:
-        return self.directory.serial_max + 1
+        return max(self.directory.serial_max, self._reserved) + 1
+
+    @property
+    def _root(self) -> Charter:
+        return charter_from_bytes(self.charter)
 
     def _issue(self, content: Content) -> bytes:
-        raw = issue(content, self.identity, self.mesh_id)
+        return self._take(self._signed(content))
+
+    def _signed(self, content: Content) -> bytes:
+        if self.threshold == 1:  # also after a recovery key replaced the several of the charter
+            return issue(content, self.identity, self.mesh_id)
+        return draft(content, self.identities, self._root)
+
+    def _take(self, raw: bytes) -> bytes:
+        if self.threshold > 1 and missing(raw, self._root):
+            self.proposed.append(raw)
+            self._reserved = max(self._reserved, getattr(says(raw), "serial", 0))
+            return raw
         try:
             self.directory.add_untrusted(raw, Now(0.0, 0))
         except (Malformed, Refused) as error:  # our own checks above are meant to be as strict as every receiver's

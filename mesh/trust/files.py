@@ -7,6 +7,8 @@
     statements       what else is known at a start: credential, or invite and enrolment, others', and the seeds of a token
     authority.key    only where `mesh init` ran: the authority's secret key, mode 0600. Keep a copy offline; it may be moved away
     authority.next.key  only while that is being replaced
+    authority-N.key  of an authority of several keys: those that are still here. Each belongs to somebody else, somewhere else
+    proposals/       what lacks signatures of theirs; beside an invite, mode 0600, the token that it is for
     authority.lock   held while a command issues statements, so that no serial is used twice
 
 A running node keeps what it learns in its own store, not here.
@@ -21,14 +23,16 @@ from typing import Any, Final
 
 from mesh.effects import Address, Now
 from mesh.errors import ConfigError, Malformed
-from mesh.trust import keyfiles
+from mesh.trust import keyfiles, proposals
 from mesh.trust.authority import Authority
+from mesh.trust.countersigning import Proposal, missing
 from mesh.trust.directory import Directory
 from mesh.trust.handing_over import hand_over
 from mesh.trust.identity import AUTHORITY_KEY_PREFIX, MEMBER_KEY_PREFIX, RECOVERY_KEY_PREFIX, Identity
 from mesh.trust.keys import KeyInfo
+from mesh.trust.limits import Limits
 from mesh.trust.membership import Membership
-from mesh.trust.statements import Limits
+from mesh.trust.statements import charter_from_bytes
 from mesh.trust.token import checked_address
 from mesh.wire import cbor
 
@@ -37,6 +41,10 @@ NEXT_KEY: Final = "member.next.key"
 FORMER_KEY: Final = "member.former.{}.key"
 AUTHORITY_KEY: Final = "authority.key"
 AUTHORITY_NEXT: Final = "authority.next.key"
+AUTHORITY_SEVERAL: Final = "authority-{}.key"
+PROPOSALS: Final = "proposals"
+PROPOSAL_SUFFIX: Final = ".proposal"
+TOKEN_SUFFIX: Final = ".token"
 AUTHORITY_LOCK: Final = "authority.lock"
 CHARTER: Final = "charter"
 STATEMENTS: Final = "statements"
@@ -53,19 +61,30 @@ def init_dir(
     voter: bool = True,
     score: int = 0,
     recovery: str | Path | None = None,
+    threshold: int = 1,
+    authority_keys: int = 1,
 ) -> Membership:
     """Makes a new mesh and its first member in a directory that holds neither. `recovery`: a file for the secret half of a
-    second key, which can replace the authority's. Raises ConfigError; then nothing was written, or what the message names."""
+    second key, which can replace the authority's. `authority_keys`: how many the authority has, `threshold` of which must sign.
+    Raises ConfigError; then nothing was written, or what the message names."""
     directory = Path(directory)
     second = None if recovery is None else Identity.generate()
     # Everything that can be wrong with the arguments shows before the first file.
-    authority = Authority.generate(critical=critical, limits=limits, recovery=None if second is None else second.public_key)
+    authority = Authority.generate(
+        critical=critical,
+        limits=limits,
+        recovery=None if second is None else second.public_key,
+        threshold=threshold,
+        keys=authority_keys,
+    )
     membership = authority.enrol(Identity.generate(), name=name, may_write=may_write, voter=voter, score=score)
     _check_unused(directory)
     keyfiles.make_directory(directory)
     if recovery is not None and second is not None:
         keyfiles.create_file(Path(recovery), second.to_text(RECOVERY_KEY_PREFIX), keyfiles.SECRET_MODE)
-    keyfiles.create_file(directory / AUTHORITY_KEY, authority.identity.to_text(AUTHORITY_KEY_PREFIX), keyfiles.SECRET_MODE)
+    for number, key in enumerate(authority.identities, 1):
+        path = directory / (AUTHORITY_KEY if authority_keys == 1 else AUTHORITY_SEVERAL.format(number))
+        keyfiles.create_file(path, key.to_text(AUTHORITY_KEY_PREFIX), keyfiles.SECRET_MODE)
     _create_membership(directory, membership)
     return membership
 
@@ -81,7 +100,7 @@ def save_membership(directory: str | Path, membership: Membership) -> None:
 def load_membership(directory: str | Path) -> Membership:
     """The membership that a directory holds, everything checked. Raises ConfigError, which names the file and the way out."""
     directory = Path(directory)
-    known, seeds = _load_directory(directory)
+    known, seeds = load_directory(directory)
     return _membership_of(directory, Identity.load(directory / MEMBER_KEY), known, seeds)
 
 
@@ -103,7 +122,7 @@ def adopt_next_key(directory: str | Path, statements: Iterable[bytes]) -> Member
     if not (directory / NEXT_KEY).exists():
         return None
     present, following = Identity.load(directory / MEMBER_KEY), Identity.load(directory / NEXT_KEY)
-    known, seeds = _load_directory(directory)
+    known, seeds = load_directory(directory)
     known.restore(statements)
     replica = known.replica_of(present.public_key)
     if known.public_key(replica) != following.public_key:
@@ -147,7 +166,10 @@ def replace_authority_key(directory: str | Path, statements: Iterable[bytes]) ->
     """
     directory = Path(directory)
     with keyfiles.locked(directory / AUTHORITY_LOCK):
-        key, following, known, seeds = _next_authority(directory, _load_authority_key(directory), statements)
+        keys = authority_keys_of(directory)
+        if len(keys) != 1:
+            raise ConfigError("an authority of several keys is replaced by its recovery key only: `mesh keys recover`")
+        key, following, known, seeds = _next_authority(directory, keys[0], statements)
         if not known.is_authority(following.public_key):
             if not known.is_authority(key.public_key):
                 raise ConfigError(f"{directory / AUTHORITY_KEY} is not the key in force: it was replaced elsewhere")
@@ -185,7 +207,7 @@ def _next_authority(
     directory: Path, key: Identity, statements: Iterable[bytes]
 ) -> tuple[Identity, Identity, Directory, tuple[Address, ...]]:
     """The key, the one to follow it, and all that is known."""
-    known, seeds = _load_directory(directory)
+    known, seeds = load_directory(directory)
     known.restore(statements)
     path = directory / AUTHORITY_NEXT
     if not path.exists():
@@ -204,39 +226,65 @@ def _seat_authority(directory: Path, key: Identity, known: Directory, seeds: tup
 @contextlib.contextmanager
 def open_authority(directory: str | Path) -> Iterator[Authority]:
     """The authority of a directory, to issue statements with; what it issued is written at the end, before anybody is told of it.
+    What lacks signatures becomes a proposal (`mesh.trust.proposals`).
 
     Raises ConfigError, also while another program has it open. When the block raises, nothing is written.
     """
     directory = Path(directory)
-    key = _load_authority_key(directory)
+    keys = authority_keys_of(directory)
     with keyfiles.locked(directory / AUTHORITY_LOCK):
-        known, seeds = _load_directory(directory)
-        authority = Authority(key, keyfiles.read_public(directory / CHARTER), known.statements())
+        known, seeds = load_directory(directory)
+        reserved = proposals.serial_max(directory)
+        authority = Authority(keys, keyfiles.read_public(directory / CHARTER), known.statements(), reserved=reserved)
         before = authority.directory.digest
         yield authority
         if authority.directory.digest != before:
-            content = _statements_to_bytes(authority.statements, seeds)
-            keyfiles.replace_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
+            save_statements(directory, authority.statements, seeds)
+        if authority.proposed:
+            proposals.create(directory, authority.charter, authority.proposed)
+
+
+def import_proposal(directory: str | Path, proposal: Proposal, statements: Iterable[bytes]) -> list[str]:
+    """Takes what a complete proposal says into the directory; the mesh is to be told then. Gives the tokens of invites that were
+    proposed here. `statements`: what the mesh knows. Raises ConfigError."""
+    directory, charter = Path(directory), charter_from_bytes(proposal.charter)
+    lacking = max(missing(raw, charter) for raw in proposal.statements)
+    if lacking:
+        raise ConfigError(f"the proposal lacks {lacking} of {charter.threshold} signatures: `mesh keys sign` adds one")
+    with keyfiles.locked(directory / AUTHORITY_LOCK):
+        known, seeds = load_directory(directory)
+        known.restore(statements)
+        if refused := known.restore(proposal.statements):
+            raise ConfigError(f"the proposal is not of this mesh, or its authority was replaced: {refused[0]}")
+        save_statements(directory, known.statements(), seeds)
+        return proposals.settle(directory, proposal.statements)
 
 
 def load_authority(directory: str | Path) -> Authority:
     """The authority of a directory, to look at. Raises ConfigError."""
     directory = Path(directory)
-    key = _load_authority_key(directory)
-    known, _ = _load_directory(directory)
-    return Authority(key, keyfiles.read_public(directory / CHARTER), known.statements())
+    known, _ = load_directory(directory)
+    return Authority(authority_keys_of(directory), keyfiles.read_public(directory / CHARTER), known.statements())
 
 
 def list_key_files(directory: str | Path, now: Now) -> list[KeyInfo]:
     """What the files of a directory say about keys, for `mesh keys show` where no node runs. Raises ConfigError."""
-    known, _ = _load_directory(Path(directory))
+    known, _ = load_directory(Path(directory))
     return known.keys(now)
 
 
-def _load_authority_key(directory: Path) -> Identity:
+def authority_keys_of(directory: Path) -> tuple[Identity, ...]:
+    """The authority's key; of an authority of several those that are here, which may be none. Raises ConfigError."""
     path = directory / AUTHORITY_KEY
     if not path.exists() and (directory / MEMBER_KEY).exists():
+        if charter_from_bytes(keyfiles.read_public(directory / CHARTER)).threshold > 1:
+            return tuple(map(load_authority_key, sorted(directory.glob(AUTHORITY_SEVERAL.format("[0-9]")))))
         raise ConfigError(f"{path} is missing: this agent is a member, not the authority. Run the command where `mesh init` ran")
+    return (load_authority_key(path),)
+
+
+def load_authority_key(path: Path) -> Identity:
+    """One key of the authority. Raises ConfigError, also when the file is open to others than its owner."""
     return Identity.from_text(keyfiles.read_secret(path), AUTHORITY_KEY_PREFIX, str(path))
 
 
@@ -253,7 +301,8 @@ def _create_membership(directory: Path, membership: Membership) -> None:
     keyfiles.create_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
 
 
-def _load_directory(directory: Path) -> tuple[Directory, tuple[Address, ...]]:
+def load_directory(directory: Path) -> tuple[Directory, tuple[Address, ...]]:
+    """What is known, and the seeds of a token. Raises ConfigError."""
     path = directory / CHARTER
     try:
         known = Directory(keyfiles.read_public(path))
@@ -265,6 +314,11 @@ def _load_directory(directory: Path) -> tuple[Directory, tuple[Address, ...]]:
     if refused:
         raise ConfigError(f"{path}: {len(refused)} statements are damaged or of another mesh than {CHARTER}: {refused[0]}")
     return known, seeds
+
+
+def save_statements(directory: Path, statements: Sequence[bytes], seeds: Sequence[Address]) -> None:
+    """Replaces what is known. Raises ConfigError."""
+    keyfiles.replace_file(directory / STATEMENTS, _statements_to_bytes(statements, seeds), keyfiles.PUBLIC_MODE)
 
 
 def _statements_to_bytes(statements: Sequence[bytes], seeds: Sequence[Address]) -> bytes:

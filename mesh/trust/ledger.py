@@ -34,6 +34,7 @@ from mesh.trust.statements import (
     Terms,
     Witness,
 )
+from mesh.wire.cose import signed_part
 
 
 class _Claim(NamedTuple):
@@ -115,7 +116,7 @@ class Ledger:
                 self._revocations.setdefault(subject, {})[statement.id] = content
                 affected.update(self._contenders(subject), (ReplicaId(subject),))
             case Genesis():
-                self.geneses[statement.id] = (statement.raw, content)
+                self.geneses[statement.id] = (signed_part(statement.raw), content)
             case Witness(invite=invite):
                 member = self.replica_of(statement.issuer)
                 gone = self._change(invite, affected, lambda contest: contest.add_witness(statement, member, content))
@@ -256,7 +257,7 @@ class Ledger:
         return name if self.named(name)[0] == replica else f"{name}~{replica.hex()[:8]}"
 
     def newest_genesis(self) -> tuple[bytes, Genesis] | None:
-        """(as it travels, what it says) of the quorum's newest epoch; of two for one epoch the one with the lower serial."""
+        """(what names it: `cose.signed_part`, what it says) of the quorum's newest epoch; of two for one the lower serial."""
         return min(self.geneses.values(), key=lambda each: (-each[1].epoch, each[1].serial, each[0]), default=None)
 
     def newest_invite(self, invite: KeyId) -> Invite:

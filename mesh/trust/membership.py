@@ -13,6 +13,7 @@ from mesh.errors import Malformed
 from mesh.trust.identity import Identity
 from mesh.trust.statements import charter_from_bytes
 from mesh.wire import cbor
+from mesh.wire.cose import SEVERAL_START
 
 PRESENTED_MAX: Final = 4
 """Statements in one presentation: invite, enrolment, and room for a charter and a delegation."""
@@ -68,7 +69,7 @@ def present(statements: Sequence[bytes]) -> bytes:
 
 def presented_untrusted(presentation: bytes) -> list[bytes]:
     """The statements in a presentation, or the one that it is. Raises Malformed."""
-    if presentation.startswith(_TAG_18):
+    if presentation.startswith((_TAG_18, SEVERAL_START)):
         return [presentation]
     raws: Any = cbor.decode_untrusted(presentation)
     if not isinstance(raws, tuple) or not 1 <= len(raws) <= PRESENTED_MAX or not all(type(raw) is bytes for raw in raws):

@@ -11,13 +11,13 @@ from mesh.trust.endings import Cut, Endings
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, list_keys
 from mesh.trust.ledger import Ledger
+from mesh.trust.limits import Limits
 from mesh.trust.standing import Admission, Grant, Verdict
 from mesh.trust.statement_set import StatementSet
 from mesh.trust.statements import (
     Charter,
     Genesis,
     KeyId,
-    Limits,
     Revocation,
     Roll,
     Statement,
@@ -93,7 +93,17 @@ class Questions:
         return self._ledger.serial_max
 
     def genesis(self) -> tuple[bytes, Genesis] | None:
+        """(what the first block follows on, what it says) of the quorum's newest epoch."""
         return self._ledger.newest_genesis()
+
+    def genesis_raw(self) -> bytes | None:
+        """The statement of `genesis`, as it travels."""
+        found = self.genesis()
+        return None if found is None else next(self.raw(each) for each, at in self._ledger.geneses.items() if at == found)
+
+    def genesis_named(self, named: bytes) -> Genesis | None:
+        """Of any epoch: what the genesis says that is named so."""
+        return next((says for name, says in self._ledger.geneses.values() if name == named), None)
 
     def replicas(self) -> list[ReplicaId]:
         """Who has or had rights, ascending."""

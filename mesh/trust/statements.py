@@ -1,4 +1,4 @@
-"""Statements: everything that anybody says about keys, one COSE_Sign1 each.
+"""Statements: everything that anybody says about keys, one COSE_Sign1 each (COSE_Sign where the charter has a threshold).
 
 They live in one grow-only set per mesh; what a key may do is a function of that set (`mesh.trust.directory`). Payloads are
 CBOR arrays
@@ -16,6 +16,7 @@ CBOR arrays
     genesis     serial, epoch, public key, base                                                                by the authority
     cut, fork   what ends shelves: see `mesh.trust.endings`
 
+A charter of several keys ends with its threshold.
 TERMS are: name or null, [pattern...], voter, score, expires, delegates. `replica`: whose further key this is (a rotation); null:
 the key makes the replica id.
 `honoured`: [[birth, seq]...], the last deltas of each shelf that still count; null: all that was written before still counts.
@@ -28,17 +29,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, TypeVar
 
 from crdt.delta import Head
 from crdt.ids import ReplicaId, ShelfId, birth_of, replica_of
-from crdt.limits import SHELF_BYTES_MAX, SHELF_OPS_MAX
 from mesh.errors import ConfigError, Malformed
 from mesh.trust.endings import FORK, Cut, Fork, cut_untrusted, fork_bytes, fork_untrusted
 from mesh.trust.identity import Identity, key_id
+from mesh.trust.limits import SERIAL_MAX, Limits
 from mesh.trust.patterns import PathPatterns, compile_patterns
 from mesh.wire import cbor, cose
 from mesh.wire.crypto import LIBSODIUM, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Crypto
@@ -53,7 +53,6 @@ STATEMENT_ID_BYTES: Final = 8
 """Of BLAKE2b over the whole statement. Two statements of one id can be made with 2**32 signatures, by who may sign (the
 holder of an invite: two enrolments of himself); half of the mesh would then know the one and half the other, to his own
 damage only. More bytes here close that, too."""
-SERIAL_MAX: Final = (1 << 63) - 1
 SCORE_MAX: Final = 15
 """DESIGN section 7: certified scores are 0 to 15."""
 NAME_BYTES_MAX: Final = 64
@@ -100,32 +99,6 @@ class Kind(IntEnum):
     ROLL = 13
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a charter sets for all members alike."""
-
-    value_bytes_max: int = 1 << 20
-    """Encoded size of one value. 1 MiB: DESIGN section 2."""
-    others: Mapping[str, int] = field(default_factory=dict)
-    """Limits of later versions, kept so that the charter stays what was signed."""
-    shelf_bytes_max: int = SHELF_BYTES_MAX
-    shelf_ops_max: int = SHELF_OPS_MAX
-    """Of what one author holds, in bytes and in live ops (about its keys). A shelf beyond it stands still everywhere."""
-
-    def __post_init__(self) -> None:
-        for name, value in self.to_map().items():
-            if type(value) is not int or not 1 <= value <= SERIAL_MAX:
-                raise ConfigError(f"limit {name} is {value!r}: it must be a positive integer")
-
-    def to_map(self) -> dict[str, int]:
-        own = {"value_bytes_max": self.value_bytes_max}
-        if self.shelf_bytes_max != SHELF_BYTES_MAX:
-            own["shelf_bytes_max"] = self.shelf_bytes_max
-        if self.shelf_ops_max != SHELF_OPS_MAX:
-            own["shelf_ops_max"] = self.shelf_ops_max
-        return {**self.others, **own}
-
-
 class Terms(NamedTuple):
     """What a credential grants, or an invite to whoever redeems it."""
 
@@ -149,11 +122,14 @@ class Charter(NamedTuple):
     serial: int
     mesh_id: bytes
     authorities: tuple[bytes, ...]
-    """Public keys; a statement by any of them is the authority's."""
+    """Public keys; a statement by any `threshold` of them is the authority's."""
     critical: tuple[str, ...]
     limits: Limits
     recovery: bytes | None = None
     """Public key that may replace the authority's. Only that of the first charter counts."""
+    threshold: int = 1
+    """How many of the authority's keys must sign what it says (`mesh.trust.countersigning`). Only that of the first charter
+    counts. On the wire only when it is more than 1."""
 
 
 class Credential(NamedTuple):
@@ -265,22 +241,33 @@ class Statement(NamedTuple):
     raw: bytes
     """As it travels."""
     issuer: KeyId
+    """Of several signers the first."""
     content: Content
-    signed: cose.Sign1
+    signed: cose.Sign1 | cose.Sign
 
 
 def statement_id(raw: bytes) -> StatementId:
-    return StatementId(hashlib.blake2b(raw, digest_size=STATEMENT_ID_BYTES).digest())
+    """Of several signers' statement whichever of them signed: one statement, not as many as there are choices of signers."""
+    return StatementId(hashlib.blake2b(cose.signed_part(raw), digest_size=STATEMENT_ID_BYTES).digest())
 
 
 def issue(content: Content, issuer: Identity, mesh_id: bytes) -> bytes:
     """A statement, signed. Raises ConfigError when it does not fit into a datagram."""
-    payload = cbor.encode(_encode(content))
-    raw = cose.sign1(issuer.sign, payload, kid=key_id(issuer.public_key), purpose=PURPOSE, mesh_id=mesh_id)
-    if len(raw) > STATEMENT_BYTES_MAX:
-        what = f"{type(content).__name__.lower()} has {len(raw)} bytes"
-        raise ConfigError(f"the {what}, at most {STATEMENT_BYTES_MAX} fit into a datagram: fewer or shorter patterns")
+    raw = cose.sign1(issuer.sign, payload_of(content), kid=key_id(issuer.public_key), purpose=PURPOSE, mesh_id=mesh_id)
+    check_size(content, len(raw))
     return raw
+
+
+def payload_of(content: Content) -> bytes:
+    """What is signed."""
+    return cbor.encode(_encode(content))
+
+
+def check_size(content: Content, size: int) -> None:
+    """Raises ConfigError for a statement that is too long with all its signatures."""
+    if size > STATEMENT_BYTES_MAX:
+        what = f"{type(content).__name__.lower()} has {size} bytes"
+        raise ConfigError(f"the {what}, at most {STATEMENT_BYTES_MAX} fit into a datagram: fewer or shorter patterns")
 
 
 @lru_cache(maxsize=STATEMENTS_READ_MAX)
@@ -290,14 +277,23 @@ def statement_from_bytes_untrusted(raw: bytes) -> Statement:
         raise Malformed(f"a statement of {len(raw)} bytes: at most {STATEMENT_BYTES_MAX}")
     if raw[:1] == FORK_START:
         return _fork_statement_untrusted(raw)
-    signed = cose.open1_untrusted(raw)
-    fields = cbor.decode_untrusted(signed.payload)
+    if not raw.startswith(cose.SEVERAL_START):
+        signed = cose.open1_untrusted(raw)
+        return Statement(statement_id(raw), raw, signed.kid, content_untrusted(signed.payload), signed)
+    several = cose.open_several_untrusted(raw)
+    if len(several.signatures) < 2:
+        raise Malformed("a statement that several sign has two signatures or more")
+    return Statement(statement_id(raw), raw, several.signatures[0][0], content_untrusted(several.payload), several)
+
+
+def content_untrusted(payload: bytes) -> Content:
+    """What a signed payload says. Raises Malformed."""
+    fields = cbor.decode_untrusted(payload)
     if not isinstance(fields, tuple) or len(fields) < 2:
         raise Malformed("a statement is an array that begins with format and kind")
     form, kind = _serial(fields[0]), _serial(fields[1])
     decode = _DECODERS.get(kind) if form == FORMAT else None
-    content = Opaque(form, kind) if decode is None else decode(fields[2:])
-    return Statement(statement_id(raw), raw, signed.kid, content, signed)
+    return Opaque(form, kind) if decode is None else decode(fields[2:])
 
 
 def needed_keys(statement: Statement) -> set[KeyId]:
@@ -328,10 +324,20 @@ def charter_from_bytes(raw: bytes, crypto: Crypto = LIBSODIUM) -> Charter:
     charter = statement.content
     if not isinstance(charter, Charter):
         raise ConfigError(f"not a charter but a statement of another kind: {type(charter).__name__.lower()}")
-    keys = [key for key in charter.authorities if key_id(key) == statement.issuer]
-    if not keys or not cose.verify1(statement.signed, keys[0], PURPOSE, charter.mesh_id, crypto.verify):
+    if not is_signed_by(statement, {key_id(key): key for key in charter.authorities}, charter, crypto):
         raise ConfigError("the charter is damaged: its signature does not fit")
     return charter
+
+
+def is_signed_by(statement: Statement, keys: Mapping[KeyId, bytes], charter: Charter, crypto: Crypto = LIBSODIUM) -> bool:
+    """Whether as many of these keys as the charter asks for signed it."""
+    signed = statement.signed
+    if isinstance(signed, cose.Sign):
+        complete = len(signed.signatures) == charter.threshold
+        return complete and cose.verify_several(signed, keys, PURPOSE, charter.mesh_id, crypto.verify)
+    key = keys.get(statement.issuer)
+    single = charter.threshold == 1 and key is not None
+    return single and cose.verify1(signed, key, PURPOSE, charter.mesh_id, crypto.verify)  # type: ignore[arg-type]
 
 
 def check_name(name: str) -> str:
@@ -382,8 +388,9 @@ def honoured_of(written: Mapping[ShelfId, int]) -> list[tuple[int, int]]:
 
 def _encode(content: Content) -> list[object]:
     match content:
-        case Charter(serial, mesh_id, authorities, critical, limits, recovery):
-            return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map(), recovery]
+        case Charter(serial, mesh_id, authorities, critical, limits, recovery, threshold):
+            several = [threshold] if threshold > 1 else []
+            return [FORMAT, Kind.CHARTER.value, serial, mesh_id, authorities, critical, limits.to_map(), recovery, *several]
         case Handover():
             return [FORMAT, Kind.HANDOVER.value, *content]
         case Roll(hashes):
@@ -411,10 +418,13 @@ def _encode(content: Content) -> list[object]:
 
 
 def _charter(fields: tuple[Any, ...]) -> Charter:
-    serial, mesh_id, authorities, critical, limits, recovery = _exactly(fields, 6)
+    several = fields[6:7]
+    serial, mesh_id, authorities, critical, limits, recovery = _exactly(fields[:6] + fields[7:], 6)
     keys = tuple(_bytes(each, PUBLIC_KEY_BYTES) for each in _tuple(authorities))
     if not 1 <= len(keys) <= AUTHORITIES_MAX or len({key_id(each) for each in keys}) != len(keys):
         raise Malformed(f"a charter names 1 to {AUTHORITIES_MAX} different authority keys")
+    if several and not 2 <= _serial(several[0]) <= len(keys):
+        raise Malformed("a threshold is 2 or more, and not more than there are keys")
     if not isinstance(limits, Mapping) or "value_bytes_max" not in limits or not all(type(name) is str for name in limits):
         raise Malformed("limits of a charter are a map of text to numbers, value_bytes_max among them")
     own = {name: value for name, value in limits.items() if name in ("value_bytes_max", "shelf_bytes_max", "shelf_ops_max")}
@@ -426,6 +436,7 @@ def _charter(fields: tuple[Any, ...]) -> Charter:
         _patterns(critical),
         _checked(lambda: Limits(**own, others=others)),
         None if recovery is None else _bytes(recovery, PUBLIC_KEY_BYTES),
+        *several,
     )
 
 

@@ -12,11 +12,12 @@ their own. Until all pages are here, all of it counts. So a stolen key makes not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from mesh.trust.identity import key_id
 from mesh.trust.statements import ROLL_HASH_BYTES, Charter, Handover, KeyId, Roll, Statement, StatementId
+from mesh.wire import cose
 
 SEAT_BYTES: Final = 16
 
@@ -28,6 +29,12 @@ class Seat(NamedTuple):
     keys: dict[KeyId, bytes]
     recovery: bytes | None
     roll: tuple[bytes, ...] = ()
+    threshold: int = 1
+    """How many of the keys must sign."""
+
+    def speaks(self, signers: Collection[KeyId]) -> bool:
+        """Whether what these signed is the authority's word."""
+        return len(signers) == self.threshold and all(each in self.keys for each in signers)
 
 
 class Step(NamedTuple):
@@ -38,14 +45,15 @@ class Step(NamedTuple):
 
 class Succession:
     def __init__(self, charter: Charter) -> None:
-        self._root = Seat(charter.mesh_id, {key_id(key): key for key in charter.authorities}, charter.recovery)
+        keys: dict[KeyId, bytes] = {key_id(key): key for key in charter.authorities}
+        self.root = Seat(charter.mesh_id, keys, charter.recovery, threshold=charter.threshold)
         self._next: dict[bytes, Step] = {}
         """By the seat that hands over."""
         self._pages: dict[bytes, tuple[StatementId, Roll]] = {}
 
     def chain(self) -> list[Seat]:
         """The charter's seat first, the one in force last."""
-        seats = [self._root]
+        seats = [self.root]
         while (step := self._next.get(seats[-1].id)) is not None:
             seats.append(step.seat)
         return seats
@@ -70,6 +78,8 @@ class Succession:
             return None
         if seat.recovery is not None and issuer == key_id(seat.recovery):
             return seat.recovery
+        if seat.threshold > 1:
+            return None  # one of several keys hands nothing over: the recovery key replaces them all
         return seat.keys.get(issuer) if handover.recovery == seat.recovery else None
 
     def is_known(self, seat: bytes) -> bool:
@@ -105,10 +115,10 @@ class Succession:
 
     def counts(self, statement: Statement) -> bool:
         """Whether what is signed by a key of the chain is the authority's word today."""
-        seats = self.chain()
-        if statement.issuer in seats[-1].keys:
+        seats, signers = self.chain(), signers_of(statement)
+        if seats[-1].speaks(signers):
             return True
-        if not any(statement.issuer in seat.keys for seat in seats):
+        if not any(seat.speaks(signers) for seat in seats):
             return False
         roll = self.roll()
         return roll is None or roll_hash(statement.raw) in roll
@@ -125,8 +135,13 @@ def seat_id(handover: bytes) -> bytes:
     return hashlib.blake2b(handover, digest_size=SEAT_BYTES, person=b"mesh authority").digest()
 
 
+def signers_of(statement: Statement) -> tuple[KeyId, ...]:
+    signed = statement.signed
+    return tuple(kid for kid, _ in signed.signatures) if isinstance(signed, cose.Sign) else (statement.issuer,)
+
+
 def roll_hash(statement: bytes) -> bytes:
-    return hashlib.blake2b(statement, digest_size=ROLL_HASH_BYTES, person=b"mesh roll").digest()
+    return hashlib.blake2b(cose.signed_part(statement), digest_size=ROLL_HASH_BYTES, person=b"mesh roll").digest()
 
 
 def page_id(roll: Roll) -> bytes:

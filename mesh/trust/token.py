@@ -87,6 +87,15 @@ def read_token(token: str) -> Token:
     return Token(charter, issuers, invite, key, tuple(map(checked_address, addresses)), statement.content, mesh)
 
 
+def with_invite(token: str, invite: bytes) -> str:
+    """A token whose invite lacked signatures, with the signed one. Raises ConfigError."""
+    content: Any = cbor.decode_untrusted(unarmour(PREFIX, token, "the token"))
+    charter, issuers, _, seed, addresses = content
+    finished = armour(PREFIX, cbor.encode([charter, list(issuers), invite, seed, [list(each) for each in addresses]]))
+    read_token(finished)
+    return finished
+
+
 def redeem(token: str, identity: Identity, *, name: str | None = None, wall: int | None = None) -> Membership:
     """Enrols `identity` by the token, without asking anybody.
 

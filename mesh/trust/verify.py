@@ -37,17 +37,36 @@ def is_verified(statement: Statement, ledger: Ledger, succession: Succession, me
     content = statement.content
     if isinstance(content, Fork):
         return is_signed(content, _authors(content, ledger), mesh_id, verify)
+    if isinstance(statement.signed, cose.Sign):
+        return _is_signed_by_several(statement, statement.signed, succession, mesh_id, verify)
     keys = _issuers(statement, ledger, succession)
     if not keys:
         return False
     if not any(cose.verify1(statement.signed, key, PURPOSE, mesh_id, verify) for key in keys):
         raise Refused("signature does not fit: altered, forged, or of another mesh")
     if is_of_authority(content) and not succession.counts(statement):
+        if succession.root.threshold > 1:
+            raise Refused("not signed by as many keys as the authority takes, or by keys that were replaced")
         raise Refused("signed by a key that the authority has replaced")
     if isinstance(content, Charter) and content.mesh_id != mesh_id:
         raise Refused("charter of another mesh")
     if isinstance(content, Invite) and content.delegator is not None and not has_proof(content, mesh_id, verify):
         raise Refused("a delegation by a key that is another's")
+    return True
+
+
+def _is_signed_by_several(
+    statement: Statement, signed: cose.Sign, succession: Succession, mesh_id: bytes, verify: Verify
+) -> bool:
+    """Only the first charter names several keys, so whoever else signed is nobody: such statements never wait."""
+    if not is_of_authority(statement.content):
+        raise Refused("several signatures under what is not the authority's")
+    if not succession.counts(statement):  # before any signature is checked: no more of them than the threshold
+        raise Refused("not signed by as many keys as the authority takes, or by keys that were replaced")
+    if not cose.verify_several(signed, succession.root.keys, PURPOSE, mesh_id, verify):
+        raise Refused("signature does not fit: altered, forged, or of another mesh")
+    if isinstance(statement.content, Charter) and statement.content.mesh_id != mesh_id:
+        raise Refused("charter of another mesh")
     return True
 
 

@@ -1,4 +1,4 @@
-"""COSE_Sign1 (RFC 9052 section 4.2): how every signed thing travels.
+"""COSE_Sign1 and COSE_Sign (RFC 9052 section 4): how every signed thing travels.
 
 One profile, so that it is built and read by fixed positions instead of a general parser, and has exactly one encoding:
 
@@ -6,11 +6,18 @@ One profile, so that it is built and read by fixed positions instead of a genera
 
 The signature is over ["Signature1", h'a10127', external_aad, payload] with external_aad = purpose || mesh id: a signature made
 for one purpose or one mesh is void in every other. Any COSE library reads and checks these bytes.
+
+What takes several signatures is a COSE_Sign, ascending by kid, each kid once:
+
+    98([ h'', {}, payload, [ [h'a10127', {4: kid}, signature]... ] ])
+
+Each is over ["Signature", h'', h'a10127', external_aad, payload], so that none can be moved to or from a COSE_Sign1. Other
+signatures over the same payload make other bytes that say the same: what names such a thing is `signed_part`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -31,6 +38,14 @@ _SIGNATURE_HEAD: Final = b"\x58\x40"
 """bstr of 64 bytes"""
 _TAIL_BYTES: Final = len(_SIGNATURE_HEAD) + SIGNATURE_BYTES
 
+SIGNERS_MAX: Final = 8
+SEVERAL_START: Final = bytes.fromhex("d8628440a0")
+"""Tag 98, array of 4, protected {}, unprotected {}."""
+_SIGNER_HEAD: Final = b"\x83" + _PROTECTED + bytes.fromhex("a10448")
+"""Array of 3, protected, {4 (kid): bstr of 8 bytes ..."""
+SIGNER_BYTES: Final = len(_SIGNER_HEAD) + KID_BYTES + _TAIL_BYTES
+"""What each signature adds."""
+
 
 class Sign1(NamedTuple):
     """What a COSE_Sign1 says, unverified."""
@@ -38,6 +53,14 @@ class Sign1(NamedTuple):
     kid: bytes
     payload: bytes
     signature: bytes
+
+
+class Sign(NamedTuple):
+    """What a COSE_Sign says, unverified."""
+
+    payload: bytes
+    signatures: tuple[tuple[bytes, bytes], ...]
+    """(kid, signature), ascending by kid."""
 
 
 def sign1(sign: Callable[[bytes], bytes], payload: bytes, *, kid: bytes, purpose: bytes, mesh_id: bytes) -> bytes:
@@ -90,25 +113,95 @@ def split1_untrusted(raw: bytes) -> tuple[Sign1, int]:
 
     Template matching only: nothing is decoded, so no length from the wire is ever followed beyond the bytes that are there.
     """
-    start = _PAYLOAD_AT + 3
-    if len(raw) < start or not raw.startswith(_PREFIX):
+    if len(raw) < _PAYLOAD_AT + 3 or not raw.startswith(_PREFIX):
         raise Malformed("not a COSE_Sign1 of this profile")
-    # A bstr head in its shortest form, at most 16 bits.
-    size = raw[_PAYLOAD_AT] - 0x40
-    if 0 <= size < 24:
-        start -= 2
-    elif size == 24 and raw[_PAYLOAD_AT + 1] >= 24:
-        size = raw[_PAYLOAD_AT + 1]
-        start -= 1
-    elif size == 25 and raw[_PAYLOAD_AT + 1]:
-        size = int.from_bytes(raw[_PAYLOAD_AT + 1 : start], "big")
-    else:
-        raise Malformed("COSE_Sign1 payload is not a byte string in its shortest form")
-    middle = start + size
+    payload, middle = _payload_untrusted(raw, _PAYLOAD_AT)
     end = middle + _TAIL_BYTES
     if len(raw) < end or raw[middle : middle + 2] != _SIGNATURE_HEAD:
         raise Malformed("COSE_Sign1 without a 64-byte signature")
-    return Sign1(raw[len(_PREFIX) : _PAYLOAD_AT], raw[start:middle], raw[middle + 2 : end]), end
+    return Sign1(raw[len(_PREFIX) : _PAYLOAD_AT], payload, raw[middle + 2 : end]), end
+
+
+def _payload_untrusted(raw: bytes, at: int) -> tuple[bytes, int]:
+    """The bstr there, and where it ends, which may be beyond the bytes; at least three bytes are there. Raises `Malformed`."""
+    # A bstr head in its shortest form, at most 16 bits.
+    start, size = at + 3, raw[at] - 0x40
+    if 0 <= size < 24:
+        start -= 2
+    elif size == 24 and raw[at + 1] >= 24:
+        size = raw[at + 1]
+        start -= 1
+    elif size == 25 and raw[at + 1]:
+        size = int.from_bytes(raw[at + 1 : start], "big")
+    else:
+        raise Malformed("COSE payload is not a byte string in its shortest form")
+    return raw[start : start + size], start + size
+
+
+# --- by several signers
+
+
+def open_several_untrusted(raw: bytes) -> Sign:
+    """The parts of exactly these bytes, not verified: of a COSE_Sign that may lack signatures. Raises `Malformed`."""
+    at = len(SEVERAL_START)
+    if len(raw) < at + 3 or not raw.startswith(SEVERAL_START):
+        raise Malformed("not a COSE_Sign of this profile")
+    payload, at = _payload_untrusted(raw, at)
+    count = raw[at] - 0x80 if at < len(raw) else -1
+    if not 0 <= count <= SIGNERS_MAX or len(raw) != at + 1 + count * SIGNER_BYTES:
+        raise Malformed(f"a COSE_Sign has at most {SIGNERS_MAX} signatures, and nothing behind them")
+    signatures = []
+    for start in range(at + 1, len(raw), SIGNER_BYTES):
+        middle = start + len(_SIGNER_HEAD) + KID_BYTES
+        if raw[start : middle - KID_BYTES] != _SIGNER_HEAD or raw[middle : middle + 2] != _SIGNATURE_HEAD:
+            raise Malformed("a signature of a COSE_Sign is not of this profile")
+        signatures.append((raw[middle - KID_BYTES : middle], raw[middle + 2 : start + SIGNER_BYTES]))
+    kids = [kid for kid, _ in signatures]
+    if kids != sorted(set(kids)):
+        raise Malformed("signers are not in ascending order, or one signs twice")
+    return Sign(payload, tuple(signatures))
+
+
+def assemble_several(parts: Sign) -> bytes:
+    """The bytes of a COSE_Sign; signatures may be given in any order."""
+    out = [signed_part_of(parts.payload), bytes((0x80 | len(parts.signatures),))]
+    for kid, signature in sorted(parts.signatures):
+        out += (_SIGNER_HEAD, kid, _SIGNATURE_HEAD, signature)
+    return b"".join(out)
+
+
+def verify_several(
+    signed: Sign, keys: Mapping[bytes, bytes], purpose: bytes, mesh_id: bytes, verify: Callable[[bytes, bytes, bytes], bool]
+) -> bool:
+    """Whether all of its signatures are by the keys of their kids. Costs a verification for each, until one does not fit."""
+    message = to_be_signed_by_several(signed.payload, purpose, mesh_id)
+    return all(kid in keys and verify(keys[kid], message, signature) for kid, signature in signed.signatures)
+
+
+def to_be_signed_by_several(payload: bytes, purpose: bytes, mesh_id: bytes) -> bytes:
+    """What each signer of a COSE_Sign signs: Sig_structure with the context "Signature"."""
+    if len(mesh_id) != MESH_ID_BYTES:
+        raise ValueError(f"a mesh id has {MESH_ID_BYTES} bytes, not {len(mesh_id)}")
+    external_aad = purpose + mesh_id
+    head = b"\x85\x69Signature\x40" + _PROTECTED + _bstr_head(len(external_aad)) + external_aad
+    return head + _bstr_head(len(payload)) + payload
+
+
+def signed_part_of(payload: bytes) -> bytes:
+    """Of a COSE_Sign: all before the signatures."""
+    return SEVERAL_START + _bstr_head(len(payload)) + payload
+
+
+def signed_part(raw: bytes) -> bytes:
+    """The bytes that name a signed thing: all of a COSE_Sign1; of a COSE_Sign all but the signatures, because whichever of its
+    signers signed, it says the same. Looks at no signature, and gives what is neither as it is."""
+    if not raw.startswith(SEVERAL_START) or len(raw) < len(SEVERAL_START) + 3:
+        return raw
+    try:
+        _, end = _payload_untrusted(raw, len(SEVERAL_START))
+    except Malformed:
+        return raw
+    return raw[:end]
 
 
 def _bstr_head(size: int) -> bytes:

@@ -101,6 +101,41 @@ def test_an_invite_lets_another_in_without_a_network(mesh: Mesh, tmp_path: Path)
     assert members["b"]["may_write"] == ["robots/b/**"]
 
 
+def test_an_authority_of_several_keys_takes_as_many_as_it_says(mesh: Mesh, tmp_path: Path) -> None:
+    told = mesh("init", "home", "--name", "a", "--authority-keys", "3", "--threshold", "2")
+    assert "2 of 3 keys" in told.stdout
+    for number in (1, 2, 3):  # each to its holder
+        key = tmp_path / "home/keys" / f"authority-{number}.key"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        key.rename(tmp_path / f"{number}.key")
+    asked = mesh("invite", "--name", "b", "--address", "192.0.2.7:7946", "--json")
+    proposal = json.loads(asked.stdout)
+    assert proposal["missing"] == 2
+    file = proposal["proposal"]
+    assert "name one with --key" in the_complaint_after_words(mesh("keys", "sign", file))
+    refused = mesh("keys", "sign", file, "--key", "1.key", stdin="n\n")
+    assert refused.exit_code == 1
+    assert "let in b" in refused.stderr
+    assert "lacks 1 more" in mesh("keys", "sign", file, "--key", "1.key", stdin="y\n").stdout
+    assert "signed this already" in the_complaint_after_words(mesh("keys", "sign", file, "--key", "1.key", "--yes"))
+    assert "lacks 1 of 2" in the_complaint(mesh("keys", "import", file), 1)
+    assert "is complete" in mesh("keys", "sign", file, "--key", "3.key", "--yes").stdout
+    assert "all the 2 signatures" in the_complaint_after_words(mesh("keys", "sign", file, "--key", "2.key", "--yes"))
+    taken = mesh("keys", "import", file)
+    assert "in force" in taken.stderr
+    assert not Path(file).exists()
+    assert mesh("join", taken.stdout.strip(), "--dir", "b").exit_code == 0
+    assert (tmp_path / "b/keys/member.key").exists()
+    assert mesh("init", "other", "--name", "a", "--authority-keys", "3").exit_code == 1
+
+
+def the_complaint_after_words(result: Result) -> str:
+    """What was to be signed is told first."""
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    return result.stderr.splitlines()[-1]
+
+
 def test_two_nodes_made_on_one_machine_do_not_want_the_same_port(mesh: Mesh, tmp_path: Path) -> None:
     """The second once had the first one's port in its mesh.toml, and `mesh up` failed."""
     mesh("init", "demo", "--name", "a")

@@ -140,3 +140,23 @@ def test_an_agent_that_is_down_has_the_new_key_at_its_next_start(shell: Shell) -
     shell.until(lambda: shell.json("status", "--dir", "a")["members"]["alive"] == 2)
     shell.run("put", "other", "2", "--dir", "a", "--copies", "1")
     assert shell.run("get", "alone", "--dir", "a") == "1\n"
+
+
+def test_two_of_three_keys_revoke_where_nodes_run(shell: Shell) -> None:
+    shell.run("init", "a", "--name", "a", "--bind", f"127.0.0.1:{free_port()}", "--authority-keys", "3", "--threshold", "2")
+    for number in (2, 3):
+        Path(f"a/keys/authority-{number}.key").rename(f"{number}.key")
+    file = shell.json("invite", "--name", "b", "--dir", "a")["proposal"]
+    shell.run("keys", "sign", file, "--key", "2.key", "--yes")
+    token = shell.json("keys", "import", file, "--dir", "a")["tokens"][0]
+    shell.run("join", token, "--bind", f"127.0.0.1:{free_port()}")
+    for name in ("a", "b"):
+        shell.up(name)
+    shell.until(lambda: shell.alive("a") == shell.alive("b") == {"a", "b"})
+    shell.run("put", "before", "1", "--dir", "b", "--copies", "1")
+    file = shell.json("keys", "revoke", "b", "--dir", "a")["proposal"]
+    assert shell.key_states("a")["b"] == "member", "one signature is none"
+    assert shell.json("keys", "sign", file, "--key", "3.key", "--yes")["missing"] == 0
+    assert shell.json("keys", "import", file, "--dir", "a")["told"]
+    shell.until(lambda: shell.key_states("a")["b"] == "revoked")
+    assert shell.run("get", "before", "--dir", "a") == "1\n"

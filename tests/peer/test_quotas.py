@@ -9,7 +9,7 @@ from crdt.ids import shelf_id
 from mesh.errors import QuotaExceeded
 from mesh.sync.births import BIRTHS_BURST
 from mesh.testing import Mesh, open_mesh
-from mesh.trust.statements import Limits
+from mesh.trust.limits import Limits
 from tests.peer.test_dissemination import equal_after
 from tests.peer.test_forks import branch, push
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mesh.errors import ConfigError, Malformed, Refused
 from mesh.trust import STATEMENT_BYTES_MAX, Authority, Directory, Limits
 from mesh.trust.identity import key_id
+from mesh.trust.limits import SERIAL_MAX
 from mesh.trust.statements import (
     PURPOSE,
-    SERIAL_MAX,
     Charter,
     Closing,
     Content,
@@ -50,6 +50,17 @@ contents: st.SearchStrategy[Content] = st.one_of(
         patterns,
         st.builds(Limits, serials, st.dictionaries(st.sampled_from(["x_max", "a"]), serials)),
         st.none() | keys,
+        st.just(1),
+    ),
+    st.builds(
+        Charter,
+        serials,
+        st.just(authority().mesh_id),
+        st.lists(keys, min_size=3, max_size=8, unique_by=key_id).map(tuple),
+        patterns,
+        st.just(Limits()),
+        st.none() | keys,
+        st.integers(2, 3),
     ),
     st.builds(Credential, serials, keys, terms, st.none() | honoured, st.none() | st.binary(min_size=8, max_size=8)),
     st.builds(Closing, serials, honoured, st.just((bytes(8), bytes(7) + b"1"))),

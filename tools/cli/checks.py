@@ -82,7 +82,7 @@ def check_key_files(paths: Iterable[Path]) -> Iterator[Finding]:
             yield Finding(path.name, State.BAD, f"belongs to user {status.st_uid}", f"sudo chown {os.geteuid()} {path}")
         else:
             yield Finding(path.name, State.OK, f"mode {mode:04o}")
-        if path.name == "authority.key":
+        if path.name == "authority.key":  # of several keys one alone can do nothing
             yield Finding(
                 "authority",
                 State.NOTE,

@@ -9,6 +9,7 @@ import click
 
 from mesh.errors import ConfigError
 from mesh.trust import open_authority
+from tools.cli.countersign import say_proposed
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json
@@ -30,7 +31,8 @@ def cut(name: str, host: str, directory: Path | None, as_json: bool) -> None:
 
     For an agent that lies. Its key is of no use any more; `mesh invite` lets the machine in again, under a new one.
     """
-    _end(name, host, directory, alive=True)
+    if _end(name, host, directory, as_json, alive=True) is None:
+        return
     if as_json:
         print_json({"cut": name, "host": host})
     else:
@@ -47,15 +49,17 @@ def retire(name: str, host: str | None, directory: Path | None, as_json: bool) -
 
     Everything that it wrote stays as it is. What can be replaced or removed is then tidied by the member that takes over.
     """
-    host = _end(name, host, directory, alive=False)
+    host = _end(name, host, directory, as_json, alive=False)
+    if host is None:
+        return
     if as_json:
         print_json({"retired": name, "host": host})
     else:
         click.echo(f"{name} is retired. {WITHIN.format(host=host)}")
 
 
-def _end(name: str, host: str | None, directory: Path | None, *, alive: bool) -> str:
-    """Gives the host's name. Raises ConfigError."""
+def _end(name: str, host: str | None, directory: Path | None, as_json: bool, *, alive: bool) -> str | None:
+    """Gives the host's name; None when others must sign first. Raises ConfigError."""
     home = find_home(directory)
     with Client(home.data_dir) as node:
         me = node.ask("status")
@@ -72,5 +76,7 @@ def _end(name: str, host: str | None, directory: Path | None, *, alive: bool) ->
                     f"{name} is alive: stop it first, or end it all the same with `mesh keys cut {name} --host {host}`"
                 )
             statement = authority.cut(name, host=host)
+        if say_proposed(home, authority, as_json):
+            return None
         node.ask("tell", statement=base64.b64encode(statement).decode())
     return str(host)

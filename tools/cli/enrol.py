@@ -18,7 +18,10 @@ from mesh.errors import ConfigError
 from mesh.net.endpoint import parse_endpoint
 from mesh.net.own_address import own_host
 from mesh.trust import Identity, init_dir, open_authority, read_token, redeem, save_membership
-from mesh.trust.statements import DELEGATES_MAX
+from mesh.trust.files import AUTHORITY_KEY, AUTHORITY_SEVERAL
+from mesh.trust.proposals import keep_token, path_of
+from mesh.trust.statements import AUTHORITIES_MAX, DELEGATES_MAX
+from tools.cli.countersign import say_proposed
 from tools.cli.home import CONFIG_NAME, VARIABLE, Home, Settings, dir_option, find_home, write_config
 from tools.cli.output import json_option, print_json
 from tools.control import Client, NotRunning
@@ -41,20 +44,49 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option(
     "--recovery", type=click.Path(path_type=Path, dir_okay=False), help="Put a key there that can replace the authority's."
 )
+@click.option(
+    "--authority-keys",
+    type=click.IntRange(1, AUTHORITIES_MAX),
+    default=1,
+    show_default=True,
+    help="Keys of the authority, each to be kept by somebody else.",
+)
+@click.option(
+    "--threshold", type=click.IntRange(1, AUTHORITIES_MAX), default=1, show_default=True, help="How many of them must sign."
+)
 @json_option
-def init(directory: Path, name: str, critical: tuple[str, ...], bind: str | None, recovery: Path | None, as_json: bool) -> None:
+def init(
+    directory: Path,
+    name: str,
+    critical: tuple[str, ...],
+    bind: str | None,
+    recovery: Path | None,
+    authority_keys: int,
+    threshold: int,
+    as_json: bool,
+) -> None:
     """Make a new mesh and its first member, in DIRECTORY."""
     _check_new(directory)
     settings = Settings(bind=_bind(bind, ()))
-    membership = init_dir(directory / settings.keys_dir, name, critical=critical, recovery=recovery)
+    keys_dir = directory / settings.keys_dir
+    membership = init_dir(
+        keys_dir, name, critical=critical, recovery=recovery, threshold=threshold, authority_keys=authority_keys
+    )
     write_config(directory / CONFIG_NAME, name, settings)
     if as_json:
         print_json(
             {"directory": str(directory), "name": name, "replica": membership.replica_id.hex(), "mesh": membership.mesh_id.hex()}
         )
         return
-    click.echo(f"{directory} is the first member, {name}, of a new mesh. It also holds the authority's key: keep a copy of")
-    click.echo(f"{directory / settings.keys_dir / 'authority.key'} in a safe place.")
+    if authority_keys > 1:
+        first = keys_dir / AUTHORITY_SEVERAL.format("1")
+        click.echo(
+            f"{directory} is the first member, {name}, of a new mesh; what changes it takes {threshold} of {authority_keys} keys."
+        )
+        click.echo(f"Move them, {first} and so on, to as many people, who keep copies in safe places.")
+    else:
+        click.echo(f"{directory} is the first member, {name}, of a new mesh. It also holds the authority's key: keep a copy of")
+        click.echo(f"{keys_dir / AUTHORITY_KEY} in a safe place.")
     if recovery is not None:
         click.echo(f"{recovery} can replace that key if it is lost or stolen (`mesh keys recover`): keep it elsewhere.")
     click.echo(f"Run it:                  mesh up{_dir_hint(directory)}")
@@ -113,6 +145,10 @@ def invite(
             token = authority.invite(
                 name, may_write=may_write, voter=voter, score=score, expires=until, delegates=delegates, addresses=known
             )
+        if authority.proposed:
+            keep_token(path_of(home.keys, authority.proposed), token)
+            say_proposed(home, authority, as_json)
+            return
     places = [format_endpoint(address) for address in known]
     if as_json:
         print_json({"token": token, "name": name, "expires": until, "addresses": places})

@@ -14,7 +14,9 @@ from mesh.control.verbs import key_row
 from mesh.effects import Now
 from mesh.errors import ConfigError
 from mesh.trust import Authority, Directory, list_key_files, load_membership, open_authority
+from mesh.trust.proposals import PROPOSALS
 from mesh.trust.statements import HONOURED_MAX
+from tools.cli.countersign import say_proposed, sign, take
 from tools.cli.encrypt import encrypt
 from tools.cli.endings import cut, retire
 from tools.cli.enrol import learn_from
@@ -42,7 +44,7 @@ def show(directory: Path | None, as_json: bool) -> None:
         with Client(home.data_dir) as node:
             found = node.ask("keys")
             ended = node.ask("status")["statistics"]["ended"]
-            if (home.keys / "authority.key").exists():
+            if any(home.keys.glob("authority*.key")) or (home.keys / PROPOSALS).exists():
                 found += _issued_here(home.keys, [base64.b64decode(each) for each in node.stream("statements")], found)
     except NotRunning:
         found = [key_row(key) for key in list_key_files(home.keys, _now())]
@@ -100,6 +102,8 @@ def revoke(name: str, directory: Path | None, as_json: bool) -> None:
             # Whom it let in goes with it, and first: so that what they wrote until now still counts.
             taken = [(each, _revoke(node, authority, each)) for each in below]
             taken.append((name, _revoke(node, authority, name, bearer)))
+        if say_proposed(home, authority, as_json):
+            return
         for _, (statement, _) in taken:
             node.ask("tell", statement=base64.b64encode(statement).decode())
     left_out = sum(starts for _, (_, starts) in taken)
@@ -120,6 +124,8 @@ keys.add_command(recover)
 keys.add_command(encrypt)
 keys.add_command(cut)
 keys.add_command(retire)
+keys.add_command(sign)
+keys.add_command(take)
 
 
 def _revoke(node: Client, authority: Authority, subject: str, bearer: bytes | None = None) -> tuple[bytes, int]:

@@ -15,6 +15,7 @@ from mesh.critical.proof import NotProven, Report, verify_untrusted
 from mesh.errors import ConfigError
 from mesh.trust import load_membership, open_authority
 from mesh.trust.statements import charter_from_bytes
+from tools.cli.countersign import say_proposed
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.keys import bearer_of
@@ -99,9 +100,12 @@ def reset(voter: str | None, yes: bool, directory: Path | None, as_json: bool) -
         if not yes:
             click.confirm("Is a majority of the voters lost for ever?", abort=True)
         statement = authority.begin_quorum(key)
-        node.ask("tell", statement=base64.b64encode(statement).decode())
+        if not authority.proposed:
+            node.ask("tell", statement=base64.b64encode(statement).decode())
         name = authority.directory.name(replica)  # type: ignore[arg-type]
         genesis = authority.directory.genesis()
+    if say_proposed(home, authority, as_json):
+        return
     epoch = genesis[1].epoch if genesis is not None else 0
     if as_json:
         print_json({"epoch": epoch, "voter": name})

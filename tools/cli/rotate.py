@@ -14,6 +14,7 @@ import click
 from mesh.trust import Identity, adopt_next_key, load_authority, load_membership, open_authority, prepare_next_key
 from mesh.trust.files import AUTHORITY_KEY, MEMBER_KEY, recover_authority, replace_authority_key
 from mesh.trust.rotation import read_request, write_request
+from tools.cli.countersign import say_proposed
 from tools.cli.enrol import learn_from
 from tools.cli.home import Home, dir_option, find_home
 from tools.cli.output import json_option, print_json
@@ -39,7 +40,10 @@ def rotate(request: str | None, authority: bool, directory: Path | None, as_json
         return
     if request is not None:
         line = sys.stdin.read() if request == "-" else request
-        name, public_key = _put_into_force(home, line)
+        put = _put_into_force(home, line, as_json)
+        if put is None:
+            return
+        name, public_key = put
         if as_json:
             print_json({"rotated": name, "public_key": public_key})
         else:
@@ -55,7 +59,10 @@ def rotate(request: str | None, authority: bool, directory: Path | None, as_json
         click.echo(line)
         click.echo("Where the authority's key is:  mesh keys rotate --request LINE", err=True)
         return
-    name, public_key = _put_into_force(home, line)
+    put = _put_into_force(home, line, as_json)
+    if put is None:
+        return
+    name, public_key = put
     running = _adopted(home, following)
     if as_json:
         print_json({"rotated": name, "public_key": public_key, "running": running})
@@ -101,19 +108,23 @@ def _tell_all(home: Home, replace: Callable[[list[bytes]], list[bytes]], as_json
         click.echo(f"The authority's key is {public_key[:16]} now, in {where}: destroy copies of the former one.")
 
 
-def _put_into_force(home: Home, line: str) -> tuple[str, str]:
-    """The authority's part. Gives the agent's name, and its new public key in hex."""
+def _put_into_force(home: Home, line: str, as_json: bool) -> tuple[str, str] | None:
+    """The authority's part. Gives the agent's name, and its new public key in hex; None when others must sign first."""
     try:
         with Client(home.data_dir) as node:
             with open_authority(home.keys) as authority:
                 learn_from(node, authority)
                 asked = read_request(line, authority.directory)
                 statement = authority.rotate(asked.replica, asked.public_key)
+            if say_proposed(home, authority, as_json):
+                return None
             node.ask("tell", statement=base64.b64encode(statement).decode())
     except NotRunning:
         with open_authority(home.keys) as authority:
             asked = read_request(line, authority.directory)
             authority.rotate(asked.replica, asked.public_key)
+        if say_proposed(home, authority, as_json):
+            return None
     return authority.directory.name(asked.replica), asked.public_key.hex()
 
 

@@ -31,7 +31,7 @@ from mesh.sync.statements import is_revocation_untrusted
 from mesh.trust import Authority, Directory
 from mesh.trust.armour import armour
 from mesh.trust.membership import presented_untrusted
-from mesh.trust.statements import PURPOSE, STATEMENT_BYTES_MAX, statement_from_bytes_untrusted
+from mesh.trust.statements import PURPOSE, STATEMENT_BYTES_MAX, content_untrusted, statement_from_bytes_untrusted
 from mesh.trust.token import PREFIX, read_token
 from mesh.wire import cbor, cose, delta, handshake
 from mesh.wire.frames import Frame
@@ -252,6 +252,26 @@ def _read_cose(raw: bytes) -> object:
     return signed
 
 
+def _read_several(raw: bytes) -> object:
+    signed = cose.open_several_untrusted(raw)
+    same(cose.assemble_several(signed), raw, "COSE_Sign is written otherwise than it was read")
+    same(raw.startswith(cose.signed_part(raw)), True, "what names a COSE_Sign is not its beginning")
+    same(cose.signed_part(cose.assemble_several(signed._replace(signatures=()))), cose.signed_part(raw), "signatures name it")
+    if len(signed.signatures) > 1:
+        return statement_from_bytes_untrusted(raw)
+    return content_untrusted(signed.payload)
+
+
+def _several_seeds(_stuff: Material) -> list[bytes]:
+    """Of an authority of three keys, whole and unfinished."""
+    authority = Authority.generate(threshold=2, keys=3, entropy=bytes(range(112)))
+    alone = Authority(authority.identities[:1], authority.charter)
+    for each in (authority, alone):
+        each.certify(bytes(range(32)), name="several", may_write=["a/**"], voter=True)
+        each.invite("guest", entropy=bytes(range(1, 33)))
+    return [*authority.statements, *alone.proposed]
+
+
 def _read_token(raw: bytes) -> object:
     return read_token(armour(PREFIX, raw))
 
@@ -383,6 +403,7 @@ DECODERS: Final[tuple[Target, ...]] = (
         weight=12,
     ),
     _decoder("cose", "COSE_Sign1", _read_cose, lambda m: m.statements, Grammar.statement),
+    _decoder("several", "COSE_Sign, statements of several keys", _read_several, _several_seeds, None, weight=2),
     _decoder("header", "headers of deltas", _read_header, lambda m: m.headers, Grammar.header, refusals=_BOTH),
     _decoder("body", "bodies of deltas", _read_body, lambda m: m.bodies, Grammar.body, check=_check_body, weight=12),
     _decoder("delta", "whole deltas", _read_delta, lambda m: [*m.frames[Frame.DELTA], *m.frames[Frame.REPAIR]], None),
