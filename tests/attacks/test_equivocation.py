@@ -123,6 +123,7 @@ def test_a_fork_of_ours_waits_in_peace_until_we_are_in_step() -> None:
         mesh.restart(LIAR)
         mesh.run(2.0)
         assert not mesh.peer(LIAR).synced
+        assert not told(mesh, LIAR, ShelfClosed)
         mesh.heal()
         mesh.run(5.0)
         assert told(mesh, LIAR, ShelfClosed)

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mesh.peer import Peer
+from mesh.presets import PRESETS
 from mesh.sync.pull import Puller
 from tools.sim import scenario
 from tools.sim.cli import command
@@ -63,6 +64,19 @@ def test_the_draw_reaches_every_kind_and_every_line_reads_back() -> None:
     assert kinds == set(KINDS)
     assert all(draw_history(1, 4, 8.0, [kind]) for kind in KINDS)
     assert verbs >= {"link", "cut", "mend", "clock", "crash", "restart", "backup", "pause", "disk", "move", "leave"}
+
+
+def test_faults_keep_the_pace_of_the_preset() -> None:
+    """Regression: crashes were drawn by the minute, while a LoRa agent takes two to probe once: hundreds of starts in an hour,
+    none of which met anybody.
+    """
+    hour = Options(nodes=4, seconds=3600.0)
+    starts = {}
+    for name in PRESETS:
+        pace = replace(hour, preset=name).pace()
+        starts[name] = len(draw_history(2, 4, hour.seconds, ["crash"], pace))
+    assert starts["lan"] > 1.5 * starts["robot_wifi"] > 2 * starts["wan"] > 50 * starts["lora"] > 0
+    assert draw_history(2, 4, 60.0, ["crash"]) == draw_history(2, 4, 60.0, ["crash"], Options().pace())
 
 
 def test_a_failing_script_is_cut_down_to_the_lines_that_matter() -> None:

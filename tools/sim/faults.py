@@ -23,6 +23,10 @@ class Ground(NamedTuple):
     seconds: float
     """Length of the fault phase."""
     rng: random.Random
+    pace: float = 1.0
+    """How much longer everything takes than on a LAN: faults come as much more seldom, and last as much longer. LoRa agents that
+    crash every few seconds never meet: a run of them would only show that too many shelves are given up (`crowd`).
+    """
 
 
 Draw: TypeAlias = Callable[[Ground], Iterable[Line]]
@@ -40,14 +44,14 @@ def _some(ground: Ground, most: int) -> list[int]:
 
 def _stretch(ground: Ground, longest: float) -> tuple[float, float]:
     """Start and end of one fault inside the phase."""
-    length = min(ground.seconds, ground.rng.uniform(0.1, longest))
+    length = min(ground.seconds, ground.rng.uniform(0.1 * ground.pace, longest))
     start = ground.rng.uniform(0.0, ground.seconds - length)
     return start, start + length
 
 
 def _times(ground: Ground, per_minute: float) -> range:
-    """How often: at least once, about so often per minute of faults."""
-    return range(max(1, round(ground.rng.uniform(0.5, 1.5) * per_minute * ground.seconds / 60)))
+    """How often: at least once, about so often per minute of faults on a LAN."""
+    return range(max(1, round(ground.rng.uniform(0.5, 1.5) * per_minute * ground.seconds / 60 / ground.pace)))
 
 
 def lossy(ground: Ground) -> Iterable[Line]:
@@ -99,16 +103,16 @@ def one_way(ground: Ground) -> Iterable[Line]:
 
 
 def flapping(ground: Ground) -> Iterable[Line]:
-    """A radio that comes and goes every second or so."""
-    rng, who = ground.rng, _some(ground, max(1, ground.hosts // 4))
+    """A radio that comes and goes every second or so, at a LAN's pace."""
+    rng, pace, who = ground.rng, ground.pace, _some(ground, max(1, ground.hosts // 4))
     at, end = _stretch(ground, ground.seconds)
     rest = hosts_text(sorted(set(range(ground.hosts)) - set(who)))
     number = 0
     while at < end and number < 100:
-        up = min(at + rng.uniform(0.1, 1.5), end)
+        up = min(at + rng.uniform(0.1, 1.5) * pace, end)
         yield _line(at, "cut", hosts_text(who), "|", rest, name=f"f{number}")
         yield _line(up, "mend", f"f{number}")
-        at, number = up + rng.uniform(0.1, 2.0), number + 1
+        at, number = up + rng.uniform(0.1, 2.0) * pace, number + 1
 
 
 def half_detached(ground: Ground) -> Iterable[Line]:
@@ -172,6 +176,7 @@ def pauses(ground: Ground) -> Iterable[Line]:
     for _ in _times(ground, 6):
         at = ground.rng.uniform(0.0, ground.seconds)
         length = ground.rng.choice((0.05, 0.3, 1.0, 3.0, 10.0))
+        length = min(length * ground.pace, max(length, ground.seconds))
         yield _line(at, "pause", str(ground.rng.randrange(ground.hosts)), duration_text(length))
 
 
@@ -238,11 +243,11 @@ SWARM_SHARE: Final = 0.35
 """Of all kinds in one run of a hunt: six or seven. Guess."""
 
 
-def draw_history(seed: int, hosts: int, seconds: float, kinds: Iterable[str]) -> list[Line]:
+def draw_history(seed: int, hosts: int, seconds: float, kinds: Iterable[str], pace: float = 1.0) -> list[Line]:
     """Every one of these kinds, each from its own numbers, ordered by time. What a fault broke is mended inside the phase."""
     lines: list[Line] = []
     for kind in kinds:
-        lines += KINDS[kind](Ground(hosts, seconds, stream(seed, "fault", kind)))
+        lines += KINDS[kind](Ground(hosts, seconds, stream(seed, "fault", kind), pace))
     return sorted(lines, key=lambda line: line.at or 0.0)
 
 

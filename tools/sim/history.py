@@ -92,7 +92,7 @@ class Run:
         if options.script:
             self.script = parse(options.script)
         else:
-            self.script = draw_history(options.seed, options.nodes, options.seconds, options.faults)
+            self.script = draw_history(options.seed, options.nodes, options.seconds, options.faults, options.pace())
         self.outcome = Outcome(options, self.script)
 
     @property

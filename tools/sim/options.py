@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from mesh.presets import preset
+from mesh.presets import LAN, preset
 from mesh.testing import Link, Setup
 from tools.sim import units
 from tools.sim.critical import OUTSIDE, PREFIX
@@ -97,6 +97,10 @@ class Options:
 
     def settle_seconds(self) -> float:
         return SETTLE_PROBES * preset(self.preset).swim.probe_interval_seconds
+
+    def pace(self) -> float:
+        """How much longer everything takes than with the `lan` preset, by the clock of its probes."""
+        return preset(self.preset).swim.probe_interval_seconds / LAN.swim.probe_interval_seconds
 
     def calm_bound(self) -> float:
         """Seconds within which a mesh whose faults have ended must be one again, computed from the options.
