@@ -16,7 +16,7 @@ from tests.crdt.meshes import KEY, give, meet, replica, shelf_of, shown
 NEEDED = {  # the seed of a history of 60 steps that goes wrong without the rule, found by longer runs
     "FREEZE": 776,
     "PROOF": 1,
-    "WHOLE": 1,
+    "WHOLE": 88,
     "COLLECT": 39,
     "LOOSE": 39,
     "BOTH": 2976,
