@@ -63,9 +63,8 @@ class Vault:
         self._entropy = entropy
         self._identities: list[Identity] = []
         self._epochs: dict[Path, list[Epoch]] = {}
-        self._keys: dict[bytes, bytes] = {}
-        """By epoch."""
-        self._prefix_of: dict[bytes, Path] = {}
+        self._keys: dict[tuple[Path, bytes], bytes] = {}
+        """By prefix and epoch: whoever chooses readers of one prefix can give an epoch there the name of another prefix's."""
         self._opened: OrderedDict[tuple[ShelfId, int, Path], Any] = OrderedDict()
         self._stale = True
         self.forged = 0
@@ -83,7 +82,7 @@ class Vault:
             return []
         self._stale, before = True, set(self._keys)
         self._refresh()
-        return sorted({self._prefix_of[epoch] for epoch in self._keys.keys() - before}, key=repr)
+        return sorted({prefix for prefix, _ in self._keys.keys() - before}, key=repr)
 
     def prefixes(self) -> dict[Path, Epoch]:
         """What is encrypted, and the epoch that writers use."""
@@ -93,7 +92,8 @@ class Vault:
     def keys_of(self, prefix: Path) -> dict[bytes, bytes]:
         """The keys of a prefix that are here, by epoch."""
         self._refresh()
-        return {epoch.id: self._keys[epoch.id] for epoch in self._epochs.get(prefix, ()) if epoch.id in self._keys}
+        names = [epoch.id for epoch in self._epochs.get(prefix, ())]
+        return {name: self._keys[prefix, name] for name in names if (prefix, name) in self._keys}
 
     # --- writing
 
@@ -107,11 +107,13 @@ class Vault:
         if type_code in IN_THE_PATH:
             raise UnsupportedValue(f"{format_path(path)} is encrypted, but {IN_THE_PATH[type_code]}: use a register, map or list")
         epoch = self._epochs[prefix][-1].id
-        if epoch not in self._keys:
+        if (prefix, epoch) not in self._keys:
             raise NotPermitted(f"{format_path(path)} is encrypted, and this agent is no reader of {format_pattern(prefix)}")
         if isinstance(value, bytes) and value.startswith(MAGIC):
             raise UnsupportedValue("a byte string that begins like an encrypted value")
-        return seal_value(self._keys[epoch], epoch, self._entropy(NONCE_BYTES), value, place_of(self._mesh_id, key, origin))
+        return seal_value(
+            self._keys[prefix, epoch], epoch, self._entropy(NONCE_BYTES), value, place_of(self._mesh_id, key, origin)
+        )
 
     # --- reading
 
@@ -132,12 +134,13 @@ class Vault:
 
     def _is_closed(self, op: Op) -> bool:
         epoch = epoch_of(op.payload)
-        return epoch is not None and self._prefix(op.path) is not None and not self._opens(epoch, op.path)
+        return epoch is not None and self._prefix(op.path) is not None and not self._candidates(epoch, op.path)
 
-    def _opens(self, epoch: bytes, path: Path) -> bool:
-        """Whether the key is here, and is one of a prefix of this path."""
-        prefix = self._prefix_of.get(epoch)
-        return prefix is not None and path[: len(prefix)] == prefix
+    def _candidates(self, epoch: bytes, path: Path) -> list[bytes]:
+        """The keys of this epoch that are here, of any prefix of the path, the longest first: the shorter one was in use before
+        there was a longer."""
+        places = ((path[:length], epoch) for length in range(len(path), 0, -1))
+        return [self._keys[place] for place in places if place in self._keys]
 
     def _open(self, op: Op) -> Op | None:
         """None: altered, or moved from where its author put it. It counts as not written."""
@@ -148,15 +151,18 @@ class Vault:
         if name in self._opened:
             self._opened.move_to_end(name)
             return op._replace(payload=self._opened[name])
-        try:
-            value = open_value_untrusted(self._keys[epoch], payload, place_of(self._mesh_id, op.key, op.origin))
-        except Malformed:
-            self.forged += 1
-            return None
-        self._opened[name] = value
-        if len(self._opened) > OPENED_MAX:
-            self._opened.popitem(last=False)
-        return op._replace(payload=value)
+        place = place_of(self._mesh_id, op.key, op.origin)
+        for key in self._candidates(epoch, op.path):
+            try:
+                value = open_value_untrusted(key, payload, place)
+            except Malformed:
+                continue  # perhaps another prefix has an epoch of this name
+            self._opened[name] = value
+            if len(self._opened) > OPENED_MAX:
+                self._opened.popitem(last=False)
+            return op._replace(payload=value)
+        self.forged += 1
+        return None
 
     # --- keys
 
@@ -174,8 +180,8 @@ class Vault:
         self._epochs = epochs_untrusted(self._cells)
         for prefix, epochs in self._epochs.items():
             for epoch in epochs:
-                if epoch.id not in self._keys and (key := self._unwrap(prefix, epoch.id)) is not None:
-                    self._keys[epoch.id], self._prefix_of[epoch.id] = key, prefix
+                if (prefix, epoch.id) not in self._keys and (key := self._unwrap(prefix, epoch.id)) is not None:
+                    self._keys[prefix, epoch.id] = key
 
     def _unwrap(self, prefix: Path, epoch: bytes) -> bytes | None:
         for me in self._identities:

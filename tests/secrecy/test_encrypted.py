@@ -7,7 +7,8 @@ import pytest
 from crdt.ids import ReplicaId
 from mesh.errors import ConfigError, KeyMissing, NotPermitted, UnsupportedValue
 from mesh.secrecy import Sealed
-from mesh.secrecy.sealing import OVERHEAD_BYTES, epoch_of
+from mesh.secrecy.prefixes import epoch_key, wrap_key_of
+from mesh.secrecy.sealing import OVERHEAD_BYTES, epoch_of, where_of, wrap_key
 from mesh.testing import Mesh, open_mesh
 from tests.peer.test_dissemination import equal_after
 from tests.peer.test_rotation import put_into_force, switch
@@ -203,6 +204,36 @@ def test_prefixes_within_each_other_have_keys_of_their_own() -> None:
         with pytest.raises(KeyMissing):
             _ = mesh.node(2).register("secret/deep/x").value
         assert mesh.node(1).register("secret/deep/x").value == 2
+
+
+def test_an_epoch_by_the_name_of_another_prefix_s_gives_nobody_its_values() -> None:
+    """Keys were kept by epoch alone. A member that may choose readers of some other prefix gave an epoch there the name of this
+    one's, with a key of its own: whoever learned that one first sealed what is secret with the key of the liar."""
+    with open_mesh(3, seed=14, may_write=RIGHTS) as mesh:
+        mesh.node(0).encrypt("secret/**", ids(mesh, 1))
+        mesh.run(1.0)
+        name = mesh.peer(0).vault.prefixes()[("secret",)].id
+        liar, key = mesh.peer(2), bytes(range(32))
+        for prefix in (("a",), ("z",)):  # whatever the order in which they are found
+            for reader in (0, 1):
+                identity = mesh.memberships[reader].identity
+                where = where_of(liar.directory.mesh_id, prefix, name)
+                wrap = wrap_key(key, identity.public_key, where, bytes, liar.config.crypto)
+                kind, path = wrap_key_of(prefix, name, identity.replica_id)
+                liar.draft(kind, path, wrap, now=mesh.hosts[2].now())
+            kind, path = epoch_key(prefix, name)
+            liar.draft(kind, path, [1, ids(mesh, 0, 1)], now=mesh.hosts[2].now())
+        mesh.hosts[2].wake()
+        mesh.run(1.0)
+        for host in (0, 1):
+            mesh.restart(host)
+        mesh.run(2.0)
+        for host in (0, 1):
+            assert mesh.peer(host).vault.keys_of(("a",)) == {name: key}, "the attack came about"
+            assert mesh.peer(host).vault.keys_of(("secret",))[name] != key
+            mesh.node(host).register(f"secret/{host}").set("attack at dawn")
+        mesh.run(1.0)
+        assert [mesh.node(1 - host).register(f"secret/{host}").value for host in (0, 1)] == ["attack at dawn"] * 2
 
 
 def test_the_overhead_is_what_is_documented() -> None:
