@@ -101,25 +101,30 @@ def with_endorsements(proposal: Proposal, verdicts: Mapping[Voter, Verdict], con
 def is_endorsed_untrusted(entry: Entry, header: Header, config: Config, keys: Keys) -> bool:
     """Whether a quorum of `config`, the one before the block, endorsed this entry for the term, policy and configuration of
     `header`."""
+    return has_quorum(config, endorsed_by_untrusted(entry, header, keys))
+
+
+def endorsed_by_untrusted(entry: Entry, header: Header, keys: Keys) -> set[Voter]:
+    """Who signed an endorsement that counts there; names without a signature are no evidence."""
     try:
         match keys.decode_untrusted(entry.evidence):
             case [int(attempt), int(base_index), [*rows]] if len(rows) <= 2 * CONFIG_SIZE_MAX:
                 pass
             case _:
-                return False
+                return set()
     except Malformed:
-        return False
+        return set()
     bare = entry._replace(evidence=b"")
     proposal = Proposal(
         header.epoch, header.term, attempt, header.leader, bare, base_index, header.policy_index, header.config_index
     )
     digest = keys.hash(proposal.signed_bytes(keys))
-    valid = set()
+    valid = set[Voter]()
     for row in rows:
         match row:
             case [bytes(voter), bytes(signature)]:
                 if is_genuine(Verdict(digest, header.term, Voter(voter), "", signature), keys):
                     valid.add(Voter(voter))
             case _:
-                return False
-    return has_quorum(config, valid)
+                return set()
+    return valid

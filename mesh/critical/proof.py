@@ -22,7 +22,7 @@ from consensus_escalation.machine import Machine, Outcome
 from consensus_escalation.policy import is_dangerous
 from consensus_escalation.quorum import Config
 from consensus_escalation.types import Purpose
-from consensus_escalation.verdict import Proposal, Verdict, is_endorsed_untrusted, is_genuine
+from consensus_escalation.verdict import Proposal, Verdict, endorsed_by_untrusted, is_endorsed_untrusted, is_genuine
 from consensus_escalation.wire import (
     block_from_value_untrusted,
     block_to_value,
@@ -240,7 +240,8 @@ class _Reader:
         if dangerous:
             if config is None or not is_endorsed_untrusted(entry, block.header, config, self.keys):
                 raise NotProven(f"block {block.index} holds a dangerous entry that was not endorsed")
-            endorsers = tuple(self.name(ReplicaId(row[0])) for row in decode_untrusted(entry.evidence)[2])
+            signed_by = endorsed_by_untrusted(entry, block.header, self.keys) & set(config.electorate)
+            endorsers = tuple(map(self.name, sorted(signed_by)))
         author = self.name(ReplicaId(entry.author)) if entry.author else ""
         leader = self.name(block.header.leader)
         place = (block.index, block.term, block.time, leader, author)

@@ -13,7 +13,8 @@ from consensus_escalation.impeachment import equivocation_proof
 from consensus_escalation.messages import Append
 from consensus_escalation.quorum import Config, has_quorum
 from consensus_escalation.types import Role, Voter
-from consensus_escalation.verdict import Verdict, endorsers, is_endorsed_untrusted, may_cast
+from consensus_escalation.verdict import Verdict, endorsed_by_untrusted, endorsers, is_endorsed_untrusted, may_cast
+from mesh.wire.cbor import decode_untrusted, encode
 from tests.consensus.cluster import Cluster, Machine, keys_of, voter
 
 SINCE = 1_700_000_000_000_000
@@ -51,6 +52,10 @@ def test_what_a_quorum_endorses_is_committed_with_the_endorsements_inside() -> N
     ):
         assert not is_endorsed_untrusted(entry, changed, config, cluster.keys)
     assert not is_endorsed_untrusted(entry._replace(body=b"danger: close it"), block.header, config, cluster.keys)
+    attempt, base, rows = decode_untrusted(entry.evidence)
+    padded = entry._replace(evidence=encode([attempt, base, [*rows, [refuser.me, bytes(64)]]]))
+    assert endorsed_by_untrusted(padded, block.header, cluster.keys) == {Voter(row[0]) for row in rows}, "a name proves nothing"
+    assert refuser.me not in endorsed_by_untrusted(padded, block.header, cluster.keys)
     assert not is_endorsed_untrusted(entry._replace(evidence=b"\x80"), block.header, config, cluster.keys)
 
 
