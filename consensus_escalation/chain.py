@@ -390,6 +390,15 @@ class Chain:
         self.bundle, self._bundled = raw, snapshot.last.index
         self._adopt(snapshot, ledger, machine, taken)
 
+    def reads(self, index: int, state: bytes) -> bool:
+        """Whether this is a state of the machine, exactly after the block at `index`: what a leader sends is not proven."""
+        machine = self._new_machine(self._read_score)
+        try:
+            machine.restore_untrusted(state)
+        except Malformed:
+            return False
+        return machine.index == index
+
     def restored(self, index: int, raw: bytes) -> None:
         """This agent's own Raft has taken a snapshot over from its leader."""
         if index > self.applied:

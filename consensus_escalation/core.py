@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
@@ -105,6 +105,8 @@ class Core:
     patience: float = 1.0
     """Grows with false alarms."""
     calm_since: float = 0.0
+    is_state: Callable[[int, bytes], bool] = lambda _index, _state: True
+    """Whether the host can become this state, exactly after the block at that index."""
     alarm: tuple[Voter | None, float] = (None, -inf)
     """Whom this voter gave up for its silence, and when."""
     _persisted: int = 0
@@ -233,6 +235,8 @@ class Core:
             return False
         if snapshot.last.index <= self.commit:
             return True
+        if not self.is_state(snapshot.last.index, snapshot.state):
+            return False
         goes_on = self.log.hash_at(snapshot.last.index) == snapshot.hash
         if not goes_on:
             self.log = empty_log(snapshot, self.keys)

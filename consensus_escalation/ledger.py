@@ -135,6 +135,10 @@ class Ledger:
             ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]
             ledger.demoted = {Voter(voter): index for voter, index in demoted}  # type: ignore[has-type]
             ledger.sessions.load(sessions)  # type: ignore[has-type]
+            numbers = [ledger.time, ledger.policy_index, *ledger.demoted.values()]
+            numbers += [number for score in ledger.scores.values() for number in score[1:]]
+            if any(type(number) is not int for number in numbers):
+                raise TypeError("numbers")
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise Malformed("ledger has another shape") from error
         return ledger

@@ -85,6 +85,10 @@ def any_evidence(_raw: bytes) -> bool:
     return True
 
 
+def any_state(_index: int, _state: bytes) -> bool:
+    return True
+
+
 class Raft:
     def __init__(
         self,
@@ -100,12 +104,14 @@ class Raft:
         is_signed: IsSigned = anybody,
         is_certified: Callable[[bytes], bool] = any_evidence,
         counts_keys: bool = True,
+        is_state: Callable[[int, bytes], bool] = any_state,
     ) -> None:
         """`read_score`: see `ledger.ReadScore`. `is_dangerous`: the class of an entry, by rule:
         a pure function, the same on every voter. `is_signed`: whether its author signed a batch (`authorship`).
         `is_certified`: whether the authority made the evidence of a score, as far as this voter knows.
-        `counts_keys`: see `ledger.Ledger`."""
+        `counts_keys`: see `ledger.Ledger`. `is_state`: see `core.Core`."""
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now, counts_keys=counts_keys)
+        self._core.is_state = is_state
         self._election = Election(self._core, self._lead)
         self._replication = Replication(self._core, self._has_evidence)
         self._is_dangerous, self._is_signed, self._is_certified = is_dangerous, is_signed, is_certified

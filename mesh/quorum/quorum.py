@@ -319,6 +319,7 @@ class Quorum:
                     QuorumFault("blocks of the log were damaged on the disk: this voter fetches them before it votes")
                 )
             self._start_raft(
+                chain,
                 Restored(
                     chain.genesis,
                     restored.term,
@@ -366,9 +367,9 @@ class Quorum:
         self._stream.append(Barrier(self._writer.put_at_once((Joined(),), now), 0))
         base = chain.digest[0] if chain.snapshot is not None else 0
         blocks = tuple(chain.log.between(base + 1, chain.applied))
-        self._start_raft(Restored(chain.genesis, 0, None, blocks, chain.applied, chain.snapshot), now)
+        self._start_raft(chain, Restored(chain.genesis, 0, None, blocks, chain.applied, chain.snapshot), now)
 
-    def _start_raft(self, restored: Restored, now: Now) -> None:
+    def _start_raft(self, chain: Chain, restored: Restored, now: Now) -> None:
         self.raft = Raft(
             self.me,
             self.keys,
@@ -381,9 +382,9 @@ class Quorum:
             is_signed=lambda batch: is_signed_untrusted(batch, self.keys),
             is_certified=lambda evidence: is_certified(self._directory, evidence),
             counts_keys=False,
+            is_state=chain.reads,
         )
-        if self.chain is not None:
-            self.chain.source = self.raft.log_block
+        chain.source = self.raft.log_block
         self._step(Standby(self._electors.standby()))
 
     # ---- who votes

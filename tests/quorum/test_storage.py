@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from consensus_escalation.machine import Machine
 from consensus_escalation.messages import SnapshotPiece
-from consensus_escalation.types import Role
+from consensus_escalation.snapshot import Snapshot
+from consensus_escalation.types import Position, Role
 from consensus_escalation.wire import message_to_bytes
 from mesh.events import QuorumFault
 from mesh.presets import LAN
@@ -18,6 +20,7 @@ from mesh.quorum.rows import Image, QuorumBatch, QuorumRestored
 from mesh.store.ledger_file import LedgerFile
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.delay import Fixed
+from mesh.wire.cbor import encode
 from mesh.wire.frames import Frame
 from tests.quorum.helpers import DONE, answers, has_voters, leader, put, replica, shown_with_proof, value, wait
 
@@ -131,6 +134,27 @@ def test_a_voter_that_lost_its_disk_stays_out_though_a_snapshot_is_sent_to_it() 
         mesh.run(2.0)
         assert quorum.raft is None
         assert any("lost the log" in fault for fault in faults(mesh, lost))
+
+
+def test_a_snapshot_that_is_no_state_is_not_taken() -> None:
+    """It was stored first and read afterwards: the error came out of the turn in which the disk had finished, ended the agent,
+    and came again at every start."""
+    with open_mesh(3, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        host = next(number for number in range(3) if number != leader(mesh))
+        quorum = mesh.peer(host).quorum
+        assert quorum.raft is not None
+        assert quorum.chain is not None
+        index, config = quorum.raft.commit + 5, quorum.raft.log.config_before(quorum.raft.commit + 1)
+        ahead, ledger = Machine(), quorum.raft.ledger.to_value()
+        ahead.index = index
+        wrong = [b"", b"\xff", quorum.chain.machine.snapshot(), encode([1, 2, 3])]
+        for state, told in [*((each, ledger) for each in wrong), (ahead.snapshot(), ["late", *ledger[1:]])]:
+            snapshot = Snapshot(Position(9, index), bytes(16), *config, told, state)
+            assert not quorum.raft._core.install(snapshot.to_bytes(quorum.keys))
+        assert quorum.raft._core.effects == []
+        taken = Snapshot(Position(9, index), bytes(16), *config, ledger, ahead.snapshot())
+        assert quorum.raft._core.install(taken.to_bytes(quorum.keys))
 
 
 def test_the_first_voter_begins_no_second_history() -> None:
