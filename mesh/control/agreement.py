@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -10,6 +11,7 @@ import trio
 
 from mesh.control.json_values import from_json_untrusted, to_json
 from mesh.critical.handle import Receipt, Thought
+from mesh.critical.lease import RENEWALS, Lease
 from mesh.errors import LeaseLost, MeshError, NotCommitted, OutcomeUnknown
 from mesh.nursery import open_plain_nursery
 
@@ -98,7 +100,10 @@ async def quorum(node: Node, request: Request) -> Any:
 
 
 async def lease(node: Node, request: Request) -> AsyncGenerator[Any, None]:
-    """Held until the client hangs up: {"event": "held", "token": ...}, and when it cannot be renewed {"event": "lost"}."""
+    """Held until the client hangs up: {"event": "held", "token": ..., "until": ...}, then {"event": "renewed", "until": ...}
+    again and again, and when it cannot be renewed {"event": "lost"}. A client that hears nothing has to
+    give up before `until`, in seconds of the monotonic clock: this process may be stopped.
+    """
     ttl = request.get("ttl")
     if isinstance(ttl, bool) or not isinstance(ttl, int | float):
         raise BadRequest(f"ttl={ttl!r}: a number of seconds")
@@ -112,8 +117,10 @@ async def lease(node: Node, request: Request) -> AsyncGenerator[Any, None]:
         async with send:
             try:
                 async with context as held:
-                    await send.send({"event": "held", "token": held.fencing_token})
-                    await trio.sleep_forever()
+                    await send.send({"event": "held", "token": held.fencing_token, "until": _until(held)})
+                    while True:
+                        await trio.sleep(held.ttl / RENEWALS / 2)
+                        await send.send({"event": "renewed", "until": _until(held)})
             except LeaseLost as error:
                 await send.send({"event": "lost", "message": str(error)})
 
@@ -121,6 +128,11 @@ async def lease(node: Node, request: Request) -> AsyncGenerator[Any, None]:
         nursery.start_soon(hold)
         async for item in receive:
             yield item
+
+
+def _until(lease: Lease) -> float:
+    now = time.monotonic()  # first: if this process is stopped between the two, the end is told too early, not too late
+    return now + lease.remaining
 
 
 async def ledger(node: Node, request: Request) -> AsyncGenerator[Any, None]:

@@ -11,7 +11,7 @@ stopped: for that, give `fencing_token` to whatever the lease protects, and let 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import trio
@@ -57,12 +57,15 @@ class Lease:
         return f"<lease {self.path}, token {self.fencing_token}, {'lost' if self.lost else f'{self.remaining:.2f} s'}>"
 
 
-@asynccontextmanager
-async def hold(clerk: Clerk, path: Path, ttl: float) -> AsyncIterator[Lease]:
-    """Waits until it is free. Raises LeaseLost at the end of the block if it was lost meanwhile, NotCommitted, ValueError."""
-    milliseconds = round(ttl * 1000)
-    if not TTL_MIN_MS <= milliseconds <= TTL_MAX_MS:
+def hold(clerk: Clerk, path: Path, ttl: float) -> AbstractAsyncContextManager[Lease]:
+    """Waits until it is free. Raises ValueError at once; NotCommitted; LeaseLost at the end of the block if it was lost."""
+    if not TTL_MIN_MS <= ttl * 1000 <= TTL_MAX_MS:  # nan is not either
         raise ValueError(f"ttl={ttl}: between {TTL_MIN_MS / 1000:g} and {TTL_MAX_MS / 1000:g} seconds")
+    return _hold(clerk, path, ttl, round(ttl * 1000))
+
+
+@asynccontextmanager
+async def _hold(clerk: Clerk, path: Path, ttl: float, milliseconds: int) -> AsyncIterator[Lease]:
     lease = await _acquire(clerk, path, ttl, milliseconds)
     try:
         async with open_plain_nursery() as nursery:

@@ -137,3 +137,47 @@ def test_what_a_lease_says_for_programs(shell: Shell) -> None:
     assert json.loads(process.stdout.read())["fencing_token"] > 1 << 32
     assert shell.start("lease", "locks/dock", "--dir", "a", "--", "no-such-program").wait(PATIENCE_S) == 1
     assert shell.start("lease", "locks/dock", "--dir", "a").wait(PATIENCE_S) == 2
+
+
+def test_a_command_does_not_outlive_its_lease(shell: Shell) -> None:
+    """SIGTERM and kill -9 ended `mesh lease` alone, and a frozen node did not end the command: two ran under one lease."""
+    make(shell)
+    node = shell.up("a")
+    shell.until(lambda: has_voters(shell, "a", 1))
+    pid_file = shell.directory / "pid"
+
+    def start() -> tuple[subprocess.Popen[str], int]:
+        pid_file.unlink(missing_ok=True)
+        command = f"echo $$ > {pid_file}; exec sleep 60"
+        lease = shell.start("lease", "locks/dock", "--ttl", "1", "--dir", "a", "--", "sh", "-c", command)
+        shell.until(lambda: pid_file.exists() and bool(pid_file.read_text().strip()))
+        return lease, int(pid_file.read_text())
+
+    for number, code in ((signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGKILL, -signal.SIGKILL)):
+        lease, command = start()
+        lease.send_signal(number)
+        assert lease.wait(PATIENCE_S) == code
+        shell.until(lambda command=command: not is_running(command))  # type: ignore[misc]
+    lease, command = start()
+    node.send_signal(signal.SIGSTOP)
+    try:
+        assert lease.wait(PATIENCE_S) == 3
+        assert not is_running(command)
+    finally:
+        node.send_signal(signal.SIGCONT)
+    assert lease.stderr is not None
+    assert "has not said in time" in lease.stderr.read()
+
+
+def test_seconds_that_no_clock_can_count(shell: Shell) -> None:
+    """nan, inf and 1e300 were tracebacks; a ttl of a year was a failure of the node; 1e999 was a traceback too."""
+    make(shell)
+    shell.up("a")
+    shell.until(lambda: has_voters(shell, "a", 1))
+    for seconds in ("nan", "inf", "1e300"):
+        for words in (("put", "x", "1", "--copies", "1", "--timeout"), ("propose", "tasks/1", "1", "--timeout")):
+            assert "--timeout" in shell.run(*words, seconds, "--dir", "a", exit_code=2)
+        assert "--ttl" in shell.run("lease", "locks/dock", "--ttl", seconds, "--dir", "a", "true", exit_code=2)
+    assert "--ttl" in shell.run("lease", "locks/dock", "--ttl", "86401", "--dir", "a", "true", exit_code=2)
+    for verb, path in (("put", "x"), ("propose", "tasks/1")):
+        assert "too large for a number" in shell.run(verb, path, '{"far": -1e999}', "--dir", "a", exit_code=2)

@@ -10,7 +10,7 @@ import click
 from mesh.control.protocol import UNKNOWN
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json
-from tools.cli.put import parse_value
+from tools.cli.put import TIMEOUT, parse_value
 from tools.control import Client, ControlError
 
 
@@ -27,7 +27,7 @@ from tools.control import Client, ControlError
 @click.option("--key", help="Idempotency key: the same key is the same write, for 24 hours.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=TIMEOUT,
     default=10.0,
     show_default=True,
     help="Seconds to wait for a majority.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -15,15 +16,27 @@ from tools.cli.output import json_option, print_json
 from tools.control import Client, ControlError
 
 
+class Seconds(click.FloatRange):
+    """A finite number in a range: `nan` is in none, but is not out of it either."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
+
+
+TIMEOUT: Final = Seconds(min=0, min_open=True, max=366 * 24 * 3600)
+"""What a socket can wait for ends somewhere; nobody waits for a year (guess)."""
+
+
 @click.command(context_settings={"ignore_unknown_options": True})  # so that -1 is a value
 @click.argument("path")
 @click.argument("value", required=False)
 @click.option("--type", "type_name", metavar="TYPE", help="What to write to.  [default: what is there, else register]")
 @click.option("--remove", is_flag=True, help="Clear the path; with VALUE, take that element or key out of a set or map.")
 @click.option("--copies", type=click.IntRange(min=1), metavar="N", help="Wait until N other members have it too.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds to wait for that."
-)
+@click.option("--timeout", type=TIMEOUT, default=10.0, show_default=True, help="Seconds to wait for that.")
 @dir_option
 @json_option
 def put(
@@ -60,9 +73,16 @@ def put(
 def parse_value(text: str) -> Any:
     """JSON when it is JSON, else the text itself."""
     try:
-        return json.loads(text, parse_constant=_not_json)
+        return json.loads(text, parse_constant=_not_json, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise click.UsageError(f"{digits} is too large for a number: write it as text, in quotes.", click.get_current_context())
+    return number
 
 
 def _not_json(constant: str) -> NoReturn:
