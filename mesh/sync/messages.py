@@ -98,6 +98,10 @@ def _floor_bytes(floor: Floor) -> int:
     return _int_bytes(3 + len(floor.loose)) + 1 + SHELF_ID_BYTES + _int_bytes(floor.seq) + 1 + len(floor.hash4) + loose
 
 
+REPAIRS_PER_WANT: Final = 64
+"""Frames sent for one WANT at most; what is named after that is not answered. Bounds what one small datagram can cause."""
+
+
 def framed(floors: Iterable[Floor], bytes_max: int = FLOORS_BYTES_MAX) -> list[tuple[Floor, ...]]:
     """The floors in the same order, in as many parts as they need so that each fits a frame. Counted in bytes: authors choose
     their seqs, and who is far behind holds many loose ones.

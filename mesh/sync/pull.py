@@ -24,7 +24,18 @@ from mesh.errors import Malformed
 from mesh.port import Port
 from mesh.sync.births import Births
 from mesh.sync.flow import Request, Token, Windows
-from mesh.sync.messages import SHORT_HASH_BYTES, BodyNote, Floor, ListingEntry, ListingPage, Want, WantBodies, WantListing, framed
+from mesh.sync.messages import (
+    REPAIRS_PER_WANT,
+    SHORT_HASH_BYTES,
+    BodyNote,
+    Floor,
+    ListingEntry,
+    ListingPage,
+    Want,
+    WantBodies,
+    WantListing,
+    framed,
+)
 from mesh.wire.delta import body_from_bytes_untrusted
 from mesh.wire.frames import Frame, Lane
 
@@ -138,6 +149,19 @@ class Pull:
         """What those claim to have who failed least: a liar's 2**60 is forgotten as soon as it cannot show it."""
         fewest = min((self.failed.get(peer, 0) for peer in self.sources), default=0)
         return max((seq for peer, seq in self.sources.items() if self.failed.get(peer, 0) == fewest), default=0)
+
+
+def _answerable(floors: Sequence[tuple[Floor, int]]) -> list[list[Floor]]:
+    """In parts that one WANT each is answered for in full, so that none waits in vain. With each the frames that it may take."""
+    parts: list[list[Floor]] = []
+    room = 0
+    for floor, cost in floors:
+        if cost > room:
+            parts.append([])
+            room = REPAIRS_PER_WANT
+        parts[-1].append(floor)
+        room -= cost
+    return parts
 
 
 @dataclass(slots=True)
@@ -311,7 +335,7 @@ class Puller:
     def _start(self, now: Now) -> None:
         ready = [p for p in self._pulls.values() if p.shelf not in self._active and p.due <= now.monotonic]
         ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
-        wants: dict[ReplicaId, list[Floor]] = {}
+        wants: dict[ReplicaId, list[tuple[Floor, int]]] = {}
         for pull in ready:
             if len(self._active) >= ACTIVE_MAX or not self._windows.has_any_room:
                 break
@@ -331,9 +355,10 @@ class Puller:
                 request = WantListing(pull.shelf, since, 0, 0)
                 self._port.send(source, Lane.BULK, Frame.WANT_LISTING, request.encode())
             else:
-                wants.setdefault(source, []).append(self._want(pull))
+                cost = 1 + max(pull.target - self._replica.reached(pull.shelf), len(pull.loose))
+                wants.setdefault(source, []).append((self._want(pull), cost))
         for source, floors in wants.items():
-            for part in framed(floors):
+            for part in (part for answerable in _answerable(floors) for part in framed(answerable)):
                 self._port.send(source, Lane.FRESH, Frame.WANT, Want(part).encode())
 
     def _needs_statement(self, pull: Pull) -> bool:

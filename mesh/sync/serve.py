@@ -14,7 +14,7 @@ import crdt
 from crdt.ids import ReplicaId, ShelfId
 from mesh.effects import Now
 from mesh.port import Port
-from mesh.sync.messages import BodyNote, Floor, Want, WantBodies, WantListing
+from mesh.sync.messages import REPAIRS_PER_WANT, BodyNote, Floor, Want, WantBodies, WantListing
 from mesh.sync.pins import Pinned, Pins
 from mesh.sync.pull import BODIES_PUSHED_MAX
 from mesh.wire.delta import delta_bytes
@@ -24,8 +24,6 @@ RECENT_MAX: Final = 4096
 """Deltas kept as they were sent, over all shelves: about 1.5 MB. A gap of a few deltas then closes in one round
 trip.
 """
-REPAIRS_PER_WANT: Final = 64
-"""Frames sent for one WANT at most; the rest is asked for again. Bounds what one small datagram can cause."""
 ENTRIES_PER_REPAIR: Final = 8
 """Of a listing, that count as one frame of that budget: about what finding and hashing them costs. Measured: a listing of 275
 entries takes 0.4 ms, so one WANT for 40 of them took 45 ms.

@@ -8,8 +8,8 @@ import crdt
 from crdt.ids import ShelfId
 from mesh.errors import Malformed
 from mesh.peer import Peer
-from mesh.sync.messages import Floor, ListingEntry, ListingPage, Want, WantBodies
-from mesh.sync.pull import ENTRIES_MAX, Incoming
+from mesh.sync.messages import REPAIRS_PER_WANT, Floor, ListingEntry, ListingPage, Want, WantBodies
+from mesh.sync.pull import ENTRIES_MAX, PATIENCE_MIN_SECONDS, Incoming
 from mesh.testing import Mesh, open_mesh
 from mesh.wire.frames import Frame
 
@@ -153,3 +153,25 @@ def test_a_liar_does_not_keep_a_newcomer_from_being_in_step() -> None:
             mesh.hosts[0].wake()
             mesh.run(0.005)
         assert peer.synced
+
+
+def test_all_that_is_asked_for_at_once_is_answered() -> None:
+    """Regression: a WANT named more than its answer may hold, and for the rest the asker waited in vain: two seconds, where no
+    round trip was measured yet.
+    """
+    with open_mesh(4, seed=4) as mesh:
+        mesh.cut([0], [1, 2, 3])
+        for number in range(REPAIRS_PER_WANT - 2):
+            for author in (1, 2, 3):
+                mesh.node(author).register(f"{author}/{number}").set(number)
+            mesh.run(0.006)
+        mesh.heal()
+        asker, source = mesh.peer(0), mesh.peer(1)
+        shelves = [mesh.peer(author).replica.shelf for author in (1, 2, 3)]
+        for head in map(source.replica.head, shelves):
+            assert head is not None
+            floor = Floor(head.header.shelf, head.header.seq, head.hash[:4])
+            asker.sync.puller.offer(source.replica_id, floor, mesh.hosts[0].now())
+        mesh.hosts[0].wake()
+        mesh.run(PATIENCE_MIN_SECONDS - 0.005)
+        assert all(asker.replica.floor(shelf) == source.replica.floor(shelf) for shelf in shelves)
