@@ -167,6 +167,8 @@ async def get(node: Node, request: Request) -> Any:
         if request.get("now"):
             await node.critical(path).get()
         changes = [node.read_value((CRITICAL, path)).change]
+    elif request.get("now"):
+        raise BadRequest(f"{request['path']} is not critical: nobody knows more of it than this agent, leave --now away")
     else:
         codes = [_code(name)] if name else types_at(node, path)
         changes = [read_value(node, (code, path)).change for code in codes]
@@ -197,6 +199,10 @@ async def watch(node: Node, request: Request) -> AsyncGenerator[Any, None]:
 
 
 async def history(node: Node, request: Request) -> Any:
+    """Every live write at a path."""
+    if node.is_critical(_text(request, "path")):
+        told = "`mesh quorum export FILE` and `mesh verify FILE` tell who wanted what there"
+        raise ConfigError(f"{request['path']} is critical, each value replaces the one before: {told}")
     wanted = _type_wanted(request)
     return [
         {

@@ -37,8 +37,11 @@ def encrypt(
 
     Who is no reader any more cannot read what is written later (a new key); what it could read it still can. A new reader gets
     every key that is here, so it can read what is there already. Called again with the same readers, it wraps the keys for those
-    that have a new key of their own. Raises ConfigError for a reader that is no member, NotPermitted without the right.
+    that have a new key of their own. Raises ConfigError for a reader that is no member and for critical paths, NotPermitted
+    without the right.
     """
+    if directory.is_critical_below(prefix):
+        raise ConfigError(f"{format_pattern(prefix)} has critical paths: what the quorum agrees on is readable for all members")
     wanted = tuple(sorted({me, *readers}))
     if len(wanted) > READERS_MAX:
         raise ConfigError(f"{format_pattern(prefix)}: {len(wanted)} readers are too many: at most {READERS_MAX}")

@@ -239,6 +239,11 @@ class Ledger:
         critical = self._critical.get(self.charter.serial if charter is None else charter)
         return critical is None or critical.matches(path)
 
+    def is_critical_below(self, prefix: Path) -> bool:
+        """Whether the newest charter makes any path at or below the prefix critical."""
+        critical = self._critical.get(self.charter.serial)
+        return critical is None or critical.reach_below(prefix)
+
     def named(self, name: str) -> list[ReplicaId]:
         """Who bears this name, the one entitled to it first: not revoked, named by the authority, lowest serial, lowest id."""
 

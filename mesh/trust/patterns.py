@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Final
 
 from crdt.ops import Path
@@ -48,6 +49,10 @@ class PathPatterns:
             if path[:length] == prefix:
                 return True
         return any(_matches(pattern, path) for pattern in self._general if pattern[0] not in (ONE, ANY) or not is_reserved(path))
+
+    def reach_below(self, prefix: Path) -> bool:
+        """Whether any of them matches a path at or below the prefix."""
+        return any(_reaches_below(_parse(text), prefix) for text in self.texts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PathPatterns) and other.texts == self.texts
@@ -95,6 +100,17 @@ def _parse(text: str) -> tuple[str, ...]:
 
 def _is_prefix(segments: tuple[str, ...]) -> bool:
     return segments[-1] == ANY and ONE not in segments and ANY not in segments[:-1]
+
+
+def _reaches_below(pattern: tuple[str, ...], prefix: Path) -> bool:
+    if pattern[0] in (ONE, ANY) and is_reserved(prefix):
+        return False
+    for wanted, segment in zip_longest(pattern, prefix):
+        if wanted == ANY:
+            return True
+        if segment is None or wanted not in (ONE, segment):
+            return segment is None
+    return True
 
 
 def _matches(pattern: tuple[str, ...], path: Path) -> bool:

@@ -228,6 +228,10 @@ class Questions:
         """Whether ordinary writes there are void, by the newest charter."""
         return self._ledger.is_critical(path)
 
+    def is_critical_below(self, prefix: Path) -> bool:
+        """Whether ordinary writes are void somewhere at or below the prefix, by the newest charter."""
+        return self._ledger.is_critical_below(prefix)
+
     def allowed(self, op: Op, host: ShelfId) -> bool:
         """Whether an op on the shelf `host` is within the rights that it names. A function of the statements; 1 us."""
         return self._ledger.allowed(op, host)

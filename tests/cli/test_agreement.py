@@ -37,6 +37,8 @@ def test_critical_writes_from_the_shell(shell: Shell) -> None:
     assert shell.json("get", "tasks/1/owner", "--now", "--dir", "a")["type"] == "critical"
     assert "holds 'r7'" in shell.run("propose", "tasks/1/owner", "r8", "--expect", "null", "--dir", "c", exit_code=1)
     assert "only the quorum writes there" in shell.run("put", "tasks/1/owner", "r9", "--dir", "c", exit_code=1)
+    assert "verify FILE" in shell.run("history", "tasks/1/owner", "--dir", "c", exit_code=1), "not: nothing is there"
+    assert "not critical" in shell.run("get", "robots/1", "--now", "--dir", "c", exit_code=2)
     assert "critical prefix" in shell.run("propose", "robots/1", "x", "--dir", "c", exit_code=1)
     assert "shell-destroys" in shell.run("propose", "tasks/2", "rm -rf /", "--dir", "a", exit_code=1)
     shell.run("propose", "tasks/2", exit_code=2)

@@ -244,3 +244,13 @@ def test_the_overhead_is_what_is_documented() -> None:
         (op,) = mesh.peer(1).replica.shown((1, ("secret", "x")))
         assert isinstance(op.payload, bytes)
         assert len(op.payload) == len(b"12345678") + 1 + OVERHEAD_BYTES
+
+
+def test_what_the_quorum_agrees_on_is_not_said_to_be_secret() -> None:
+    """`encrypt("tasks/**")` said yes, and critical writes below it went on in the clear."""
+    with open_mesh(2, seed=13, may_write=RIGHTS, critical=["tasks/**", "plans/*/owner"]) as mesh:
+        for pattern in ("tasks/**", "tasks/7/**", "plans/**", "plans/7/**", "plans/7/owner/**"):
+            with pytest.raises(ConfigError, match="critical paths"):
+                mesh.node(0).encrypt(pattern, ids(mesh, 1))
+        for pattern in ("secret/**", "plans/7/draft/**"):
+            assert mesh.node(0).encrypt(pattern, ids(mesh, 1)) == 1

@@ -95,3 +95,11 @@ def test_a_hostile_pattern_costs_no_more_than_its_size() -> None:
     for _ in range(1000):
         assert not pattern.matches(path)
     assert time.process_time() - started < 1.0
+
+
+@given(st.lists(patterns, min_size=1, max_size=3), st.lists(st.sampled_from(["a", "b", "ab"]), max_size=3).map(tuple))
+def test_patterns_reach_below_a_prefix_where_they_match_something_there(texts: list[str], prefix: Path) -> None:
+    """What is tried: the prefix, with the rest of each pattern behind it, its stars filled in."""
+    compiled = compile_patterns(tuple(texts))
+    rests = [tuple("a" if each in ("*", "**") else each for each in text.split("/")[at:]) for text in texts for at in range(7)]
+    assert compiled.reach_below(prefix) == any(compiled.matches(prefix + rest) for rest in ((), *rests))
