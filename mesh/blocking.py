@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
@@ -52,6 +52,7 @@ from mesh.events import Change, Event
 from mesh.node import Node
 from mesh.start import open_node as open_async_node
 from mesh.swim.roster import Member
+from mesh.trust import Membership
 from mesh.values import Entry
 from mesh.watch import LIMIT, Reader
 
@@ -129,6 +130,34 @@ class BlockingNode:
     def replicated(self, copies: int = 1, timeout: float | None = None) -> None:
         """Raises TimeoutError after so many seconds: the copies may still come about."""
         self._thread.wait(partial(self._node.replicated, copies), timeout)
+
+    # --- keys
+
+    def rekey(self, membership: Membership) -> None:
+        """As `Node.rekey`."""
+        self._thread.call(self._node.rekey, membership)
+
+    def delegate(
+        self,
+        name: str | None = None,
+        *,
+        may_write: Sequence[str],
+        delegates: int = 0,
+        expires: int | None = None,
+        redeem_by: int | None = None,
+        addresses: Sequence[Address] | None = None,
+    ) -> str:
+        """As `Node.delegate`."""
+        ask = partial(self._node.delegate, name, may_write=may_write, delegates=delegates, expires=expires)
+        return self._thread.call(partial(ask, redeem_by=redeem_by, addresses=addresses))
+
+    def encrypt(self, pattern: str, readers: Iterable[str | ReplicaId]) -> int:
+        """As `Node.encrypt`."""
+        return self._thread.call(self._node.encrypt, pattern, list(readers))
+
+    def encrypted(self) -> dict[str, list[str]]:
+        """As `Node.encrypted`."""
+        return self._thread.call(self._node.encrypted)
 
     # --- agreement
 

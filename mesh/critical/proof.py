@@ -100,9 +100,14 @@ class Dissent:
 class Report:
     """What a file proves."""
 
+    charter: bytes
+    """What all of it rests on, as it travels: compare it with your own."""
     mesh: bytes
     authorities: tuple[bytes, ...]
-    """Public keys: compare them with those that you trust."""
+    """Public keys that the mesh began with, `threshold` of which must sign: compare them with those that you trust."""
+    threshold: int
+    in_force: tuple[bytes, ...]
+    """Public keys of the authority today, as far as is known here."""
     epoch: int
     voters: tuple[str, ...]
     first: int
@@ -141,16 +146,17 @@ def ledger_file(
 # ---- checking
 
 
-def verify_untrusted(raw: bytes) -> Report:
-    """Raises NotProven."""
+def verify_untrusted(raw: bytes, known: Iterable[bytes] = ()) -> Report:
+    """`known`: statements of the same mesh that are known here. They count for more than the file: a thief of a key that the
+    authority replaced since can leave that out of a file, and say anything. Raises NotProven."""
     try:
-        return _Reader(raw).report()
+        return _Reader(raw, list(known)).report()
     except (Malformed, ConfigError, Refused, NotCertified, TypeError, ValueError, IndexError) as error:
         raise error if isinstance(error, NotProven) else NotProven(str(error)) from error
 
 
 class _Reader:
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, known: list[bytes]) -> None:
         if len(raw) > FILE_BYTES_MAX:
             raise NotProven("the file is too large")
         match decode_untrusted(raw):
@@ -159,11 +165,14 @@ class _Reader:
                     raise NotProven("the file has another format: is this version older than the file?")
             case _:
                 raise NotProven("this is no decision ledger")
-        self.charter = charter_from_bytes(charter)
+        self.raw_charter, self.charter = charter, charter_from_bytes(charter)
         self.directory = Directory(charter)
         complaints = self.directory.restore(statements)
         if complaints:
             raise NotProven(complaints[0])
+        if known:  # judged by both: of what the file says, a handover that is known here may have made some void
+            self.directory = Directory(charter)
+            self.directory.restore([*known, *statements])
         nobody = Identity.generate(bytes(32))
         self.keys = keys_of(nobody.replica_id, lambda _purpose, _raw: b"", Notary(nobody, self.directory, LIBSODIUM).verify_vote)
         self.genesis = self._genesis_untrusted(genesis)
@@ -195,7 +204,9 @@ class _Reader:
         self._check_chain(self.certificates[0])
         first, last = self.blocks[0].index, self.blocks[-1].index
         voters = tuple(self.name(voter) for voter in self.trail.newest[1].voters)
-        found = Report(self.charter.mesh_id, self.charter.authorities, self.genesis.epoch, voters, first, last)
+        root, in_force = self.charter, tuple(self.directory.seat.keys.values())
+        keys = (root.authorities, root.threshold, in_force)
+        found = Report(self.raw_charter, root.mesh_id, *keys, self.genesis.epoch, voters, first, last)
         outcomes = self._outcomes()
         for block in self.blocks:
             found.decisions += self._decisions(block, outcomes)

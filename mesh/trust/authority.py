@@ -187,7 +187,8 @@ class Authority:
         the first agent enrolled as a voter; again only when a majority of the voters is lost for ever."""
         before = self.directory.genesis()
         epoch = 1 if before is None else before[1].epoch + 1
-        return self._issue(Genesis(self._next_serial, epoch, public_key, base))
+        first = self.directory.first_key(public_key)  # a genesis names a replica, which may sign with a later key
+        return self._issue(Genesis(self._next_serial, epoch, first, base))
 
     def reissue(
         self,

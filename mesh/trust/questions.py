@@ -96,6 +96,16 @@ class Questions:
         """(what the first block follows on, what it says) of the quorum's newest epoch."""
         return self._ledger.newest_genesis()
 
+    @property
+    def root(self) -> bytes:
+        """The first charter, as it travels."""
+        return self._root.raw
+
+    def first_key(self, public_key: bytes) -> bytes:
+        """Of whose key this is: the key that makes its replica id."""
+        replica = self.replica_of(public_key)
+        return next((each for each in self._ledger.public_keys(replica) if key_id(each) == replica), public_key)
+
     def genesis_raw(self) -> bytes | None:
         """The statement of `genesis`, as it travels."""
         found = self.genesis()

@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 import mesh
 import mesh.blocking
+from mesh.trust import redeem
 from tests.node.agents import PATIENCE_S, Mesh
 
 
@@ -194,3 +196,20 @@ def test_ctrl_c_ends_a_program_that_waits_for_changes() -> None:
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode in (1, -signal.SIGINT)
     assert err.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_keys_are_changed_from_any_thread() -> None:
+    authority = mesh.Authority.generate()
+    membership = authority.enrol(mesh.Identity.generate(), name="a", may_write=["**", "$keys/**"], delegates=1)
+    with mesh.blocking.open_node(mesh.NodeConfig(membership=membership, bind="127.0.0.1:0")) as node:
+        assert node.encrypt("secret/**", []) > 0
+        node.register("secret/x").set(1)
+        assert node.encrypted() == {"secret/**": ["a"]}
+        token = node.delegate("tool", may_write=["tools/**"])
+        assert redeem(token, mesh.Identity.generate()).name == "tool"
+        following = mesh.Identity.generate().of_replica(membership.replica_id)
+        rotation = authority.rotate(membership.replica_id, following.public_key)
+        node.rekey(replace(membership, identity=following, credential=rotation, statements=(*membership.statements, rotation)))
+        node.register("after").set(2)
+        node.flush(PATIENCE_S)
+        assert node.register("secret/x").value == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,10 +19,13 @@ from mesh.trust.proposals import sign as sign_file
 from mesh.trust.statements import KeyId, charter_from_bytes
 from tools.cli.home import Home, dir_option, find_home
 from tools.cli.output import json_option, print_json
-from tools.control import Client, NotRunning
+from tools.control import Client, ControlError, NotRunning
 
 if TYPE_CHECKING:
     from mesh.trust import Authority
+
+ANSWER_S: Final = 2.0
+"""Guess: a node that lives answers within milliseconds."""
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 
@@ -60,7 +63,7 @@ def sign(file: Path, key_file: Path | None, yes: bool, directory: Path | None, a
     proposal = load(file)
     home = _home(directory, needed=key_file is None)
     charter = charter_from_bytes(proposal.charter)
-    known = None if home is None else _known(home)
+    known = None if home is None else known_at(home)
     for raw in proposal.statements:
         click.echo(describe(says(raw), lambda key: _name(known, key)), err=True)
     key = load_authority_key(key_file) if key_file is not None else _key_here(home, proposal.statements[0])
@@ -113,16 +116,19 @@ def _home(directory: Path | None, *, needed: bool) -> Home | None:
         return None
 
 
-def _known(home: Home) -> Directory:
-    """What the running node knows, or the files."""
+def known_at(home: Home) -> Directory:
+    """What the running node knows, and the files; only these when it does not answer."""
     membership = load_membership(home.keys)
     known = Directory(membership.charter)
     known.restore(membership.statements)
     try:
-        with Client(home.data_dir) as node:
+        with Client(home.data_dir, timeout=ANSWER_S) as node:
+            node.ask("status")  # a stream waits for ever for a node that hangs
             known.restore([base64.b64decode(each) for each in node.stream("statements")])
     except NotRunning:
         pass
+    except ControlError as error:
+        click.echo(f"Without what the node has learned since its start: {error}.", err=True)
     return known
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import click
 from mesh.control.json_values import to_json
 from mesh.critical.proof import NotProven, Report, verify_untrusted
 from mesh.errors import ConfigError
-from mesh.trust import load_membership, open_authority
-from mesh.trust.statements import charter_from_bytes
-from tools.cli.countersign import say_proposed
+from mesh.trust import Directory, open_authority
+from mesh.wire.cose import signed_part
+from tools.cli.countersign import known_at, say_proposed
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.keys import bearer_of
@@ -115,18 +116,28 @@ def reset(voter: str | None, yes: bool, directory: Path | None, as_json: bool) -
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--authority", metavar="HEX", help="The authority's public key.  [default: that of the node's directory]")
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    metavar="HEX",
+    help="The public key that the mesh began with, or all of several.  [default: those of the node's directory]",
+)
 @dir_option
 @json_option
-def verify(file: Path, authority: str | None, directory: Path | None, as_json: bool) -> None:
+def verify(file: Path, authorities: tuple[str, ...], directory: Path | None, as_json: bool) -> None:
     """Check a FILE of `mesh quorum export`, without any node: who wanted, endorsed and refused what, and why.
 
-    Exits 0 when everything in it is proven, 1 when something is not.
+    Exits 0 when everything in it is proven, 1 when something is not. A node's directory (--dir) knows when the authority's key
+    was replaced; with --authority only the file tells.
     """
-    report = _verified(file.read_bytes(), file)
-    trusted = _trusted(authority, directory)
-    if trusted and not trusted & set(report.authorities):
-        raise ControlError(f"{file} is of another authority, {report.authorities[0].hex()}: it proves nothing about this mesh")
+    mine = None if authorities else _mine(directory)
+    report = _verified(file.read_bytes(), file, [] if mine is None else mine.statements())
+    # All of it: a forger can name others' keys beside its own, or fewer of them that must sign.
+    other = mine is not None and signed_part(report.charter) != signed_part(mine.root)
+    if other or (authorities and set(report.authorities) != _keys(authorities)):
+        raise ControlError(f"{file} is of another authority, {_hex(report.authorities)}: it proves nothing about this mesh")
+    trusted = bool(authorities) or mine is not None
     unsigned = sum(not each.signed for each in report.decisions)
     if as_json:
         print_json(_plain(report, trusted))
@@ -136,44 +147,55 @@ def verify(file: Path, authority: str | None, directory: Path | None, as_json: b
         raise ControlError(f"{unsigned} entries do not bear the signature of who they say they are from: a leader lied")
 
 
-def _verified(raw: bytes, file: Path) -> Report:
+def _verified(raw: bytes, file: Path, known: Sequence[bytes] = ()) -> Report:
     try:
-        return verify_untrusted(raw)
+        return verify_untrusted(raw, known)
     except NotProven as error:
         raise ControlError(f"{file} proves nothing: {error}") from error
 
 
-def _trusted(authority: str | None, directory: Path | None) -> set[bytes]:
-    """Public keys of authorities; empty when there is nothing to compare with."""
-    if authority is not None:
-        try:
-            return {bytes.fromhex(authority)}
-        except ValueError:
-            raise click.UsageError("--authority is a public key in hexadecimal.", click.get_current_context()) from None
+def _keys(authorities: tuple[str, ...]) -> set[bytes]:
     try:
-        home = find_home(directory)
-        return set(charter_from_bytes(load_membership(home.keys).charter).authorities)
+        return set(map(bytes.fromhex, authorities))
+    except ValueError:
+        raise click.UsageError("--authority is a public key in hexadecimal.", click.get_current_context()) from None
+
+
+def _hex(keys: tuple[bytes, ...]) -> str:
+    return ", ".join(key.hex() for key in keys)
+
+
+def _mine(directory: Path | None) -> Directory | None:
+    """What the node's directory knows of its mesh; None when there is none to compare with."""
+    try:
+        return known_at(find_home(directory))
     except ConfigError:
         if directory is not None:
             raise
-        return set()
+        return None
 
 
-def _plain(report: Report, trusted: set[bytes]) -> dict[str, Any]:
+def _plain(report: Report, trusted: bool) -> dict[str, Any]:
     found = asdict(report)
+    del found["charter"]
     found["mesh"], found["authorities"] = report.mesh.hex(), [key.hex() for key in report.authorities]
-    found["authority_known"] = bool(trusted)
+    found["in_force"] = [key.hex() for key in report.in_force]
+    found["authority_known"] = trusted
     for row in found["decisions"]:
         row["value"] = to_json(row["value"])
     return found
 
 
-def _print(report: Report, trusted: set[bytes]) -> None:
+def _print(report: Report, trusted: bool) -> None:
     known = "the one you trust" if trusted else "compare it yourself: no node's directory is here"
+    if report.threshold > 1:
+        known = f"{report.threshold} of them; {known}"
+    if report.in_force != report.authorities:
+        known = f"{known}; replaced by {_hex(report.in_force)}"
     print_pairs(
         [
             ("proven", f"blocks {report.first} to {report.last} of epoch {report.epoch}"),
-            ("authority", f"{report.authorities[0].hex()} ({known})"),
+            ("authority", f"{_hex(report.authorities)} ({known})"),
             ("voters", ", ".join(report.voters)),
         ]
     )
