@@ -1,8 +1,8 @@
 """Whether a history of critical reads and writes is linearizable: each seems to happen at one moment between call and return.
 
 The search of Wing and Gong (1993) with Lowe's memory of what was tried (2017), as Porcupine does it: path by path, for what holds
-of each path holds of all (Herlihy and Wing 1990, locality). An operation whose outcome is unknown stays open for ever: it may
-happen at any time after its call, or never.
+of each path holds of all (Herlihy and Wing 1990, locality). Of orders that differ in nothing that anybody saw, one is tried. An
+operation whose outcome is unknown stays open for ever: it may happen at any time after its call, or never.
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ class Violation:
     path: str
     operations: tuple[Operation, ...]
     explained: int
-    """So many of them at most can be put in an order."""
+    """The longest order that was tried has so many of them; what nobody saw is counted with it."""
 
     def __str__(self) -> str:
-        lines = [f"{self.path} is not linearizable: of {len(self.operations)} operations at most {self.explained} fit"]
+        lines = [
+            f"{self.path} is not linearizable: of {len(self.operations)} operations no order tried has more than {self.explained}"
+        ]
         return "\n".join([*lines, *map(str, self.operations)])
 
 
@@ -84,7 +86,7 @@ def check(history: Iterable[Operation], initial: Hashable = None) -> list[Violat
     found = []
     for path, operations in sorted(paths.items()):
         relevant = _relevant(operations)
-        explained = _longest(relevant, initial)
+        explained = _Search(relevant, initial).longest()
         if explained is not None:
             found.append(Violation(path, tuple(relevant), explained))
     return found
@@ -109,34 +111,92 @@ def _relevant(operations: Sequence[Operation]) -> list[Operation]:
     return sorted(kept, key=lambda each: each.called)
 
 
-def _longest(operations: Sequence[Operation], initial: Hashable) -> int | None:
-    """None when some order explains all; else how many operations the longest explanation has."""
-    must = sum(1 << place for place, each in enumerate(operations) if each.returned < inf)
-    waiting: list[tuple[int, Hashable]] = [(0, initial)]
-    tried: set[tuple[int, Hashable]] = set(waiting)
-    best = 0
-    while waiting:
-        mask, state = waiting.pop()
-        if mask & must == must:
-            return None
-        best = max(best, mask.bit_count())
-        for place in _next(operations, mask):
-            fits, after = step(state, operations[place])
-            following = (mask | 1 << place, after)
-            if fits and following not in tried:
-                tried.add(following)
-                waiting.append(following)
-    return best
+class _Search:
+    """What can be left out of it without losing an order, each by moving an operation of that order to an earlier place:
+
+    An operation that changes nothing happens as soon as it fits. A value is not left while an operation that needs it is to come
+    and no write of it is. Blind writes of what nobody saw happen just before another: what follows one in any order is a blind
+    write, too, or the end. Without these, k writes that wait together for a leader are 2 ** k sets to try.
+    """
+
+    def __init__(self, operations: Sequence[Operation], initial: Hashable) -> None:
+        self._operations = operations
+        self._initial = initial
+        self._must = 0
+        self._needed: dict[Hashable, int] = {}
+        """By value: the definite operations that found it."""
+        self._writes: dict[Hashable, int] = {}
+        open_swaps = {each.expected for each in operations if each.kind == SWAP and each.result == UNKNOWN}
+        for place, each in enumerate(operations):
+            if each.returned < inf:
+                self._must |= 1 << place
+                if each.kind != SET and each.result != UNKNOWN:
+                    value = found_by(each)
+                    self._needed[value] = self._needed.get(value, 0) | 1 << place
+            if each.kind != GET:
+                self._writes[each.value] = self._writes.get(each.value, 0) | 1 << place
+        seen = {*self._needed, *open_swaps}
+        self._blind = sum(1 << place for place, each in enumerate(operations) if each.kind == SET and each.value not in seen)
+
+    def longest(self) -> int | None:
+        """None when some order explains all; else the length of the longest explanation that was tried."""
+        waiting: list[tuple[int, Hashable]] = [(0, self._initial)]
+        tried: set[tuple[int, Hashable]] = set(waiting)
+        best = 0
+        while waiting:
+            mask, state = waiting.pop()
+            overwritten = self._with_blind(mask)
+            if overwritten & self._must == self._must:
+                return None
+            best = max(best, overwritten.bit_count())
+            for following in self._following(mask, overwritten, state):
+                if following not in tried:
+                    tried.add(following)
+                    waiting.append(following)
+        return best
+
+    def _following(self, mask: int, overwritten: int, state: Hashable) -> list[tuple[int, Hashable]]:
+        found = []
+        for place in self._next(mask):
+            each = self._operations[place]
+            fits, after = step(state, each)
+            if each.kind == SET or not fits:
+                continue
+            if after != state:
+                found.append((mask | 1 << place, after))
+            elif each.returned < inf:
+                return [(mask | 1 << place, state)]
+        for place in self._next(overwritten):
+            if self._operations[place].kind == SET:
+                found.append((overwritten | 1 << place, self._operations[place].value))
+        return [each for each in reversed(found) if each[1] == state or not self._is_missed(state, each[0])]
+
+    def _is_missed(self, state: Hashable, mask: int) -> bool:
+        """Whether something that is left needs this value, and nothing that is left writes it."""
+        return bool(self._needed.get(state, 0) & ~mask) and not self._writes.get(state, 0) & ~mask
+
+    def _with_blind(self, mask: int) -> int:
+        """And all blind writes that may come next, one after the other."""
+        while blind := sum(1 << place for place in self._next(mask) if self._blind >> place & 1):
+            mask |= blind
+        return mask
+
+    def _next(self, mask: int) -> list[int]:
+        """Those that may come next: called before any that is left has returned."""
+        found: list[int] = []
+        first_return = inf
+        for place in range((~mask & mask + 1).bit_length() - 1, len(self._operations)):
+            operation = self._operations[place]
+            if operation.called > first_return:
+                break
+            if not mask >> place & 1:
+                found.append(place)
+                first_return = min(first_return, operation.returned)
+        return [place for place in found if self._operations[place].called <= first_return]
 
 
-def _next(operations: Sequence[Operation], mask: int) -> list[int]:
-    """Those that may come next: called before any that is left has returned."""
-    found: list[int] = []
-    first_return = inf
-    for place, operation in enumerate(operations):
-        if operation.called > first_return:
-            break
-        if not mask >> place & 1:
-            found.append(place)
-            first_return = min(first_return, operation.returned)
-    return [place for place in found if operations[place].called <= first_return]
+def found_by(operation: Operation) -> Hashable:
+    """The value that a definite read or compare-and-set found."""
+    if isinstance(operation.result, Mismatch):
+        return operation.result.value
+    return operation.result if operation.kind == GET else operation.expected
