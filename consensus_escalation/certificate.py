@@ -130,8 +130,9 @@ class Collector:
 
     def add(self, voter: Voter, index: int, signature: bytes) -> None:
         held = self._acks.setdefault(voter, [])
-        if signature and (not held or held[-1][0] < index):
-            held.append((index, signature))
+        place = bisect_left(held, (index, b""))
+        if signature and (place == len(held) or held[place][0] != index):
+            held.insert(place, (index, signature))
             del held[:-ACKS_HELD_MAX]
 
     def committed(self, indexes: list[int]) -> None:

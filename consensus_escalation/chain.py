@@ -232,7 +232,7 @@ class Chain:
     def _full(self, index: int, acks: tuple[Ack, ...]) -> Certificate | None:
         """With the headers from the certified block to the furthest acknowledged one."""
         last = max(ack.index for ack in acks)
-        if not index <= last < index + HEADERS_MAX:
+        if not index <= last < index + HEADERS_MAX or self._block(last) is None:  # the one that comes last, first
             return None
         blocks = [self._block(each) for each in range(index, last + 1)]
         headers = [block.header_bytes for block in blocks if block is not None]

@@ -277,6 +277,10 @@ class Replication:
         before = core.commit
         core.commit_to(may_commit(core.log, leading.matches(core.me), before, leading.start_index))
         if core.commit > before:
+            if leading.own_match > core.commit >= leading.start_index:
+                # Stored here in one go with what follows, so acknowledged for the last of it only: a proof for others, who have
+                # not got all that yet, needs this one.
+                leading.acks.add(core.me, core.commit, self._sign_ack(core.commit, leading.term))
             # Of older changes the leader may have died before it told the proof, so each new one proves them again.
             known = before if before >= leading.start_index else max(core.log.base.index, core.commit - HEADERS_MAX)
             leading.acks.committed([*core.log.configs_between(known, core.commit - 1), core.commit])
