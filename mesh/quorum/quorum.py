@@ -530,8 +530,7 @@ class Quorum:
         if done:
             for each in done:
                 self.courier.done(each)
-            newest = done[-1].block
-            self._spread.heard_leader(newest.term, newest.header.leader)
+            self._spread.led(done[-1].block)
         self.keeper.applied(chain, done, now)
         self._store(chain, done, now)
         if chain.faults:

@@ -70,6 +70,10 @@ class Spread:
         self._asked: set[int] = set()
         self._ask_at = inf
         self._incoming: tuple[int, int, bytearray] = (0, 0, bytearray())
+        self._source: ReplicaId | None = None
+        """Who was asked last. Bundles of one snapshot differ from agent to agent, so pieces of two make none."""
+        self._held_before = 0
+        """Bytes of the bundle that were here when it was asked."""
         self._fresh: list[Block] = []
         self._fresh_proof = 0
         self._push_at = -inf
@@ -138,6 +142,10 @@ class Spread:
     def heard_leader(self, term: int, leader: ReplicaId | None) -> None:
         if leader is not None and term >= self.leader[0]:
             self.leader = (term, leader)
+
+    def led(self, block: Block) -> None:
+        """A proven block says who led when it was cut: worth more than what anybody was told, in terms that nobody has seen."""
+        self.leader = (block.term, block.header.leader)
 
     def standing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         """Raises Malformed."""
@@ -277,13 +285,25 @@ class Spread:
         wanted = [at for at in range(chain.applied + 1, min(newest, chain.applied + WANTED_MAX) + 1) if not chain.has(at)]
         if not wanted:
             wanted = chain.missing(WANTED_MAX)
-        peers = [peer for peer in sorted(self._ahead) if self._ahead[peer] == newest or self._members.is_reachable(peer)]
-        peer = self._rng.choice(peers)
+        peer = self._next_source(newest)
         bundle, _, held = self._incoming
         self._asked = set(wanted)
         want = Want(chain.genesis.epoch, chain.applied, tuple(wanted), chain.step_wanted() or 0, bundle, len(held))
         self._port.send(peer, Lane.CRITICAL, Frame.WANT_BLOCKS, want.encode())
         self._ask_at = now.monotonic + max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer))
+
+    def _next_source(self, newest: int) -> ReplicaId:
+        """By lot; but whoever sends a bundle sends all of it, while pieces come."""
+        held, before, source = len(self._incoming[2]), self._held_before, self._source
+        self._held_before = held
+        if held > before and source is not None and source in self._ahead:
+            return source
+        chosen = self._rng.choice(
+            [peer for peer in sorted(self._ahead) if self._ahead[peer] == newest or self._members.is_reachable(peer)]
+        )
+        if chosen != source:
+            self._incoming, self._held_before, self._source = (0, 0, bytearray()), 0, chosen
+        return chosen
 
     def want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         """Raises Malformed."""
@@ -317,7 +337,7 @@ class Spread:
     def piece_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         """Raises Malformed."""
         piece, chain = Piece.decode_untrusted(payload), self.chain
-        if chain is None or piece.epoch != chain.genesis.epoch or piece.bundle <= chain.applied:
+        if chain is None or piece.epoch != chain.genesis.epoch or piece.bundle <= chain.applied or peer != self._source:
             return
         if piece.total > 2 * SNAPSHOT_BYTES_MAX:
             raise Malformed("a bundle is too large")
@@ -328,7 +348,7 @@ class Spread:
             return
         held += piece.data
         if len(held) >= piece.total:
-            self._incoming = (0, 0, bytearray())
+            self._incoming, self._held_before = (0, 0, bytearray()), 0
             chain.jump_untrusted(bytes(held))
             self._asked.clear()
             self._ask_at = now.monotonic
