@@ -295,6 +295,16 @@ class Raft:
             self._hand_back()
             self._reconfigure()
             self._docket.repeat()
+            self._name_state()
+
+    def _name_state(self) -> None:
+        """A snapshot counts for others when a later block names it. After a burst that was cut before it was taken there would be
+        none until somebody writes, and whoever is behind the log could not catch up."""
+        core = self._core
+        newest = core.log.get(core.log.last_index)
+        if newest is not None and core.commit == newest.index and newest.header.applied_index < core.digest[0]:
+            self._append((Entry(Kind.NOOP),))
+            self._replication.broadcast()
 
     def _fall_silent(self) -> None:
         core = self._core

@@ -89,6 +89,8 @@ class Courier:
     """Key of an entry under way -> of its parcel; its own while it is a draft."""
     _is_repeated: bool = False
     """The leader knows a key: perhaps by another `since`, so that its block does not name it as it is asked for here."""
+    _jumps: int = 0
+    """Of the chain, when it was last looked at as a whole: what it jumped over is in no block that comes."""
     _answered: list[Answered] = field(default_factory=list)
     _sent_to: ReplicaId | None = None
     _since: int = -1
@@ -155,8 +157,8 @@ class Courier:
 
     def tick(self, chain: Chain, now: Now) -> None:
         """Send what is new and what is due, and all of it when there is another leader."""
-        if self._is_repeated:
-            self._is_repeated = False
+        if self._is_repeated or chain.jumps != self._jumps:
+            self._is_repeated, self._jumps = False, chain.jumps
             self.jumped(chain)
         for batch in self._batches() if self._drafts else ():
             self._parcels[key_of(batch[0])] = Parcel(batch, {key_of(entry) for entry in batch})

@@ -36,10 +36,14 @@ class Seat(NamedTuple):
 
 
 def is_in_log(entry: Entry, chain: Chain) -> bool:
-    """Whether this leader's log has the key: committed, or on its way there. A second proposal of such an entry could be refused,
-    and its author be told that it is definitely not done, while the first one is."""
+    """Whether this leader's log has the key: committed, or, of the dangerous class, on its way there.
+
+    Of others a second copy does no harm but the room that it takes. A second proposal of a dangerous entry could be refused, and
+    its author be told that it is definitely not done, while the first one is."""
     if chain.machine.recall(entry) is not None:
         return True
+    if not dangerous(entry):
+        return False
     key, index = _name_of(entry), chain.applied + 1
     while (block := chain.source(index)) is not None:
         if any(_name_of(each) == key for each in block.entries):
@@ -93,8 +97,8 @@ class Desk:
         assert seat is not None
         if seat.leads and not all(map(self._is_permitted, batch)):
             self._refusals += [(entry, NOT_PERMITTED) for entry in batch]
-        elif seat.leads and dangerous(batch[0]) and is_in_log(batch[0], seat.chain):
-            self._refusals.append((batch[0], Admission.REPEATED.value))
+        elif seat.leads and is_in_log(batch[0], seat.chain):
+            self._refusals += [(entry, Admission.REPEATED.value) for entry in batch]
         elif seat.leads:
             self._submit(Submit(batch[0], batch[1:]))
         elif seat.leader is not None and seat.leader != self._me and not forwarded:

@@ -13,15 +13,17 @@ from consensus_escalation.command import Command, Thought, Verb, command_to_byte
 from consensus_escalation.messages import Append, AskPreVote, AskVote, Vote
 from consensus_escalation.types import Position
 from consensus_escalation.wire import message_to_bytes
+from crdt.ids import ReplicaId
 from mesh.errors import NotPermitted
 from mesh.events import QuorumLost, QuorumRegained
 from mesh.presets import LAN
 from mesh.quorum.desk import is_in_log
+from mesh.quorum.messages import Piece, Standing, Want
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.network import Link
 from mesh.wire import cbor
 from mesh.wire.frames import Frame, Lane
-from tests.quorum.helpers import DONE, ask, has_voters, leader, prove, put, replica, shown_with_proof, value, wait
+from tests.quorum.helpers import DONE, answers, ask, has_voters, leader, prove, put, replica, shown_with_proof, value, wait
 
 CRITICAL = ("tasks/**",)
 
@@ -245,3 +247,98 @@ def test_a_dangerous_write_that_is_in_the_log_is_not_proposed_again() -> None:
         quorum.courier.send(leading.me, sign_batch((entry,), quorum.keys))
         mesh.run(1.0)
         assert leading.raft.log.last_index == end, "nothing was endorsed and appended a second time"
+
+
+def big_bundle(mesh: Mesh) -> None:
+    """Everybody has a snapshot of about 70 kB: three answers' worth."""
+    settled(mesh, 3)
+    keys = [put(mesh, 4, f"tasks/{n}", "x" * 470) for n in range(140)]
+    for key in keys:
+        assert wait(mesh, 4, key).status is DONE
+    for n in range(45):  # blocks that name the digest
+        assert wait(mesh, 4, put(mesh, 4, "tasks/0", n)).status is DONE
+
+
+def test_a_proof_in_the_middle_of_a_burst_needs_nothing_that_comes_later() -> None:
+    """The leader stored all of it at once and acknowledged the last block only: until others had that too, no proof was of use to
+    them, and each tried all of them again in every turn."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        quorum, first = mesh.peer(4).quorum, leader(mesh)
+        assert first is not None
+        leading, chain = mesh.peer(first).quorum.raft, quorum.chain
+        assert leading is not None
+        assert chain is not None
+        for n in range(200):
+            put(mesh, 4, f"tasks/{n}", "x" * 400)
+        assert mesh.run_until(lambda: leading.commit >= 50, 2.0, every=0.001)
+        assert leading.log.last_index > leading.commit + 100, "a burst"
+        assert chain.proven > leading.commit - 10
+
+
+def test_who_jumped_over_its_own_writes_hears_of_them() -> None:
+    """A burst longer than the window of blocks that are kept, from an agent that falls behind it: nothing named the newest state,
+    so nobody could help it; and once it had jumped, what it had asked for was sent, and appended, again and again."""
+    preset = replace(LAN, quorum=replace(LAN.quorum, snapshot_blocks=40))
+    with open_mesh(6, voters=3, critical=CRITICAL, preset=preset) as mesh:
+        settled(mesh, 3)
+        keys = [put(mesh, 4, f"tasks/{n}", "x" * 470) for n in range(140)]
+        assert mesh.run_until(lambda: len(answers(mesh, 4)) == len(keys), 5.0)
+        chain = mesh.peer(4).quorum.chain
+        assert chain is not None
+        assert chain.jumps, "it did fall behind"
+        mesh.run(2.0)
+        assert chain.applied < 2 * len(keys), "no block again and again"
+
+
+def test_a_bundle_comes_from_one_agent() -> None:
+    """Bundles of one snapshot differ from agent to agent, by the certificate. Each answer was asked of another one by lot: with
+    many to ask, a bundle of many pieces never became whole."""
+    preset = replace(LAN, quorum=replace(LAN.quorum, snapshot_blocks=40))
+    with open_mesh(6, voters=3, critical=CRITICAL, preset=preset) as mesh:
+        big_bundle(mesh)
+        mesh.restart(5, "lost")
+        asked: list[tuple[ReplicaId, int]] = []
+        quorum = mesh.peer(5).quorum
+        send = quorum._spread._port.send
+
+        def heard(peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
+            if kind is Frame.WANT_BLOCKS:
+                asked.append((peer, Want.decode_untrusted(payload).offset))
+            send(peer, lane, kind, payload)
+
+        quorum._spread._port.send = heard  # type: ignore[method-assign]
+        assert mesh.run_until(lambda: value(mesh, 5, "tasks/0") == 44, 10.0)
+        assert quorum.chain is not None
+        assert quorum.chain.jumps >= 1
+        pieces = [(peer, offset) for peer, offset in asked if offset]
+        assert len(pieces) >= 2
+        assert len({peer for peer, _ in pieces}) == 1, pieces
+
+
+def test_pieces_that_nobody_asked_for_are_not_kept() -> None:
+    """Any member could fill 128 MB of everybody's memory with a bundle that proves nothing."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        quorum, now = mesh.peer(0).quorum, mesh.hosts[0].now()
+        for number in range(100):
+            piece = Piece(1, 1 << 20, 1 << 24, number * 1000, bytes(1000))
+            quorum.handle_untrusted(replica(mesh, 3), Frame.BUNDLE, piece.encode(), now)
+        assert not quorum._spread._incoming[2]
+
+
+def test_a_lie_about_the_leader_is_over_with_the_next_block() -> None:
+    """A term that nobody has reached was believed for ever, and told on: every entry went to the liar first."""
+    with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        liar, quorum = replica(mesh, 5), mesh.peer(4).quorum
+        lie = Standing(1, 0, 0, bytes(4), 0, 1 << 60, liar, False)
+        quorum.handle_untrusted(liar, Frame.STANDING, lie.encode(), mesh.hosts[4].now())
+        assert quorum.leader == liar
+        first = leader(mesh)
+        assert first is not None
+        assert wait(mesh, 3, put(mesh, 3, "tasks/1", 1)).status is DONE
+        mesh.run(0.5)
+        assert quorum.leader == replica(mesh, first)
+        assert quorum.status is not None
+        assert quorum.status.term < 1 << 60
