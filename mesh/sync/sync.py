@@ -125,7 +125,8 @@ class Sync:
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
         self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
         self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
-        self._differed: dict[ReplicaId, frozenset[int]] = {}
+        self._differed: dict[ReplicaId, int] = {}
+        """Buckets, a bit each, that differed in the last digest of a peer."""
         self._differed_lately: frozenset[int] = frozenset()
         self._interval = config.digest_min_seconds
         self._next_digest = inf
@@ -213,7 +214,7 @@ class Sync:
         greets a newcomer, or a newcomer everybody, lots are drawn: one that answers is enough.
         """
         if self._rng.random() * len(self._members.living) < GREETINGS:
-            self._differed[peer] = frozenset(range(BUCKETS))
+            self._differed[peer] = (1 << BUCKETS) - 1
             self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
 
     def targets(self, author: ReplicaId) -> Sequence[ReplicaId]:
@@ -552,8 +553,9 @@ class Sync:
 
     def _descend(self, peer: ReplicaId, differing: frozenset[int]) -> None:
         """Name my floors in the buckets that still differ the second time; the first time it may be news on its way."""
-        again = sorted(differing & self._differed.get(peer, frozenset()))
-        self._differed[peer] = differing
+        before = self._differed.get(peer, 0)
+        again = [bucket for bucket in sorted(differing) if before >> bucket & 1]
+        self._differed[peer] = sum(1 << bucket for bucket in differing)
         budget = PAGES_PER_DIGEST
         self._rng.shuffle(again)
         for bucket in again:
