@@ -206,6 +206,16 @@ class Swim:
         self._stale = True
         self._prober.refused(address, now)
 
+    @property
+    def own_claim(self) -> bytes:
+        """What this start says of itself, as it travels."""
+        return self._myself.newest.raw
+
+    def all_is_known(self) -> None:
+        """The others have heard all that is known here, so none of it is news."""
+        self._exchange.settled = True
+        self._news.forget_what_is_listed()
+
     def tick(self, now: Now) -> None:
         """Do what is due; harmless when nothing is."""
         self._wake(now)

@@ -9,12 +9,12 @@ peer shows it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 from math import inf
 from typing import Final
 
-from crdt.ids import ShelfId
+from crdt.ids import ReplicaId, ShelfId
 from mesh.sync.messages import BucketPage, Floor, framed
 
 BUCKETS: Final = 64
@@ -133,3 +133,23 @@ def ahead_of(theirs: Iterable[Floor], read: Callable[[ShelfId], Floor | None]) -
             if mine.seq > floor.seq or lacking:
                 ahead.append(mine._replace(loose=lacking[:LOOSE_PER_PAGE]))
     return ahead
+
+
+class Differed:
+    """Which buckets differed in the last digest of each peer: one number a peer, a bit a bucket."""
+
+    def __init__(self) -> None:
+        self._last: dict[ReplicaId, int] = {}
+
+    def again(self, peer: ReplicaId, differing: Collection[int]) -> list[int]:
+        """Those of them that differed last time, too."""
+        before = self._last.get(peer, 0)
+        self._last[peer] = sum(1 << bucket for bucket in differing)
+        return [bucket for bucket in sorted(differing) if before >> bucket & 1]
+
+    def suspect_all(self, peer: ReplicaId) -> None:
+        """Whatever differs the next time is looked at without waiting for a second one."""
+        self._last[peer] = (1 << BUCKETS) - 1
+
+    def forget(self, peer: ReplicaId) -> None:
+        self._last.pop(peer, None)

@@ -31,7 +31,7 @@ from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.sync.births import Births
-from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, FloorTable, ahead_of
+from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, Differed, FloorTable, ahead_of
 from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
@@ -125,8 +125,7 @@ class Sync:
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
         self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
         self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
-        self._differed: dict[ReplicaId, int] = {}
-        """Buckets, a bit each, that differed in the last digest of a peer."""
+        self._differed = Differed()
         self._differed_lately: frozenset[int] = frozenset()
         self._interval = config.digest_min_seconds
         self._next_digest = inf
@@ -203,7 +202,7 @@ class Sync:
     def _lost(self, peer: ReplicaId) -> None:
         self.puller.lost(peer)
         self.collector.lost(peer)
-        self._differed.pop(peer, None)
+        self._differed.forget(peer)
         self.copies.forget(peer)
         self._repeats.forget(peer)
         self._server.pins.forget(peer)
@@ -214,7 +213,7 @@ class Sync:
         greets a newcomer, or a newcomer everybody, lots are drawn: one that answers is enough.
         """
         if self._rng.random() * len(self._members.living) < GREETINGS:
-            self._differed[peer] = (1 << BUCKETS) - 1
+            self._differed.suspect_all(peer)
             self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
 
     def targets(self, author: ReplicaId) -> Sequence[ReplicaId]:
@@ -553,9 +552,7 @@ class Sync:
 
     def _descend(self, peer: ReplicaId, differing: frozenset[int]) -> None:
         """Name my floors in the buckets that still differ the second time; the first time it may be news on its way."""
-        before = self._differed.get(peer, 0)
-        again = [bucket for bucket in sorted(differing) if before >> bucket & 1]
-        self._differed[peer] = sum(1 << bucket for bucket in differing)
+        again = self._differed.again(peer, differing)
         budget = PAGES_PER_DIGEST
         self._rng.shuffle(again)
         for bucket in again:

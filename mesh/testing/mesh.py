@@ -36,6 +36,7 @@ from mesh.trust import Authority, Identity, Membership
 from mesh.values import read_value, type_name, types_at
 from mesh.wire.cose import MESH_ID_BYTES
 from mesh.wire.crypto import PUBLIC_KEY_BYTES
+from mesh.wire.frames import Frame
 
 DiskFate = Literal["kept", "lost", "old"]
 
@@ -60,6 +61,9 @@ class Setup:
     """Wall clocks are off by up to so many seconds."""
     warm: bool = False
     """Everybody has met everybody before (restart of a whole mesh), instead of starting from the seeds."""
+    introduced: bool = False
+    """When all start at once, everybody has heard everybody's first word already, as in a mesh that has been running: no storm of
+    greetings, which grows with the square of the mesh."""
     coalesce: float = 0.005
     """Seconds, as NodeConfig.coalesce_ms."""
     may_write: tuple[str, ...] = ("**",)
@@ -230,9 +234,25 @@ class Mesh:
 
     def start(self, numbers: Iterable[int] | None = None) -> None:
         """Switch hosts on, all by default."""
+        if numbers is None and self.setup.introduced:
+            self._start_introduced()
+            return
         for number in range(len(self.hosts)) if numbers is None else numbers:
             if not self.hosts[number].running:
                 self.hosts[number].start()
+
+    def _start_introduced(self) -> None:
+        started = [host for host in self.hosts if not host.running]
+        cores = [host.start(wake=False) for host in started]
+        words = [(core.replica_id, core.swim.own_claim) for core in cores]
+        for host, core in zip(started, cores, strict=True):
+            now = host.now()
+            for replica, claim in words:
+                if replica != core.replica_id:
+                    core.swim.handle_untrusted(replica, Frame.CLAIM, claim, now)
+            core.swim.all_is_known()
+        for host in started:
+            host.wake()
 
     def run(self, seconds: float) -> None:
         self.world.run(seconds)

@@ -154,7 +154,8 @@ class Host(Generic[CoreT]):
     def now(self) -> Now:
         return self.clock.now(self._world.time)
 
-    def start(self) -> CoreT:
+    def start(self, *, wake: bool = True) -> CoreT:
+        """`wake`: let it have its first turn at once; else the caller wakes it later."""
         if self.core is not None:
             raise ValueError(f"host {self.number} runs already")
         self.starts += 1
@@ -165,7 +166,8 @@ class Host(Generic[CoreT]):
         self._world.up += 1
         self.core = core = self._start(Boot(self.number, self.address, restored, quorum, rng, self.now()))
         self._world.record(b"start", self.number, self.starts)
-        self.wake()
+        if wake:
+            self.wake()
         return core
 
     def stop(self) -> None:

@@ -140,3 +140,17 @@ def test_a_warm_mesh_knows_itself_from_its_disks() -> None:
     mesh = Mesh(6, seed=10, setup=Setup(warm=True))
     mesh.start()
     assert mesh.run_until(lambda: all(len(mesh.peer(number).swim.alive()) == 5 for number in range(6)), 3.0)
+
+
+def test_an_introduced_mesh_starts_without_a_storm() -> None:
+    """As a mesh that has been running: everybody knows everybody's newest word, and few datagrams are needed."""
+    sent = []
+    for introduced in (False, True):
+        mesh = Mesh(40, seed=4, setup=Setup(durable=False, warm=True, introduced=introduced))
+        mesh.start()
+        mesh.run(0.5)
+        assert all(len(mesh.peer(number).swim.alive()) == 39 for number in mesh.running)
+        sent.append(sum(host.datagrams_sent for host in mesh.hosts))
+        mesh.node(0).register("a").set(1)
+        assert mesh.run_until(lambda mesh=mesh: all(mesh.node(n).register("a").value == 1 for n in mesh.running), 2.0)  # type: ignore[misc]
+    assert sent[1] < sent[0] / 2, sent

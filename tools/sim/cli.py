@@ -53,6 +53,7 @@ Exit status 1: a checker found something, or a limit of the scenario was not kep
 @click.option("--bandwidth", help="Of each link, e.g. 8Mbit/s.")
 @click.option("--disks/--no-disks", default=None, help="Whether agents keep their state on disks.")
 @click.option("--warm/--no-warm", default=None, help="Whether everybody knows everybody at the start.")
+@click.option("--introduced/--not-introduced", default=None, help="Whether the mesh starts as if it had been running.")
 @click.option("--drift", type=float, help="Clocks are fast or slow by up to so many parts per million.")
 @click.option("--skew", help="Wall clocks are off by up to this.")
 @click.option("--rest", help="Look whether housekeeping comes to rest within this after the calm, e.g. 120s.")

@@ -46,6 +46,8 @@ class Options:
     bandwidth: str = "none"
     disks: bool = True
     warm: bool = True
+    introduced: bool = False
+    """Whether everybody has heard everybody's newest word before the start, as in a mesh that has been running."""
     drift: float = 100.0
     skew: str = "2s"
     rest: float = 0.0
@@ -71,6 +73,7 @@ class Options:
             drift=self.drift,
             skew=units.seconds(self.skew),
             warm=self.warm,
+            introduced=self.introduced,
             critical=(PREFIX,) if self.critical else (),
             voters=min(self.nodes, self.voters) if self.critical else 0,
             scores=SCORES if self.critical else (),
