@@ -165,6 +165,8 @@ class _Reader:
                     raise NotProven("the file has another format: is this version older than the file?")
             case _:
                 raise NotProven("this is no decision ledger")
+        if not isinstance(statements, tuple) or not all(type(each) is bytes for each in statements):
+            raise NotProven("the file holds something else than statements")
         self.raw_charter, self.charter = charter, charter_from_bytes(charter)
         self.directory = Directory(charter)
         complaints = self.directory.restore(statements)
