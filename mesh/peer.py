@@ -25,7 +25,7 @@ from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowan
 from mesh.closing import Closer
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import Malformed, Refused
-from mesh.events import Event, IdentityInUse, KeyReplaced, NotAdmitted, StatementIgnored
+from mesh.events import CaughtUp, Event, IdentityInUse, KeyReplaced, NotAdmitted, StatementIgnored
 from mesh.housekeeping import Housekeeper
 from mesh.notary import Notary
 from mesh.own_key import OwnKey
@@ -462,6 +462,8 @@ class Peer(Port):
     def notify(self, event: Event) -> None:
         if type(event) is IdentityInUse and event.replica == self.replica_id:
             self.closer.clashed(self._now)
+        elif type(event) is CaughtUp:
+            self._housekeeper.hurry(self._now)
         self._events.append(event)
 
     # ---- local writes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.housekeeping import ALONE_SECONDS, DROP_PATIENCE_SECONDS
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.mesh import DiskFate
 from tests.peer.test_dissemination import equal_after, replicas
@@ -31,6 +32,25 @@ def test_a_restart_loses_nothing_that_anybody_had_seen(disk: DiskFate) -> None:
         assert mesh.node(0).register("after the copy").value == 2
         assert mesh.node(3).counter("count").value == 7
         assert not faults(mesh)
+
+
+def test_an_old_copy_of_a_disk_brings_nothing_back_that_was_removed() -> None:
+    """Regression: where the removal had been tidied away, what it removed was there again at everybody for up to ten seconds,
+    until the next round of housekeeping.
+    """
+    with open_mesh(4, seed=1) as mesh:
+        mesh.node(0).set("set").add("removed")
+        mesh.run(1.0)
+        mesh.back_up(0)
+        mesh.node(0).set("set").remove("removed")
+        mesh.node(0).set("set").add("stays")
+        mesh.run(DROP_PATIENCE_SECONDS + 2 * ALONE_SECONDS)
+        mesh.crash(0)
+        mesh.run(1.0)
+        mesh.restart(0, "old")
+        assert mesh.run_until(lambda: mesh.peer(0).synced, 1.0)
+        mesh.run(0.2)
+        assert [set(mesh.node(number).set("set").value) for number in range(4)] == [{"stays"}] * 4
 
 
 def test_many_restarts_leave_one_shelf() -> None:

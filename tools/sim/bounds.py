@@ -9,6 +9,7 @@ from consensus_escalation.chain import PROOFS_KEPT
 from consensus_escalation.sessions import OUTCOMES_MAX, WINDOW
 from crdt.ops import Key
 from mesh.events import Event
+from mesh.housekeeping import ALONE_SECONDS, RETIRE_ANYWAY_SECONDS
 from mesh.peer import Peer
 from mesh.permits import DRAFT_BYTES_MAX
 from mesh.presets import LAN
@@ -43,6 +44,7 @@ FIXED: Final = {
     "StateHash._counted": 2 * OUTCOMES_MAX,
     "StateHash._changed": 2 * OUTCOMES_MAX,
     "Keeper._changed": CHANGED_MAX,
+    "Housekeeper._marks": int(RETIRE_ANYWAY_SECONDS / ALONE_SECONDS) + 2,
 }
 """Containers with a limit of their own, which small meshes reach."""
 SPARE: Final = 96
