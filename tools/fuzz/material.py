@@ -12,7 +12,7 @@ from crdt.ids import replica_of
 from mesh.allowance import Allowance
 from mesh.effects import Address
 from mesh.peer import Peer
-from mesh.sync.messages import BodyNote, ListingPage
+from mesh.sync.messages import REPAIRS_PER_WANT, BodyNote, ListingPage
 from mesh.testing import Boot, Host, Link, Mesh, Setup, VirtualNode, stream
 from mesh.trust import Identity
 from mesh.trust.membership import present
@@ -112,9 +112,9 @@ class Material:
         mesh.run(1.0)
         mesh.restart(1)
         mesh.cut((2,), name="away")
-        for number in range(30):
-            mesh.node(0).register(f"many/{number % 7}").set(number)
-            mesh.run(0.02)
+        for number in range(REPAIRS_PER_WANT + 20):  # more than is repaired: who comes later is sent lists, and asks for bodies
+            mesh.node(0).register(f"many/{number % 20}").set(number)
+            mesh.run(0.01)
         mesh.heal()
         mesh.start((3,))
         mesh.run(2.0)
