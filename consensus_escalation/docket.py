@@ -186,10 +186,17 @@ class Docket:
             if digest in self._cast:
                 case.verdicts.setdefault(self._core.me, self._cast[digest])
 
+    def _learn(self, proposal: Proposal, verdict: Verdict) -> None:
+        """From a voter that refused it; only if its leader did put it forward, or operators hear of dissent without a cause."""
+        core, signed = self._core, proposal.signed_bytes(self._core.keys)
+        is_meant = proposal.epoch == core.epoch and core.keys.hash(signed) == verdict.proposal
+        if is_meant and core.keys.verify(proposal.leader, Purpose.PROPOSAL, signed, proposal.signature):
+            self._open(proposal)
+
     def heard(self, message: CastVerdict) -> None:
         core, verdict = self._core, message.verdict
         if message.proposal is not None and message.proposal.term == core.term == verdict.term:
-            self._open(message.proposal)
+            self._learn(message.proposal, verdict)
         case = self._cases.get(verdict.proposal)
         if case is None or verdict.voter in case.verdicts or verdict.voter not in core.log.config.electorate:
             return

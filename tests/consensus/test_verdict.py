@@ -8,12 +8,12 @@ from itertools import product
 import pytest
 
 from consensus_escalation.block import Block, Entry, Kind, cut
-from consensus_escalation.effects import Accuse, Impeached, Judged, Received, Refused, Submit
+from consensus_escalation.effects import Accuse, Dissent, Impeached, Judged, Received, Refused, Submit
 from consensus_escalation.impeachment import equivocation_proof
-from consensus_escalation.messages import Append
+from consensus_escalation.messages import Append, CastVerdict
 from consensus_escalation.quorum import Config, has_quorum
-from consensus_escalation.types import Role, Voter
-from consensus_escalation.verdict import Verdict, endorsed_by_untrusted, endorsers, is_endorsed_untrusted, may_cast
+from consensus_escalation.types import Purpose, Role, Voter
+from consensus_escalation.verdict import Proposal, Verdict, endorsed_by_untrusted, endorsers, is_endorsed_untrusted, may_cast
 from mesh.wire.cbor import decode_untrusted, encode
 from tests.consensus.cluster import Cluster, Machine, keys_of, voter
 
@@ -193,3 +193,20 @@ def test_no_proposal_is_both_endorsed_and_refused(rule: object, is_safe: bool) -
         layer = following
     assert (unsafe == 0) is is_safe
     assert len(seen) == (26 if is_safe else 63)
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_a_refusal_of_what_nobody_proposed_is_no_dissent(is_signed: bool) -> None:
+    """A voter made the proposal up, in its leader's name, and signed its refusal: every operator was told."""
+    cluster, leader = settled()
+    liar, other = (machine for machine in cluster.machines.values() if machine is not leader)
+    assert leader.raft is not None
+    entry = Entry(Kind.COMMAND, b"client", SINCE, 1, b"danger: open the valve")
+    made_up = Proposal(1, leader.raft.term, 7, leader.me, entry, leader.raft.commit, 0, 0)
+    signed = made_up.signed_bytes(cluster.keys)
+    signer = keys_of(leader.me if is_signed else liar.me)
+    proposal = made_up._replace(signature=signer.sign(Purpose.PROPOSAL, signed))
+    verdict = Verdict(cluster.keys.hash(signed), leader.raft.term, liar.me, "valves")
+    verdict = verdict._replace(signature=keys_of(liar.me).sign(Purpose.VERDICT, verdict.signed_bytes(cluster.keys)))
+    other.step(Received(liar.me, CastVerdict(leader.raft.term, verdict, proposal)))
+    assert len(other.take(Dissent)) == is_signed
