@@ -8,7 +8,8 @@ Two kinds of numbers:
 
 `since` is a log time (or a wall clock) that the author knew when it first asked. A key is remembered until log time is 24 h past
 it, and refused from then on, so what was forgotten cannot be done again. Where memory runs out before the 24 h do, the oldest go
-first and `floor` rises with them: still refused, never done twice.
+first and `floor` rises with them: still refused, never done twice. Only a name that is tried again with a new `since` is not
+known any more.
 """
 
 from __future__ import annotations
