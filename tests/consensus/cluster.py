@@ -238,6 +238,7 @@ class Machine:
             tuple(disk.blocks),
             disk.commit,
             disk.snapshot[1] if disk.snapshot else None,
+            tuple(disk.verdicts),
         )
         seed = random.Random(f"{self.cluster.seed} {self.me.hex()} {self.cluster.time}")
         self.applied, self.led, self.wakes_at, self.restored = 0, 0, inf, []

@@ -89,18 +89,24 @@ def test_a_split_is_definite() -> None:
 
 
 def test_a_verdict_is_on_the_disk_and_never_changes() -> None:
+    """The one voter that the leader still hears refuses, its word is lost, it restarts, and would endorse now."""
     cluster, leader = settled()
-    judge = next(m for m in cluster.machines.values() if m is not leader)
-    cluster.judge = lambda machine, _proposal: "valves"
+    judge, silent = (m for m in cluster.machines.values() if m is not leader)
+    cluster.judge = lambda machine, _proposal: "valves" if machine is judge else ""
+    cluster.lost = lambda sender, to, message: silent.me in (sender, to) or isinstance(message, CastVerdict)
     ask(cluster, leader)
-    kept = judge.disk.verdicts[-1]
+    (kept,) = judge.disk.verdicts
+    assert kept.is_refusal
     judge.crash()
     judge.start()
-    cluster.judge = lambda machine, _proposal: ""
-    cluster.advance(0.1)
+    cluster.judge = lambda _machine, _proposal: ""
+    cluster.lost = lambda sender, to, _message: silent.me in (sender, to)
+    cluster.advance(1.0)
     judge.step(Judged(kept.proposal, ""))
-    cluster.advance(0.1)
+    cluster.advance(2.0)
     assert judge.disk.verdicts == [kept]
+    assert cluster.texts(leader) == []
+    assert reasons(leader) == ["no quorum of verdicts"], "the leader did ask again"
 
 
 def test_a_leader_whose_own_wish_is_refused_is_replaced_at_once_and_demoted() -> None:
