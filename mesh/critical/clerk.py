@@ -119,14 +119,17 @@ class Clerk:
         self._waiting.clear()
         self._reads.clear()
 
+    def _check_open(self) -> None:
+        if self._has_ended:
+            raise NodeClosed("this node has ended: ask the quorum inside its `async with` block")
+
     # ---- waiting
 
     async def chain(self) -> Chain:
         """The state as it is here, once there is one. Raises NotCommitted when this mesh has no quorum."""
         await trio.lowlevel.checkpoint()
         while (chain := self._peer.quorum.chain) is None:
-            if self._has_ended:
-                raise NodeClosed("this node has ended")
+            self._check_open()
             if self._peer.synced and self._peer.directory.genesis() is None:
                 raise NotCommitted(
                     "this mesh has no quorum: enrol a voter (Authority.enrol(..., voter=True), `mesh init`, "
@@ -153,6 +156,7 @@ class Clerk:
 
     async def _ask(self, body: bytes, kind: Kind, idempotency_key: str | bytes | None) -> tuple[Answered, Key]:
         chain = await self.chain()
+        self._check_open()
         courier, epoch = self._peer.quorum.courier, chain.genesis.epoch
         named = self._named(chain, idempotency_key) if idempotency_key is not None else None
         key = courier.want(chain, body, kind=kind, key=named)
@@ -181,6 +185,7 @@ class Clerk:
     async def up_to_date(self) -> Chain:
         """The state here, which has all that was committed anywhere before this call. Waits for a majority."""
         await self.chain()
+        self._check_open()
         quorum = self._peer.quorum
         number = quorum.questions.put(self._clock.now())
         self._reads[number] = event = trio.Event()
@@ -190,8 +195,7 @@ class Clerk:
         finally:
             if self._reads.pop(number, None) is not None:
                 quorum.questions.forget(number)
-        if self._has_ended:
-            raise NodeClosed("this node has ended")
+        self._check_open()
         return await self.chain()
 
     async def proven(self, index: int) -> Chain:

@@ -16,7 +16,7 @@ from crdt.ops import Path, Value
 from crdt.types import format_path
 from crdt.types.base import plain
 from mesh.critical.clerk import Clerk, Decided, format_key, why_void
-from mesh.errors import NotCommitted, ValueTooLarge
+from mesh.errors import NotCommitted, UnsupportedValue, ValueTooLarge
 from mesh.paths import PathLike, parse_path
 from mesh.wire.cbor import decode_untrusted, encode
 
@@ -54,6 +54,12 @@ class Thought:
     """Have it endorsed before it is written, whatever the rules say."""
 
     def to_wire(self) -> command.Thought:
+        """Raises UnsupportedValue."""
+        for name in ("intent", "rationale", "trace"):
+            text = getattr(self, name)
+            if not isinstance(text, str):
+                raise UnsupportedValue(f"the thought's {name} is {text!r}: it is text")
+            encoded(text)
         return command.Thought(self.intent, encoded(self.arguments), self.rationale, self.trace, self.dangerous)
 
 

@@ -23,7 +23,7 @@ from crdt.ops import Path
 from crdt.types import format_path
 from mesh.critical.clerk import Clerk, why_void
 from mesh.critical.handle import body_of
-from mesh.errors import LeaseLost, NotCommitted, OutcomeUnknown
+from mesh.errors import LeaseLost, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.nursery import open_plain_nursery
 
 RENEWALS: Final = 3
@@ -117,6 +117,8 @@ async def _renew(clerk: Clerk, lease: Lease, milliseconds: int, body: trio.Cance
             except (NotCommitted, OutcomeUnknown):
                 await trio.sleep(lease.ttl / RENEWALS / 10)
                 continue
+            except NodeClosed:
+                is_held = False
             if is_held:
                 lease._good_until = sent + lease.ttl
                 continue
@@ -132,5 +134,5 @@ async def _release(clerk: Clerk, lease: Lease) -> None:
         scope.shield = True
         try:
             await _decide(clerk, Command(Verb.RELEASE, lease._path, token=lease.fencing_token))
-        except (NotCommitted, OutcomeUnknown):
+        except (NotCommitted, OutcomeUnknown, NodeClosed):
             return

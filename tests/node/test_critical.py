@@ -117,6 +117,18 @@ async def test_what_ends_before_its_outcome_is_unknown() -> None:
     assert caught[0].idempotency_key.startswith("gm1-")
 
 
+async def test_a_node_that_has_ended_says_so() -> None:
+    """What asked the quorum after the node's block waited for ever."""
+    async with open_quorum("a", voters=1) as (a,):
+        handle = a.critical("tasks/1")
+        await handle.set(1)
+    with trio.fail_after(PATIENCE_S):
+        for ask in (handle.get, lambda: handle.set(2), handle.delete, a.lease("locks/1", 1.0).__aenter__):
+            with pytest.raises(mesh.NodeClosed):
+                await ask()
+    assert handle.value == 1
+
+
 async def test_waiting_ends_when_it_is_cancelled() -> None:
     async with open_quorum("a", voters=1) as (a,):
         a._peer.quorum._desk._submit = lambda _given: None
@@ -132,6 +144,9 @@ async def test_what_is_too_large_or_no_value_is_refused_at_once() -> None:
             await a.critical("tasks/1").set("x" * 600)
         with pytest.raises(mesh.UnsupportedValue):
             await a.critical("tasks/1").set(object())  # type: ignore[arg-type]
+        for thought in (mesh.Thought(intent=5), mesh.Thought(rationale=None), mesh.Thought(trace="\ud800")):  # type: ignore[arg-type]
+            with pytest.raises(mesh.UnsupportedValue):  # and not "outside what its author may write", once it was in the log
+                await a.propose(thought)
 
 
 async def test_a_lease_is_held_by_one_and_passed_on() -> None:
