@@ -221,3 +221,28 @@ def test_a_shipped_scenario_is_as_it_must_be(name: str) -> None:
     result = CliRunner().invoke(command, ["--scenario", name])
     assert result.exit_code == 0, result.output
     assert "as it must be: " in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--rate", "nan"],
+        ["--rate", "-3"],
+        ["--seconds", "-5s"],
+        ["--drift", "nan"],
+        ["--critical", "nan"],
+        ["--paths", "0"],
+        ["--seeds", "0", "0"],
+        ["--soak", "nan"],
+        ["--svg", "/no/such/directory/x.svg"],
+    ],
+)
+def test_what_would_check_nothing_is_wrong_usage(words: list[str]) -> None:
+    """These were tracebacks of the simulation, or runs without one write of which all checks passed."""
+    result = CliRunner().invoke(command, ["--nodes", "2", *words])
+    assert result.exit_code == 2, result.output
+
+
+def test_a_scenario_has_no_parts_that_nobody_reads() -> None:
+    with pytest.raises(TextError, match="nodes"):
+        scenario.read("mine", "nodes = 3")

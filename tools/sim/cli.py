@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from dataclasses import replace
@@ -79,6 +80,12 @@ def command(ctx: click.Context, /, name: str | None, as_list: bool, **given: Any
     how = {option: given.pop(option) for option in ("cut_down", "svg_path", "as_json", "seeds", "minutes", "jobs", "keep_in")}
     try:
         chosen = _chosen(name, given)
+        if how["seeds"] and how["seeds"][1] < 1:
+            raise units.TextError(f"--seeds {how['seeds'][0]} {how['seeds'][1]}: at least one seed")
+        if how["minutes"] is not None and not 0 < how["minutes"] < math.inf:
+            raise units.TextError(f"--soak {how['minutes']}: minutes, more than 0")
+        if how["svg_path"] is not None and not how["svg_path"].absolute().parent.is_dir():
+            raise units.TextError(f"{how['svg_path'].parent} is no directory: where should the picture go?")
         if how["seeds"] or how["minutes"] is not None:
             fixed = [option for option, value in given.items() if value is not None]
             ctx.exit(hunting.go(chosen.options, fixed, commit(), **how))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -87,6 +88,12 @@ class Options:
         preset(self.preset)
         parse(self.script)
         parse(self.finale)
+        for name in ("seconds", "rate", "rest", "drift", "critical"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise units.TextError(f"{name}={value}: at least 0, and finite")
+        if self.paths < 1:
+            raise units.TextError(f"paths={self.paths}: at least one")
         if self.nodes < 1:
             raise units.TextError(f"nodes={self.nodes}: at least one")
         if self.critical and (outside := OUTSIDE & set(self.faults)):

@@ -66,6 +66,7 @@ class Must(NamedTuple):
         return f"{self.relation} {self.limit:g}"
 
 
+PARTS: Final = ("title", "about", "options", "must", "script", "finale")
 RELATIONS: Final[dict[str, Callable[[float, float], bool]]] = {"<=": operator.le, ">=": operator.ge, "=": operator.eq}
 
 
@@ -101,6 +102,9 @@ def read(name: str, text: str) -> Scenario:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise units.TextError(f"{name}: {error}") from error
+    for part in content:
+        if part not in PARTS:
+            raise units.TextError(f"{name}: there is no {part!r} in a scenario; there are {', '.join(PARTS)}")
     options = dict(content.get("options", {}))
     options["script"] = content.get("script", {}).get("text", "")
     options["finale"] = content.get("finale", {}).get("text", "")
