@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mesh.trust import Authority, Identity
-from tools.cli import checks
+from tools.cli import checks, cli
 from tools.cli.checks import Finding, State
 
 
@@ -79,6 +80,17 @@ def test_a_damaged_database_is_bad(tmp_path: Path) -> None:
     damaged = checks.check_database(path)
     assert damaged is not None
     assert damaged.state is State.BAD
+
+
+def test_the_doctor_looks_at_the_quorums_database_too(tmp_path: Path) -> None:
+    """`mesh up` refused it, and `mesh doctor` said that all was well."""
+    home = tmp_path / "a"
+    assert CliRunner().invoke(cli, ["init", str(home), "--name", "a", "--bind", "127.0.0.1:0"]).exit_code == 0
+    (home / "data").mkdir()
+    (home / "data" / "quorum.db").write_bytes(b"no database" * 500)
+    result = CliRunner().invoke(cli, ["doctor", "--dir", str(home)])
+    assert result.exit_code == 1
+    assert "quorum.db" in result.stdout
 
 
 def test_a_port_in_use_is_bad() -> None:

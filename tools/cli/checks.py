@@ -295,7 +295,7 @@ def check_database(path: Path) -> Finding | None:
         verdict = str(error)
     if verdict == "ok":
         return Finding("database", State.OK, f"{path.name}, {path.stat().st_size >> 10:,} KiB, sound")
-    mend = f"move {path.parent} away and start again: the peers bring the state back, all but what only this machine had"
+    mend = f"move {path.name} and {path.name}-wal away and start again: the peers bring back all but what only this machine had"
     return Finding("database", State.BAD, f"{path}: {verdict}", mend)
 
 

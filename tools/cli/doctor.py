@@ -76,7 +76,9 @@ def _examine_node(home: Home) -> Iterator[Finding]:
         yield Finding("node", State.NOTE, f"none is running in {home.directory}", "mesh up")
         yield checks.check_clock(None, time.time())
         yield checks.check_buffers(checks.kernel_rmem_max(), None)
-        yield from filter(None, [checks.check_database(path) for path in sorted(home.data_dir.glob("state.db"))])
+        yield from filter(
+            None, [checks.check_database(path) for path in (home.data_dir / "quorum.db", home.data_dir / "state.db")]
+        )
         yield checks.check_bind(_resolved(home.settings.bind))
         return
     statistics = found["statistics"]
