@@ -207,10 +207,10 @@ MUTATIONS: Final = [
     Mutation(
         "full",
         "a suffix below gc_floor is taken for the whole, unverified",
-        replace(BASE, seed=4, rate=30.0, types=("set",), script=AWAY),
+        replace(BASE, seed=13, rate=30.0, types=("set",), script=AWAY),
         _rules_without("FULL", "VERIFY"),
         ("bases", "views", "equality", "convergence", "faults"),
-        seeds=3,
+        seeds=4,
         hasty=True,
     ),
     Mutation(
