@@ -23,7 +23,6 @@
     policy        the rules by which entries are judged; rules/ holds the shipped set
     expression    predicates in a small part of Python, with a budget of steps
     hazards       destructive commands: shell, SQL, safety systems
-    statehash     the digest of a state, O(1) for each change
 
 The log is plain Raft (Ongaro's dissertation); what agents add stands beside it and never decides what is committed. Everything is
 pure: no clock, no disk, no network, no randomness but the generator that is handed in. `effects` says what must be durable

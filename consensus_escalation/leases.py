@@ -7,7 +7,6 @@ the renewal that it saw, and is void when a newer one came first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from consensus_escalation.command import Command, Verb
@@ -38,8 +37,7 @@ def fencing_token(epoch: int, index: int) -> int:
 
 
 class Leases:
-    def __init__(self, touched: Callable[[Path], None]) -> None:
-        self._touched = touched
+    def __init__(self) -> None:
         self.held: dict[Path, Lease] = {}
         self._granted_at = (0, frozenset[Path]())
         """(index, paths granted at it): blocks have several entries, and a token is never given twice."""
@@ -61,10 +59,9 @@ class Leases:
         if command.verb is Verb.RENEW:
             if not TTL_MIN_MS <= command.ttl <= TTL_MAX_MS:
                 return TTL
-            self._put(command.path, lease._replace(ttl=command.ttl, renewed=index))
+            self.held[command.path] = lease._replace(ttl=command.ttl, renewed=index)
         else:
             del self.held[command.path]
-            self._touched(command.path)
         return ""
 
     def _acquire(self, command: Command, author: bytes, epoch: int, index: int, lease: Lease | None) -> str:
@@ -77,9 +74,5 @@ class Leases:
         if len(self.held) >= LEASES_MAX:
             return FULL
         self._granted_at = (index, self._granted_at[1] | {command.path})
-        self._put(command.path, Lease(author, fencing_token(epoch, index), command.ttl, index))
+        self.held[command.path] = Lease(author, fencing_token(epoch, index), command.ttl, index)
         return ""
-
-    def _put(self, path: Path, lease: Lease) -> None:
-        self.held[path] = lease
-        self._touched(path)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from consensus_escalation.block import Block, Entry, Kind
-from consensus_escalation.sessions import Admission, Key, LifeKey, NameKey, Past, Sessions, ignore
+from consensus_escalation.sessions import Admission, Key, Past, Sessions
 from consensus_escalation.types import Voter
 from crdt.errors import Malformed
 
@@ -37,12 +37,11 @@ def key_of(entry: Entry) -> Key:
 
 
 class Ledger:
-    def __init__(self, read_score: ReadScore, touched: Callable[[LifeKey | NameKey], None] = ignore) -> None:
-        """`touched` hears which sessions change."""
+    def __init__(self, read_score: ReadScore) -> None:
         self.read_score = read_score
         self.time = 0
         self.policy_index = 0
-        self.sessions = Sessions(touched)
+        self.sessions = Sessions()
         self.scores: dict[Voter, Score] = {}
         self.demoted: dict[Voter, int] = {}
         """Voter -> index of the block that demoted it."""
@@ -125,11 +124,9 @@ class Ledger:
         ]
 
     @classmethod
-    def from_value_untrusted(
-        cls, value: object, read_score: ReadScore, touched: Callable[[LifeKey | NameKey], None] = ignore
-    ) -> Ledger:
+    def from_value_untrusted(cls, value: object, read_score: ReadScore) -> Ledger:
         """Raises Malformed."""
-        ledger = cls(read_score, touched)
+        ledger = cls(read_score)
         try:
             ledger.time, ledger.policy_index, scores, demoted, sessions = value  # type: ignore[misc]
             ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]

@@ -20,8 +20,7 @@ from consensus_escalation.expression import Function
 from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing_token
 from consensus_escalation.ledger import Ledger, ReadScore, key_of
 from consensus_escalation.policy import NOT_ENDORSED, POLICY, Judgement, Policy, State, Subject, subject_of
-from consensus_escalation.sessions import Admission, LifeKey, NameKey, Past
-from consensus_escalation.statehash import StateHash
+from consensus_escalation.sessions import Admission, Past
 from crdt.codec import decode_untrusted as plain_decode_untrusted
 from crdt.codec import encode as plain_encode
 from crdt.digest import digest_16
@@ -75,9 +74,6 @@ def no_scores(_raw: bytes) -> None:
     return None
 
 
-ElementKey = tuple[str, Path] | LifeKey | NameKey
-
-
 class Machine:
     def __init__(
         self,
@@ -90,9 +86,8 @@ class Machine:
         """`functions`: see `policy.Policy`. The codec is deterministic CBOR; `mesh` injects a faster one."""
         self.policy = Policy(functions=functions)
         self._encode, self._decode_untrusted = encode, decode_untrusted
-        self._hash: StateHash[ElementKey] = StateHash(self._element)
-        self.ledger = Ledger(read_score, self._touch)
-        self._leases = Leases(lambda path: self._touch(("lease", path)))
+        self.ledger = Ledger(read_score)
+        self._leases = Leases()
         self._cells: dict[Path, Cell] = {}
         self.bytes = 0
         """What the cells weigh; see STATE_BYTES_MAX."""
@@ -257,14 +252,12 @@ class Machine:
             return FULL
         self.bytes += weight
         self._cells[command.path] = Cell(command.value, self.index, author)
-        self._hash.touch(("cell", command.path))
         return ""
 
     def _drop(self, path: Path) -> None:
         cell = self._cells.pop(path, None)
         if cell is not None:
             self.bytes -= len(cell.value) + _path_bytes(path) + CELL_BYTES
-            self._hash.touch(("cell", path))
 
     def _repeated(self, entry: Entry, past: Past) -> Outcome:
         """What was answered the first time."""
@@ -281,29 +274,11 @@ class Machine:
             return outcome._replace(value=self._value(command.path))
         return outcome._replace(token=fencing_token(self.epoch, past.index) if command.verb is Verb.ACQUIRE else 0)
 
-    # ---- digest
-
-    def _touch(self, key: ElementKey) -> None:
-        self._hash.touch(key)
+    # ---- snapshots
 
     def digest(self) -> bytes:
-        """16 bytes: of cells, leases, sessions and what stands beside them. Costs what changed since the last one."""
-        return digest_16(self._encode([self._head(), self._hash.digest()]))
-
-    def _head(self) -> list[object]:
-        ledger = self.ledger.to_value()
-        policy = self.policy.to_value()
-        return [SNAPSHOT_FORMAT, self.index, self.term, self.epoch, self.config, policy, *ledger[:-1], self.ledger.sessions.floor]
-
-    def _element(self, key: ElementKey) -> bytes | None:
-        if key[0] == "cell" or key[0] == "lease":
-            name, path = key
-            held = self._cells.get(path) if name == "cell" else self._leases.held.get(path)
-            return self._encode([name, path, held]) if held is not None else None
-        value = self.ledger.sessions.value_of(key)  # type: ignore[arg-type]
-        return self._encode(["session", value]) if value is not None else None
-
-    # ---- snapshots
+        """16 bytes: of all that `snapshot` holds. Costs as much as that."""
+        return digest_16(self.snapshot())
 
     def snapshot(self) -> bytes:
         """Everything, so that `restore_untrusted` of it has the same digest."""
@@ -325,7 +300,7 @@ class Machine:
             raise Malformed("state has another format")
         if not all(type(number) is int for number in (index, term, epoch)) or type(config) is not bytes:
             raise Malformed("state has another shape")
-        ledger = Ledger.from_value_untrusted(ledger_value, self.ledger.read_score, self._touch)
+        ledger = Ledger.from_value_untrusted(ledger_value, self.ledger.read_score)
         cells = {parse_path(tuple(path)): _cell(*rest) for path, *rest in cell_rows}
         leases = {parse_path(tuple(path)): _lease(*rest) for path, *rest in lease_rows}
         weight = sum(len(cell.value) + _path_bytes(path) + CELL_BYTES for path, cell in cells.items())
@@ -334,13 +309,6 @@ class Machine:
         self.policy.load_untrusted(as_lists(policy))
         self.index, self.term, self.epoch, self.config, self.ledger = index, term, epoch, config, ledger
         self._cells, self._leases.held, self.bytes = cells, leases, weight
-        self._hash = StateHash(self._element)
-        for path in cells:
-            self._touch(("cell", path))
-        for path in leases:
-            self._touch(("lease", path))
-        for key in ledger.sessions.places():
-            self._touch(key)
 
 
 def _cell(value: bytes, index: int, author: bytes) -> Cell:

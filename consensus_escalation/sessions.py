@@ -14,7 +14,6 @@ known any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -74,14 +73,8 @@ class Life:
     """Count -> what became of it."""
 
 
-def ignore(_key: LifeKey | NameKey) -> None:
-    pass
-
-
 class Sessions:
-    def __init__(self, touched: Callable[[LifeKey | NameKey], None] = ignore) -> None:
-        """`touched` hears of everything that changes, before the change is seen in `value_of`."""
-        self._touched = touched
+    def __init__(self) -> None:
         self._lives: dict[LifeKey, Life] = {}
         self._named: dict[NameKey, tuple[int, Past]] = {}
         self._oldest: list[tuple[int, bytes, int, bool]] = []
@@ -128,7 +121,6 @@ class Sessions:
             self.count += 1
             heappush(self._oldest, (key.since, key.author, key.number, True))
         self._named[name] = (key.since, past)
-        self._touched(name)
 
     def _remember_count(self, key: Key, past: Past) -> None:
         place, count = _life_of(key), _count_of(key)
@@ -140,7 +132,6 @@ class Sessions:
         life.outcomes[count] = past
         if count > life.highest:
             self._slide(life, count)
-        self._touched(place)
 
     def _slide(self, life: Life, highest: int) -> None:
         low = highest - WINDOW
@@ -162,30 +153,17 @@ class Sessions:
         if is_name:
             del self._named[author, number]
             self.count -= 1
-            self._touched((author, number))
         else:
             self.count -= len(self._lives.pop((since, author, number)).outcomes)
-            self._touched((since, author, number))
 
     # ---- as values
 
-    def value_of(self, key: LifeKey | NameKey) -> list[object] | None:
-        """All that is remembered under this key; None when nothing is."""
-        if len(key) == 2:
-            held = self._named.get(key)
-            return [held[0], *key, *held[1]] if held else None
-        life = self._lives.get(key)
-        if life is None:
-            return None
-        rows = [[count, *past] for count, past in sorted(life.outcomes.items())]
-        return [*key, life.highest, rows]
-
-    def places(self) -> Iterator[LifeKey | NameKey]:
-        yield from sorted(self._lives)
-        yield from sorted(self._named)
-
     def to_value(self) -> list[object]:
-        return [self.floor, [self.value_of(key) for key in self.places()]]
+        rows: list[list[object]] = []
+        for place, life in sorted(self._lives.items()):
+            rows.append([*place, life.highest, [[count, *past] for count, past in sorted(life.outcomes.items())]])
+        rows += [[since, *name, *past] for name, (since, past) in sorted(self._named.items())]
+        return [self.floor, rows]
 
     def load(self, value: Any) -> None:
         """Into an empty one. Raises TypeError, ValueError, KeyError or IndexError for anything that `to_value` does not make."""

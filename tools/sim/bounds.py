@@ -41,8 +41,6 @@ FIXED: Final = {
     "Sessions._lives": OUTCOMES_MAX,
     "Sessions._named": OUTCOMES_MAX,
     "Sessions._oldest": OUTCOMES_MAX,
-    "StateHash._counted": 2 * OUTCOMES_MAX,
-    "StateHash._changed": 2 * OUTCOMES_MAX,
     "Keeper._changed": CHANGED_MAX,
     "Housekeeper._marks": int(RETIRE_ANYWAY_SECONDS / ALONE_SECONDS) + 2,
 }
