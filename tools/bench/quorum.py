@@ -13,49 +13,22 @@ import trio
 
 import mesh
 from mesh.trust.files import save_membership
+from tools.bench.fleet_quorum import FleetQuorum
 from tools.fleet import AgentFailed, AgentPlan, Fleet, open_fleet
-from tools.measure.notebook import now_us
 from tools.relay import free_ports
 
 VOTERS: Final = 3
 START_SECONDS: Final = 30.0
 
 
-def missing() -> str | None:
-    return None if hasattr(mesh.Node, "critical") else "critical writes are not part of `mesh.Node` yet"
-
-
-class OwnQuorum:
+class OwnQuorum(FleetQuorum):
     def __init__(self, fleet: Fleet, voters: int) -> None:
-        self._fleet, self._voters = fleet, voters
-
-    async def one(self, seconds: float) -> list[float]:
-        delays: list[float] = await self._fleet.agents[await self.leader()].ask(f"one {seconds}", "one")
-        return delays
-
-    async def many(self, clients: int, seconds: float) -> float:
-        return float(await self._fleet.agents[await self.leader()].ask(f"many {clients} {seconds}", "many"))
-
-    async def stream(self) -> None:
-        await self._fleet.tell_all("stream")
+        super().__init__(fleet)
+        self._voters = voters
 
     async def stream_beside(self, leader: str) -> None:
         """The same at one other member only: five of them keep a small machine busy by themselves."""
         await next(agent for name, agent in sorted(self._fleet.agents.items()) if name != leader).say("stream")
-
-    async def commits(self) -> list[tuple[int, int]]:
-        everybody = await self._fleet.ask_all("commits", "commits")
-        return [(begun, committed) for commits in everybody.values() for begun, committed in commits]
-
-    async def kill_leader(self) -> int:
-        return await self.kill(await self.leader())
-
-    async def kill(self, name: str) -> int:
-        """When it was killed."""
-        leader = self._fleet.agents.pop(name)
-        killed_at = now_us()
-        await leader.kill()
-        return killed_at
 
     async def leader(self) -> str:
         """Its name, once all agree on it and all vote."""

@@ -75,7 +75,6 @@ def _contestants(measured: Callable[[Open, float], Callable[[Scale], Awaitable[S
             measure=measured(quorum.open_ours, 4.0),
             configuration="preset `lan`, clients in the leader's process; every entry signed, every commit certified.",
             durability=FSYNC,
-            missing=quorum.missing,
         ),
         Contestant(
             name="etcd",

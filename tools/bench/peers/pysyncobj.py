@@ -11,37 +11,14 @@ from pathlib import Path
 
 import trio
 
+from tools.bench.fleet_quorum import FleetQuorum
 from tools.bench.ports import free_ports
-from tools.fleet import AgentFailed, Fleet, open_fleet
-from tools.measure.notebook import now_us
+from tools.fleet import AgentFailed, open_fleet
 
 START_SECONDS = 30.0
 
 
-class PySyncObjQuorum:
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-
-    async def one(self, seconds: float) -> list[float]:
-        delays: list[float] = await self._fleet.agents[await self.leader()].ask(f"one {seconds}", "one")
-        return delays
-
-    async def many(self, clients: int, seconds: float) -> float:
-        return float(await self._fleet.agents[await self.leader()].ask(f"many {clients} {seconds}", "many"))
-
-    async def stream(self) -> None:
-        await self._fleet.tell_all("stream")
-
-    async def commits(self) -> list[tuple[int, int]]:
-        everybody = await self._fleet.ask_all("commits", "commits")
-        return [(begun, committed) for commits in everybody.values() for begun, committed in commits]
-
-    async def kill_leader(self) -> int:
-        leader = self._fleet.agents.pop(await self.leader())
-        killed_at = now_us()
-        await leader.kill()
-        return killed_at
-
+class PySyncObjQuorum(FleetQuorum):
     async def leader(self) -> str:
         """Its name, as all agree."""
         deadline = time.monotonic() + START_SECONDS
