@@ -7,16 +7,16 @@ tables, was damaged, and is never taken for a fresh start.
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from mesh.errors import ConfigError, StorageCorrupt, StorageError, StorageFull
 from mesh.store import schema
+from mesh.store.database import errors_of_sqlite, make_whole, transaction
 from mesh.store.layout import restored
 from mesh.store.lock import DirectoryLock
 from mesh.store.pending import Pending
@@ -24,7 +24,6 @@ from mesh.store.rows import Restored
 
 FILE_NAME: Final = "state.db"
 _WAL: Final = "-wal"
-_MAKING: Final = ".new"
 
 WAL_BYTES_KEPT: Final = 8 << 20
 """A longer write-ahead log is cut after a checkpoint. Twice SQLite's usual checkpoint, so that it is not cut and grown in
@@ -32,7 +31,6 @@ turns."""
 
 LOCK_SECONDS: Final = 1.0
 """How long to wait for somebody who looks into the file with SQLite's own tools."""
-_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -60,7 +58,7 @@ class Disk:
 
     def write(self, pending: Pending) -> None:
         """One transaction: on return all of it is on the disk; when it raises, none of it is."""
-        with self._typed_errors(), self._transaction():
+        with self._typed_errors(), transaction(self._database):
             doomed = {table: [key for key, row in rows.items() if row is None] for table, rows in pending.rows.items()}
             for shelf in pending.gone:
                 schema.drop_shelf(self._database, shelf)
@@ -84,7 +82,7 @@ class Disk:
     def _open(self) -> sqlite3.Connection:
         self._require_whole()
         if not self.path.exists():
-            self._make()
+            make_whole(self.path, schema.create)
         database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS)
         database.text_factory = partial(str, encoding="utf-8", errors="replace")  # damaged text: its checksum says so
         try:
@@ -134,51 +132,16 @@ class Disk:
                 "install that one, or give this node another data_dir"
             )
 
-    def _make(self) -> None:
-        """Under another name first, so that the file is whole as soon as it has its name."""
-        making = self.path.with_name(FILE_NAME + _MAKING)
-        making.unlink(missing_ok=True)
-        making.with_name(making.name + "-journal").unlink(missing_ok=True)
-        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with closing(sqlite3.connect(making, isolation_level=None)) as database:
-            database.execute("PRAGMA synchronous = FULL")
-            schema.create(database)
-        os.replace(making, self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
-
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
         """What SQLite and the system say -> our errors, each with the file's name and the way out."""
         try:
-            yield
+            with errors_of_sqlite(self.path, self._corrupt, self._full):
+                yield
         except schema.DamageError as error:
             raise self._corrupt(str(error)) from error
         except UnicodeDecodeError as error:  # SQLite's own message quotes what it found
             raise self._corrupt("text that is none") from error
-        except sqlite3.DatabaseError as error:
-            if not hasattr(error, "sqlite_errorcode"):
-                raise  # raised by the module itself: a mistake of ours
-            code = error.sqlite_errorcode & 0xFF
-            if code in _DAMAGED:
-                raise self._corrupt(str(error)) from error
-            if code == sqlite3.SQLITE_FULL:
-                raise self._full(str(error)) from error
-            raise StorageError(f"{self.path} cannot be used now: {error} ({error.sqlite_errorname})") from error
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise self._full(str(error.strerror)) from error

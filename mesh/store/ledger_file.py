@@ -15,7 +15,6 @@ must not vote until a leader has told it again (`mesh.quorum.quorum`). Damage an
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -37,6 +36,7 @@ from consensus_escalation.wire import (
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
 from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
+from mesh.store.database import errors_of_sqlite, make_whole, transaction
 from mesh.wire import cbor
 
 FILE_NAME: Final = "quorum.db"
@@ -70,7 +70,7 @@ class LedgerFile:
         if not self.path.exists():
             if self.path.with_name(FILE_NAME + "-wal").exists():
                 raise self._corrupt("the file is missing, but its write-ahead log is there")
-            self._make()
+            make_whole(self.path, _create)
         elif not self.path.stat().st_size:
             raise self._corrupt("the file is empty")
         database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -92,43 +92,14 @@ class LedgerFile:
             raise
         return database
 
-    def _make(self) -> None:
-        """Under another name first, so that the file is whole as soon as it has its name."""
-        making = self.path.with_name(FILE_NAME + ".new")
-        for name in (making, making.with_name(making.name + "-journal")):
-            name.unlink(missing_ok=True)
-        os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with closing(sqlite3.connect(making, isolation_level=None)) as database:
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("BEGIN EXCLUSIVE")
-            for table, columns in _TABLES.items():
-                order = "" if "INTEGER" in columns[0] else " WITHOUT ROWID"
-                database.execute(f"CREATE TABLE {table} ({', '.join(columns)}, crc INTEGER NOT NULL){order}")
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            database.execute("COMMIT")
-        os.replace(making, self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
     # ---- writing
 
     def write(self, batches: Sequence[QuorumBatch]) -> None:
         """One transaction: on return all of it is on the disk; when it raises, none of it is."""
-        with self._typed_errors():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                for batch in batches:
-                    for row in batch.rows:
-                        self._write(row, batch.commit)
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+        with self._typed_errors(), transaction(self._database):
+            for batch in batches:
+                for row in batch.rows:
+                    self._write(row, batch.commit)
 
     def _write(self, row: Row, commit: int) -> None:
         match row:
@@ -244,24 +215,29 @@ class LedgerFile:
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
         try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if not hasattr(error, "sqlite_errorcode"):
-                raise  # raised by the module itself: a mistake of ours
-            code = error.sqlite_errorcode & 0xFF
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise self._corrupt(str(error)) from error
-            if code == sqlite3.SQLITE_FULL:
-                raise StorageFull(f"{self.path} cannot grow ({error}): make room on that disk") from error
-            raise StorageError(f"{self.path} cannot be used now: {error} ({error.sqlite_errorname})") from error
+            with errors_of_sqlite(self.path, self._corrupt, self._full):
+                yield
         except OSError as error:
             raise StorageError(f"{self.path} cannot be used now: {error.strerror}") from error
+
+    def _full(self, complaint: str) -> StorageFull:
+        return StorageFull(f"{self.path} cannot grow ({complaint}): make room on that disk")
 
     def _corrupt(self, complaint: str) -> StorageCorrupt:
         return StorageCorrupt(
             f"{self.path} is damaged ({complaint}). This agent must not vote with it: move {FILE_NAME} and {FILE_NAME}-wal "
             "away and start again. The mesh brings the state back; as a voter it counts again once the others have replaced it"
         )
+
+
+def _create(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN EXCLUSIVE")
+    for table, columns in _TABLES.items():
+        order = "" if "INTEGER" in columns[0] else " WITHOUT ROWID"
+        database.execute(f"CREATE TABLE {table} ({', '.join(columns)}, crc INTEGER NOT NULL){order}")
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.execute("COMMIT")
 
 
 def _crc(row: Sequence[Any]) -> int:

@@ -1,0 +1,61 @@
+"""What both of an agent's database files need: to come into being whole, to change in whole steps, and errors of our own kind."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from mesh.errors import StorageCorrupt, StorageError, StorageFull
+
+_MAKING: Final = ".new"
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def make_whole(path: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
+    """Under another name first, so that the file is whole as soon as it has its name."""
+    making = path.with_name(path.name + _MAKING)
+    making.unlink(missing_ok=True)
+    making.with_name(making.name + "-journal").unlink(missing_ok=True)
+    os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with closing(sqlite3.connect(making, isolation_level=None)) as database:
+        database.execute("PRAGMA synchronous = FULL")
+        fill(database)
+    os.replace(making, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All of what is done inside, or nothing."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def errors_of_sqlite(path: Path, corrupt: Callable[[str], StorageCorrupt], full: Callable[[str], StorageFull]) -> Iterator[None]:
+    """What SQLite says -> our errors, each with the file's name and the way out."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if not hasattr(error, "sqlite_errorcode"):
+            raise  # raised by the module itself: a mistake of ours
+        code = error.sqlite_errorcode & 0xFF
+        if code in _DAMAGED:
+            raise corrupt(str(error)) from error
+        if code == sqlite3.SQLITE_FULL:
+            raise full(str(error)) from error
+        raise StorageError(f"{path} cannot be used now: {error} ({error.sqlite_errorname})") from error
