@@ -15,13 +15,12 @@ from unittest import mock
 import pytest
 
 import crdt
-from crdt.ids import shelf_id
 from crdt.types import type_named
 from mesh.effects import Address
 from mesh.peer import Peer
 from mesh.testing import Host, Mesh
-from mesh.wire import cbor
-from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
+from mesh.testing.apart import replica_apart
+from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
 
 NOBODY: Final[Address] = ("203.0.113.9", 4000)
@@ -81,17 +80,7 @@ class Author:
         """`options`: of its `crdt.Replica`."""
         self._mesh, self._host = mesh, host
         identity, directory = mesh.memberships[host].identity, mesh.peer(host).directory
-        self.replica = crdt.Replica(
-            shelf_id(identity.replica_id, birth),
-            sign=lambda header: sign_header(identity.sign, header, directory.mesh_id),
-            encode=cbor.encode,
-            decode=cbor.decode_untrusted,
-            body_bytes_max=BODY_BYTES_MAX,
-            **options,
-        )
-        rights = directory.rights(identity.replica_id)
-        assert rights is not None
-        self.replica.rights = rights
+        self.replica = replica_apart(identity, directory, birth, **options)
 
     @property
     def shelf(self) -> crdt.ShelfId:

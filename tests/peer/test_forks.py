@@ -6,8 +6,8 @@ import crdt
 from crdt.ids import shelf_id
 from crdt.types import type_named
 from mesh.testing import Mesh, open_mesh
-from mesh.wire import cbor
-from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
+from mesh.testing.apart import replica_apart
+from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame
 
 BIRTH = 77
@@ -16,17 +16,7 @@ BIRTH = 77
 def branch(mesh: Mesh, values: list[str], *, birth: int = BIRTH) -> list[crdt.Delta]:
     """Deltas 1, 2 ... of one shelf of host 0, as a copy of its process would sign them."""
     identity, directory = mesh.memberships[0].identity, mesh.peer(0).directory
-    replica = crdt.Replica(
-        shelf_id(identity.replica_id, birth),
-        sign=lambda header: sign_header(identity.sign, header, directory.mesh_id),
-        encode=cbor.encode,
-        decode=cbor.decode_untrusted,
-        void_ops=directory.void_ops,
-        body_bytes_max=BODY_BYTES_MAX,
-    )
-    rights = directory.rights(identity.replica_id)
-    assert rights is not None
-    replica.rights = rights
+    replica = replica_apart(identity, directory, birth, void_ops=directory.void_ops)
     return [replica.write(type_named("register").code, ("key",), value, now_wall=10**15) for value in values]
 
 

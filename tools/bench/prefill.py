@@ -13,15 +13,14 @@ from typing import Any, Final
 import trio
 
 import crdt
-from crdt.ids import shelf_id
 from crdt.types import type_named
 from mesh.store.rows import Batch
 from mesh.store.sqlite import open_store
+from mesh.testing.apart import replica_apart
 from mesh.trust import Authority, Directory, Identity, Membership
 from mesh.trust.files import save_membership
-from mesh.wire import cbor
-from mesh.wire.delta import BODY_BYTES_MAX, sign_header
 
+BIRTH: Final = 1
 WALL: Final = 1_760_000_000_000_000
 """Microseconds of the first write, a day in 2025: before now on every machine whose clock is right."""
 WRITE_MICROSECONDS: Final = 20
@@ -54,7 +53,7 @@ class _Mesh:
         directory = Directory(holder.charter)
         statements = (*holder.statements, *(author.credential for author in self._authors))
         directory.restore(statements)
-        replica = _replica(holder, directory)
+        replica = replica_apart(holder.identity, directory, BIRTH, void_ops=directory.void_ops)
         async with open_store(data_dir) as store, trio.open_nursery() as nursery:
             await nursery.start(store.run)
             for number, author in enumerate(self._authors):
@@ -70,10 +69,7 @@ class _Mesh:
             nursery.cancel_scope.cancel()
 
     def _deltas(self, author: Membership, directory: Directory, number: int) -> list[crdt.Delta]:
-        writer = _replica(author, directory)
-        rights = directory.rights(author.replica_id)
-        assert rights is not None
-        writer.rights = rights
+        writer = replica_apart(author.identity, directory, BIRTH, void_ops=directory.void_ops)
         deltas: list[crdt.Delta] = []
         register = type_named("register").code
         for key in range(self._keys):
@@ -82,15 +78,3 @@ class _Mesh:
             if not self._packed:
                 deltas += writer.seal()
         return deltas + writer.seal()
-
-
-def _replica(membership: Membership, directory: Directory) -> crdt.Replica:
-    identity, mesh_id = membership.identity, membership.mesh_id
-    return crdt.Replica(
-        shelf_id(identity.replica_id, 1),
-        sign=lambda header: sign_header(identity.sign, header, mesh_id),
-        encode=cbor.encode,
-        decode=cbor.decode_untrusted,
-        void_ops=directory.void_ops,
-        body_bytes_max=BODY_BYTES_MAX,
-    )

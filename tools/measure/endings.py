@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import crdt
-from crdt.ids import birth_of, replica_of, shelf_id
+from crdt.ids import birth_of, replica_of
 from crdt.types import type_named
 from mesh.testing import Mesh, open_mesh
+from mesh.testing.apart import replica_apart
 from mesh.testing.hostile import turn_hostile
-from mesh.wire import cbor
-from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
+from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame
 
 LIMIT_S: Final = 10.0
@@ -27,17 +27,7 @@ AUTHOR: Final = 0
 def forked_delta(mesh: Mesh, value: str, birth: int = 77) -> crdt.Delta:
     """Delta 1 of a shelf of the author's, one of several."""
     identity, directory = mesh.memberships[AUTHOR].identity, mesh.peer(AUTHOR).directory
-    replica = crdt.Replica(
-        shelf_id(identity.replica_id, birth),
-        sign=lambda header: sign_header(identity.sign, header, directory.mesh_id),
-        encode=cbor.encode,
-        decode=cbor.decode_untrusted,
-        void_ops=directory.void_ops,
-        body_bytes_max=BODY_BYTES_MAX,
-    )
-    rights = directory.rights(identity.replica_id)
-    assert rights is not None
-    replica.rights = rights
+    replica = replica_apart(identity, directory, birth, void_ops=directory.void_ops)
     return replica.write(type_named("register").code, ("story",), value, now_wall=10**15)
 
 

@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any, Final
 
-import crdt
-from crdt.ids import ReplicaId, ShelfId, shelf_id
+from crdt.ids import ReplicaId, ShelfId
 from crdt.types import type_named
 from mesh.effects import Address, Now
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS
 from mesh.sync.messages import Digest, Floor, WantListing
+from mesh.testing.apart import replica_apart
 from mesh.trust import Directory, Membership
 from mesh.trust.files import load_membership
 from mesh.wire import cbor, cose
-from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
+from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame
 from mesh.wire.handshake import Init, encode_init, mesh_tag
 from mesh.wire.packer import encode_frame
@@ -140,21 +140,10 @@ class Flooder:
 
     def _deltas(self) -> Callable[[], bytes]:
         """New, signed and within its rights, each overwriting one of a few keys."""
-        identity, mesh_id = self._membership.identity, self._membership.mesh_id
         directory = Directory(self._membership.charter)
         directory.restore(self._membership.statements)
-        shelf = shelf_id(identity.replica_id, self._rng.getrandbits(32))
-        replica = crdt.Replica(
-            shelf,
-            sign=lambda header: sign_header(identity.sign, header, mesh_id),
-            encode=cbor.encode,
-            decode=cbor.decode_untrusted,
-            body_bytes_max=BODY_BYTES_MAX,
-        )
-        rights = directory.rights(identity.replica_id)
-        assert rights is not None
-        replica.rights = rights
-        self._shelf = shelf
+        replica = replica_apart(self._membership.identity, directory, self._rng.getrandbits(32))
+        self._shelf = replica.shelf
         register, numbers = type_named("register").code, iter(range(1 << 40))
 
         def next_delta() -> bytes:

@@ -11,15 +11,14 @@ from typing import Any, Final
 
 import trio
 
-import crdt
 import mesh as api
 from crdt.ids import ReplicaId, birth_of, replica_of, shelf_id
 from crdt.types import type_named
 from mesh.peer import Peer
 from mesh.testing import Link, Mesh, Setup
+from mesh.testing.apart import replica_apart
 from mesh.trust import Directory, Membership
-from mesh.wire import cbor
-from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, sign_header
+from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
 
 Figures = dict[str, Any]
@@ -35,16 +34,7 @@ def branch(membership: Membership, birth: int, value: str) -> bytes:
     """Delta 1 of a shelf of this member, as it travels."""
     directory = Directory(membership.charter)
     directory.restore(membership.statements)
-    replica = crdt.Replica(
-        shelf_id(membership.replica_id, birth),
-        sign=lambda header: sign_header(membership.identity.sign, header, membership.mesh_id),
-        encode=cbor.encode,
-        decode=cbor.decode_untrusted,
-        body_bytes_max=BODY_BYTES_MAX,
-    )
-    rights = directory.rights(membership.replica_id)
-    assert rights is not None
-    replica.rights = rights
+    replica = replica_apart(membership.identity, directory, birth)
     return delta_bytes(replica.write(REGISTER, ("said",), value, now_wall=1_800_000_000_000_000))
 
 
@@ -131,16 +121,7 @@ class Court:
         wall = self.mesh.hosts[0].now().wall
         membership = self.mesh.memberships[liar]
         directory = self.mesh.peer(liar).directory
-        replica = crdt.Replica(
-            shelf_id(membership.replica_id, 99),
-            sign=lambda header: sign_header(membership.identity.sign, header, membership.mesh_id),
-            encode=cbor.encode,
-            decode=cbor.decode_untrusted,
-            body_bytes_max=BODY_BYTES_MAX,
-        )
-        rights = directory.rights(membership.replica_id)
-        assert rights is not None
-        replica.rights = rights
+        replica = replica_apart(membership.identity, directory, 99)
         for number in range(writes):
             delta = replica.write(REGISTER, ("clock", str(number)), "future", now_wall=wall + TEN_YEARS_SECONDS * 1_000_000)
             self.mesh.peer(0).sync.handle_untrusted(
