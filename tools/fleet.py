@@ -17,7 +17,9 @@ from typing import Any
 
 import trio
 
+import mesh
 from mesh.errors import MeshError
+from mesh.trust.files import load_membership
 
 ANSWER_SECONDS = 20.0
 END_SECONDS = 3.0
@@ -168,6 +170,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("--dir", "--name", "--bind", "--advertise"):
         parser.add_argument(name, required=True)
     parser.add_argument("--seed", action="append", default=[])
+
+
+def node_config(arguments: argparse.Namespace, *, preset: str = "lan", disk: bool = True) -> mesh.NodeConfig:
+    """What these arguments ask for. Raises ConfigError."""
+    return mesh.NodeConfig(
+        membership=load_membership(arguments.dir),
+        bind=arguments.bind,
+        advertise=arguments.advertise,
+        seeds=arguments.seed,
+        data_dir=f"{arguments.dir}/data" if disk else None,
+        preset=preset,
+    )
 
 
 @asynccontextmanager

@@ -15,9 +15,8 @@ import trio
 
 import mesh
 from mesh.errors import MeshError
-from mesh.trust.files import load_membership
 from tools.bench.commits import STREAM_SECONDS, WARM_UP
-from tools.fleet import add_arguments
+from tools.fleet import add_arguments, node_config
 from tools.measure.notebook import now_us, say
 
 PATHS: Final = 1000
@@ -99,14 +98,7 @@ class Voter:
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    config = mesh.NodeConfig(
-        membership=load_membership(arguments.dir),
-        bind=arguments.bind,
-        advertise=arguments.advertise,
-        seeds=arguments.seed,
-        data_dir=f"{arguments.dir}/data",
-    )
-    async with mesh.open_node(config) as node, trio.open_nursery() as nursery:
+    async with mesh.open_node(node_config(arguments)) as node, trio.open_nursery() as nursery:
         await Voter(node, arguments.name, nursery).obey()
         nursery.cancel_scope.cancel()
 

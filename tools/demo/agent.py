@@ -17,12 +17,11 @@ import trio
 
 import mesh
 from mesh.events import MemberEvent
-from mesh.trust.files import load_membership
 from tools.demo import telemetry
 from tools.demo.board import Board
 from tools.demo.floor import Floor
 from tools.demo.robot import Robot
-from tools.fleet import add_arguments
+from tools.fleet import add_arguments, node_config
 
 STEP_SECONDS = 0.5
 TELEMETRY_SECONDS = 2.0
@@ -144,15 +143,7 @@ class Agent:
 
 
 async def run_agent(arguments: argparse.Namespace) -> None:
-    config = mesh.NodeConfig(
-        membership=load_membership(arguments.dir),
-        bind=arguments.bind,
-        advertise=arguments.advertise,
-        seeds=arguments.seed,
-        data_dir=f"{arguments.dir}/data",
-        preset="lan",
-    )
-    async with mesh.open_node(config) as node:
+    async with mesh.open_node(node_config(arguments)) as node:
         await Agent(node, arguments.name, arguments.random).run()
 
 

@@ -15,8 +15,7 @@ import trio
 
 import mesh
 from mesh.events import MemberEvent
-from mesh.trust.files import load_membership
-from tools.fleet import add_arguments
+from tools.fleet import add_arguments, node_config
 from tools.garbage import collect_rarely
 from tools.measure.notebook import Notebook, now_us, say
 
@@ -79,14 +78,7 @@ class Agent:
 
 
 async def run_agent(arguments: argparse.Namespace) -> None:
-    config = mesh.NodeConfig(
-        membership=load_membership(arguments.dir),
-        bind=arguments.bind,
-        advertise=arguments.advertise,
-        seeds=arguments.seed,
-        data_dir=f"{arguments.dir}/data" if arguments.disk else None,
-        preset=arguments.preset,
-    )
+    config = node_config(arguments, preset=arguments.preset, disk=arguments.disk)
     async with mesh.open_node(config) as node:
         await Agent(node, arguments.name).run()
 
