@@ -130,9 +130,12 @@ class Core:
 
     def is_leader_near(self) -> bool:
         """Whether a leader was heard so lately that no other should be helped (dissertation 4.2.3)."""
+        return self.is_leader_near_at(self.now)
+
+    def is_leader_near_at(self, now: Now) -> bool:
         if self.role is Role.LEADER:
             return True
-        return self.leader is not None and self.now.monotonic - self.heard_at < self.election_seconds
+        return self.leader is not None and now.monotonic - self.heard_at < self.election_seconds
 
     # ---- patience
 

@@ -143,6 +143,10 @@ class Raft:
     def leader(self) -> Voter | None:
         return self._core.leader
 
+    def hears_leader(self, now: Now) -> bool:
+        """Whether it leads, or its leader has spoken lately."""
+        return self._core.is_leader_near_at(now)
+
     @property
     def commit(self) -> int:
         return self._core.commit

@@ -13,10 +13,11 @@ SOON_SECONDS: Final = 0.01
 
 
 class Questions:
-    def __init__(self, first_number: int, again_seconds: float, ask: Callable[[int], None]) -> None:
-        """`ask`: puts the question of this number to the leader; again after `again_seconds` without an answer."""
+    def __init__(self, first_number: int, again_seconds: float, ask: Callable[[int, int], None]) -> None:
+        """`ask`: (number, which try) puts the question to the leader; again after `again_seconds` without an answer."""
         self._number, self._again_seconds, self._ask = first_number, again_seconds, ask
-        self._open: dict[int, float] = {}
+        self._open: dict[int, tuple[float, int]] = {}
+        """Number -> when to ask again, and how often it was asked."""
         self._answered: list[tuple[int, int]] = []
 
     def put(self, now: Now) -> int:
@@ -34,7 +35,8 @@ class Questions:
         if number not in self._open:
             return
         if index is None:
-            self._open[number] = min(self._open[number], now.monotonic + SOON_SECONDS)
+            at, tries = self._open[number]
+            self._open[number] = (min(at, now.monotonic + SOON_SECONDS), tries)
         else:
             del self._open[number]
             self._answered.append((number, index))
@@ -47,13 +49,14 @@ class Questions:
 
     @property
     def deadline(self) -> float:
-        return min(self._open.values(), default=inf)
+        return min((at for at, _ in self._open.values()), default=inf)
 
     def tick(self, now: Now) -> None:
-        for number, at in list(self._open.items()):
+        for number, (at, _) in list(self._open.items()):
             if now.monotonic >= at:
                 self._again(number, now)
 
     def _again(self, number: int, now: Now) -> None:
-        self._open[number] = now.monotonic + self._again_seconds
-        self._ask(number)
+        tries = self._open[number][1] if number in self._open else 0
+        self._open[number] = (now.monotonic + self._again_seconds, tries + 1)
+        self._ask(number, tries)

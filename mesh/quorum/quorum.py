@@ -67,6 +67,7 @@ from mesh.presets import Preset
 from mesh.quorum.courier import Courier
 from mesh.quorum.desk import Desk, Seat
 from mesh.quorum.electors import Electors
+from mesh.quorum.guide import Guide
 from mesh.quorum.judging import dangerous
 from mesh.quorum.keeper import Keeper
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
@@ -130,14 +131,15 @@ class Quorum:
         self._now = now
         self.chain: Chain | None = None
         self.raft: Raft | None = None
-        self._spread = Spread(me, port, members, rng, targets, preset.sync)
+        self._guide = Guide(self._may_speak)
+        self._spread = Spread(me, port, members, rng, targets, preset.sync, self._guide)
         self._desk = Desk(
             me,
             port,
             self._seat,
             self._step,
             self._electors.is_enrolled,
-            self._spread.heard_leader,
+            self._guide.heard,
             partial(is_permitted, directory),
         )
         self._desk.courier = self.courier = Courier(
@@ -173,9 +175,7 @@ class Quorum:
     @property
     def leader(self) -> ReplicaId | None:
         """By what this agent hears itself, or was told."""
-        if self.raft is not None and self.raft.leader is not None:
-            return self.raft.leader
-        return self._spread.leader[1]
+        return self._guide.leader(self._now)[1]
 
     @property
     def status(self) -> Status | None:
@@ -185,7 +185,7 @@ class Quorum:
             return None
         return Status(
             chain.genesis.epoch,
-            max(raft.term if raft else 0, self._spread.leader[0]),
+            max(raft.term if raft else 0, self._guide.told[0]),
             self.leader,
             chain.config.voters,
             chain.config.learners,
@@ -291,6 +291,7 @@ class Quorum:
             self.keeper.inherit(self.chain.machine)
         self.courier.forget_all()
         self._genesis, self.raft = raw, None
+        self._guide.begin()
         self._stream.clear()
         self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks)
         self._spread.begin(self.chain, now)
@@ -384,7 +385,7 @@ class Quorum:
             counts_keys=False,
             is_state=chain.reads,
         )
-        chain.source = self.raft.log_block
+        self._guide.raft, chain.source = self.raft, self.raft.log_block
         self._step(Standby(self._electors.standby()))
 
     # ---- who votes
@@ -406,7 +407,7 @@ class Quorum:
         chain = self.chain
         if chain is None or epoch != chain.genesis.epoch:
             return
-        if isinstance(message, ReadAt):
+        if isinstance(message, ReadAt) and self._may_speak(peer):
             self.questions.answered(message.number, message.index, now)
             return
         if not self._may_speak(peer):
@@ -509,7 +510,7 @@ class Quorum:
         self._port.send(to, Lane.CRITICAL, Frame.RAFT, message_to_bytes(chain.genesis.epoch, message, self.keys))
 
     def _leader_changed(self, term: int, leader: ReplicaId | None) -> None:
-        self._spread.heard_leader(term, leader)
+        self._guide.heard(term, leader)
         if leader != self.me:
             self._spread.drop_fresh()
         if leader is not None:
@@ -530,7 +531,7 @@ class Quorum:
         if done:
             for each in done:
                 self.courier.done(each)
-            self._spread.led(done[-1].block)
+            self._guide.led(done[-1].block)
         self.keeper.applied(chain, done, now)
         self._store(chain, done, now)
         if chain.faults:
@@ -575,15 +576,17 @@ class Quorum:
         if self.chain is None:
             return None
         leads = self.raft is not None and self.raft.role is Role.LEADER
-        term = self.raft.term if self.raft is not None and self.raft.leader is not None else self._spread.leader[0]
-        return Seat(self.chain.genesis.epoch, term, self.leader, leads, self.chain)
+        return Seat(self.chain.genesis.epoch, *self._guide.leader(self._now), leads, self.chain)
 
-    def _ask_read(self, number: int) -> None:
-        leader = self.leader
-        if self.raft is not None and self.raft.leader is not None:
+    def _ask_read(self, number: int, tries: int) -> None:
+        """The leader; every other time some voter, who may be it: what this agent was told may be wrong."""
+        if self._guide.hears(self._now):
             self._step(Read(number))
-        elif leader is not None and leader != self.me:
-            self._send(leader, AskRead(0, number))
+        elif self.chain is not None:
+            voters = self.chain.config.electorate
+            asked = voters[(number + tries) % len(voters)] if tries % 2 else self.leader
+            if asked is not None and asked != self.me:
+                self._send(asked, AskRead(0, number))
 
     def _has_quorum(self) -> bool:
         """As far as this agent can see: it hears a leader, or enough voters are alive."""
@@ -591,5 +594,5 @@ class Quorum:
         if chain is None:
             return True
         if raft is not None and self.me in chain.config.electorate:
-            return raft.leader is not None
+            return raft.hears_leader(self._now)
         return has_quorum(chain.config, {*self._members.alive(), self.me})

@@ -24,6 +24,7 @@ from mesh.effects import Now
 from mesh.errors import Malformed
 from mesh.port import Port
 from mesh.presets import SyncConfig
+from mesh.quorum.guide import Guide
 from mesh.quorum.messages import PIECE_BYTES, SHORT_HASH_BYTES, WANTED_MAX, Piece, Proof, Standing, Want
 from mesh.wire.frames import Frame, Lane
 
@@ -57,13 +58,12 @@ class Spread:
         rng: random.Random,
         targets: Callable[[ReplicaId], Sequence[ReplicaId]],
         config: SyncConfig,
+        guide: Guide,
     ) -> None:
         """`targets`: to whom this replica sends what comes from that author (`mesh.sync.tree`)."""
-        self._me, self._port, self._members, self._rng, self._targets = me, port, members, rng, targets
+        self._me, self._port, self._members, self._rng, self._targets, self._guide = me, port, members, rng, targets, guide
         self._quick, self._slow = config.digest_min_seconds, config.digest_max_seconds
         self.chain: Chain | None = None
-        self.leader: tuple[int, ReplicaId | None] = (0, None)
-        """(term, who) by the newest that was heard."""
         self._interval = self._quick
         self._tell_at = inf
         self._ahead: dict[ReplicaId, int] = {}
@@ -83,7 +83,6 @@ class Spread:
     def begin(self, chain: Chain, now: Now) -> None:
         """There is a quorum, or a new epoch of it."""
         self.chain = chain
-        self.leader = (0, None)
         self._ahead.clear()
         self._asked.clear()
         self._fresh.clear()
@@ -134,26 +133,18 @@ class Spread:
             chain.proven,
             chain.log.last_hash[:SHORT_HASH_BYTES],
             chain.step_wanted() or 0,
-            *self.leader,
+            *self._guide.told,
             wants_answer,
         )
         self._port.send(peer, Lane.CRITICAL, Frame.STANDING, standing.encode())
-
-    def heard_leader(self, term: int, leader: ReplicaId | None) -> None:
-        if leader is not None and term >= self.leader[0]:
-            self.leader = (term, leader)
-
-    def led(self, block: Block) -> None:
-        """A proven block says who led when it was cut: worth more than what anybody was told, in terms that nobody has seen."""
-        self.leader = (block.term, block.header.leader)
 
     def standing_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         """Raises Malformed."""
         theirs, chain = Standing.decode_untrusted(payload), self.chain
         if chain is None or theirs.epoch != chain.genesis.epoch:
             return
-        if theirs.term > self.leader[0]:
-            self.heard_leader(theirs.term, theirs.leader)
+        if theirs.term > self._guide.told[0]:
+            self._guide.heard(theirs.term, theirs.leader)
         if theirs.proven > chain.proven or (theirs.proven > 0 and chain.lacks_step()):
             if len(self._ahead) < AHEAD_MAX or peer in self._ahead:
                 self._ahead[peer] = theirs.proven

@@ -10,11 +10,11 @@ import pytest
 from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.command import Command, Thought, Verb, command_to_bytes
-from consensus_escalation.messages import Append, AskPreVote, AskVote, Vote
+from consensus_escalation.messages import Append, AskPreVote, AskVote, ReadAt, Vote
 from consensus_escalation.types import Position
 from consensus_escalation.wire import message_to_bytes
 from crdt.ids import ReplicaId
-from mesh.errors import NotPermitted
+from mesh.errors import NotPermitted, Refused
 from mesh.events import QuorumLost, QuorumRegained
 from mesh.presets import LAN
 from mesh.quorum.desk import is_in_log
@@ -332,13 +332,55 @@ def test_a_lie_about_the_leader_is_over_with_the_next_block() -> None:
     with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
         settled(mesh, 3)
         liar, quorum = replica(mesh, 5), mesh.peer(4).quorum
-        lie = Standing(1, 0, 0, bytes(4), 0, 1 << 60, liar, False)
-        quorum.handle_untrusted(liar, Frame.STANDING, lie.encode(), mesh.hosts[4].now())
-        assert quorum.leader == liar
         first = leader(mesh)
         assert first is not None
+        another = next(voter for voter in mesh.peer(4).quorum.chain.config.voters if voter != replica(mesh, first))  # type: ignore[union-attr]
+        for named in (liar, another):
+            lie = Standing(1, 0, 0, bytes(4), 0, 1 << 60, named, False)
+            quorum.handle_untrusted(liar, Frame.STANDING, lie.encode(), mesh.hosts[4].now())
+            assert (quorum.leader == named) == (named == another)  # who does not vote cannot lead
+        number = quorum.questions.put(mesh.hosts[4].now())
+        assert mesh.run_until(lambda: number in dict(quorum.questions.take(1 << 60)), 1.0, every=0.001)
+        assert quorum.leader == another  # it was answered all the same
         assert wait(mesh, 3, put(mesh, 3, "tasks/1", 1)).status is DONE
         mesh.run(0.5)
         assert quorum.leader == replica(mesh, first)
         assert quorum.status is not None
         assert quorum.status.term < 1 << 60
+
+
+def test_a_voter_that_is_none_any_more_asks_who_leads_now() -> None:
+    """A learner that was not taken kept its Raft, and with it the leader that it had heard: its reads went there for ever, though
+    another one led since."""
+    with open_mesh(5, voters=4, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        voters = mesh.peer(0).quorum.chain.config.voters  # type: ignore[union-attr]
+        outside = next(number for number in range(4) if replica(mesh, number) not in voters)
+        quorum = mesh.peer(outside).quorum
+        assert first is not None
+        leading = mesh.peer(first).quorum.raft
+        assert leading is not None
+        hello = Append(leading.term, 0, 0, quorum.chain.genesis.hash, (), 0, 0)  # type: ignore[union-attr]
+        raw = message_to_bytes(1, hello, quorum.keys)
+        quorum.handle_untrusted(replica(mesh, first), Frame.RAFT, raw, mesh.hosts[outside].now())
+        assert quorum.raft is not None
+        assert quorum.raft.leader == replica(mesh, first)
+        mesh.crash(first)
+        assert mesh.run_until(lambda: leader(mesh) is not None, 3.0)
+        mesh.restart(first)
+        mesh.run(1.0)
+        number = quorum.questions.put(mesh.hosts[outside].now())
+        assert mesh.run_until(lambda: number in dict(quorum.questions.take(1 << 60)), 1.0, every=0.001)
+
+
+def test_only_voters_say_up_to_where_one_must_have_read() -> None:
+    """Any member could answer, with an index of long ago: a linearizable read saw what had been replaced."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        quorum = mesh.peer(4).quorum
+        number = quorum.questions.put(mesh.hosts[4].now())
+        raw = message_to_bytes(1, ReadAt(1, number, 0), quorum.keys)
+        with pytest.raises(Refused):
+            quorum.handle_untrusted(replica(mesh, 3), Frame.RAFT, raw, mesh.hosts[4].now())
+        assert not quorum.questions.take(1 << 60)
