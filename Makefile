@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test hunt check lint types clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mesh demo
 
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest
+
+# The same tests with examples that were never drawn before.
+hunt: $(VENV)/.tested
+	$(BIN)/python -m pytest --hypothesis-profile=hunt
 
 check: test lint types
 

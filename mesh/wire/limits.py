@@ -23,7 +23,7 @@ RESET_HINTS_PER_S: Final = 100.0
 """RESETs that we send, all together. (Guess: a restart is noticed by a thousand peers in 10 s even if none of them is
 contacted.)"""
 RESET_OBEYED_S: Final = 2.0
-"""How long after a RESET another one of the same peer is ignored."""
+"""How long after a RESET another one of the same peer is ignored, unless what it made us ask is still without an answer."""
 MOVES_S: Final = 1.0
 """Between two addresses at which one peer is looked for because it spoke from there. (Guess: a change of access points.)"""
 CLASH_AFTER_S: Final = 10.0

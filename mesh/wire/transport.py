@@ -531,11 +531,16 @@ class Transport:
         peer = entry.peer if entry is not None else None
         if entry is None or peer is None or entry is not peer.sessions[0]:
             self.drops["reset_unexpected"] += 1
-        elif now.monotonic - peer.reset_at < RESET_OBEYED_S:
+            return
+        asking = self._attempts.at(entry.session.address)
+        next_at = peer.reset_at + RESET_OBEYED_S
+        if asking is not None:  # what we ask has not arrived: once more, without waiting for its next try
+            next_at = asking.asked_at + self.limits.handshake_retry_s
+        if now.monotonic < next_at:
             self.drops["reset_rate"] += 1
-        else:
-            peer.reset_at = now.monotonic
-            self._start(entry.session.address, peer.replica, now)
+            return
+        peer.reset_at = now.monotonic
+        self._start(entry.session.address, peer.replica, now, insist=True)
 
     # ------------------------------------------------------------------ tables
 

@@ -91,11 +91,36 @@ def test_a_bad_network_delays_but_nothing_is_delivered_twice(seed: int) -> None:
         assert set(side.payloads) <= set(sent[other])
         assert all(received.peer == other.id for received in side.got)
         before = len(side.payloads)
-        for number in range(120):  # a session that is open at one end only is found by the first of them
+        for number in range(600):  # a session that is open at one end only is found by the first of them
+            other.send(side, b"found %d" % number)
+            world.run(0.01)
+            if len(side.payloads) > before:
+                break
+        before = len(side.payloads)
+        for number in range(120):
             other.send(side, b"open %d" % number)
             world.run(0.01)
         world.run(1.0)
         assert len(side.payloads) - before > 40  # 84 are to be expected
+
+
+def test_a_session_open_at_one_end_is_replaced_while_the_network_is_bad() -> None:
+    """Bug: after the first RESET the next ones were ignored while the INIT that it caused was lost with all its retries."""
+    world = World()
+    a, b = world.pair()
+    world.stop(b)
+    b = world.start(2)
+    world.loss = 1.0
+    a.send(b, b"1")
+    world.run(0.1)
+    tag = world.sent_by(a, DATA)[-1][1:9]
+    for _ in range(20):
+        a.receive(bytes((RESET,)) + tag, b.address)
+        world.run(0.1)
+    world.loss = 0.0
+    a.receive(bytes((RESET,)) + tag, b.address)
+    world.run(0.01)
+    assert b.opened == [a.id]
 
 
 @given(st.integers(0, 2**32), st.lists(st.sampled_from("ab"), min_size=1, max_size=5))
