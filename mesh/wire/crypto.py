@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from nacl import bindings
+from nacl._sodium import ffi, lib  # type: ignore[import-not-found]  # compiled; why it is used: see `Libsodium`
 from nacl.exceptions import CryptoError
 
 SEED_BYTES: Final = 32
@@ -44,7 +45,11 @@ class Crypto(Protocol):
 
 
 class Libsodium:
-    """`Crypto` by libsodium. Costs on the reference machine: sign 17 us, verify 39 us, agree 35 us, seal and open 4 us."""
+    """`Crypto` by libsodium. Costs on the reference machine: sign 14 us, verify 38 us, agree 35 us, seal and open 1.4 us.
+
+    What every datagram needs goes past `nacl.bindings` to the functions that it wraps: its checks of types and lengths, which our
+    own code fixes, take 2 us of the 3.4 us of a seal or an open (measured), and several times that with cold caches.
+    """
 
     def keypair(self, seed: bytes) -> tuple[bytes, bytes]:
         return bindings.crypto_sign_seed_keypair(seed)
@@ -55,11 +60,9 @@ class Libsodium:
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
             return False
-        try:
-            bindings.crypto_sign_open(signature + message, public_key)
-        except CryptoError:
-            return False
-        return True
+        signed = signature + message
+        size = len(signed)
+        return not _crypto_sign_open(_new_bytes(_BYTES, size), _NULL, signed, size, public_key)
 
     def agree(self, secret_key: bytes, public_key: bytes) -> bytes | None:
         if len(public_key) != PUBLIC_KEY_BYTES:
@@ -71,15 +74,31 @@ class Libsodium:
             return None
 
     def seal(self, key: bytes, nonce: bytes, message: bytes, associated: bytes) -> bytes:
-        return bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(message, associated, nonce, key)
+        if len(key) != KEY_BYTES or len(nonce) != NONCE_BYTES:  # libsodium reads as many, whatever is there
+            raise ValueError(f"a key has {KEY_BYTES} bytes and a nonce {NONCE_BYTES}, not {len(key)} and {len(nonce)}")
+        size = len(message)
+        sealed = _new_bytes(_BYTES, size + TAG_BYTES)
+        _aead_encrypt(sealed, _NULL, message, size, associated, len(associated), _NULL, nonce, key)  # cannot fail
+        return bytes(_buffer(sealed))
 
     def open(self, key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
-        if len(sealed) < TAG_BYTES:  # PyNaCl 1.6 asks for a buffer of negative size
+        if len(key) != KEY_BYTES or len(nonce) != NONCE_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes and a nonce {NONCE_BYTES}, not {len(key)} and {len(nonce)}")
+        size = len(sealed)
+        if size < TAG_BYTES:
             return None
-        try:
-            return bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed, associated, nonce, key)
-        except CryptoError:
-            return None
+        message = _new_bytes(_BYTES, size - TAG_BYTES)
+        failed = _aead_decrypt(message, _NULL, _NULL, sealed, size, associated, len(associated), nonce, key)
+        return None if failed else bytes(_buffer(message))
+
+
+_crypto_sign_open: Final = lib.crypto_sign_open
+_aead_encrypt: Final = lib.crypto_aead_xchacha20poly1305_ietf_encrypt
+_aead_decrypt: Final = lib.crypto_aead_xchacha20poly1305_ietf_decrypt
+_new_bytes: Final = ffi.new_allocator(should_clear_after_alloc=False)
+_BYTES: Final = ffi.typeof("unsigned char[]")
+_NULL: Final = ffi.NULL
+_buffer: Final = ffi.buffer
 
 
 LIBSODIUM: Final[Crypto] = Libsodium()
