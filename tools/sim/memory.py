@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Set
+from enum import Enum
 from typing import Any, Final
 
 DEPTH_MAX: Final = 12
@@ -19,7 +20,7 @@ NOT_OF_THE_CORE: Final = ("mesh.testing.", "mesh.presets")
 
 def containers(core: object) -> dict[str, int]:
     """By `module.Class.attribute`: entries of the largest container there, those of containers inside it included."""
-    found: Counter[str] = Counter()
+    found: Counter[tuple[type, str]] = Counter()
     seen: set[int] = set()
     todo: list[object] = [core]
     while todo:
@@ -27,39 +28,74 @@ def containers(core: object) -> dict[str, int]:
         if id(one) in seen:
             continue
         seen.add(id(one))
+        kind = type(one)
         for name, value in _attributes(one):
-            entries, inside = _measured(value, DEPTH_MAX)
-            label = f"{type(one).__module__}.{type(one).__name__}.{name}"
-            found[label] = max(found[label], entries)
-            todo += inside
-    return {name: count for name, count in found.items() if count}
+            if _SHAPES[type(value)]:
+                entries = _measured(value, DEPTH_MAX, todo)
+                if entries > found[kind, name]:
+                    found[kind, name] = entries
+    return {f"{kind.__module__}.{kind.__name__}.{name}": count for (kind, name), count in found.items() if count}
 
 
 def _attributes(one: object) -> Iterator[tuple[str, Any]]:
-    for owner in type(one).__mro__:
-        for name in getattr(owner, "__slots__", ()):
-            if isinstance(name, str) and hasattr(one, name):
-                yield name, getattr(one, name)
+    for name in _slots_of(type(one)):
+        try:
+            yield name, getattr(one, name)
+        except AttributeError:  # a slot that nobody has filled
+            continue
     yield from list(getattr(one, "__dict__", {}).items())
 
 
-def _measured(value: Any, depth: int) -> tuple[int, list[object]]:
-    """Entries of a container with those inside it, and the core's objects that hang there."""
-    if isinstance(value, str | bytes | int | float | None | type | random.Random) or not depth:
-        return 0, []
-    if isinstance(value, Mapping):
-        parts = [*value.keys(), *value.values()]
-        entries = len(value)
-    elif isinstance(value, list | tuple | deque | Set):
-        parts = list(value)
-        entries = len(parts) if not isinstance(value, tuple) else 0  # a tuple is a value, it does not grow
-    else:
-        module = type(value).__module__ + "."
-        ours = module.startswith(PACKAGES) and not module.startswith(NOT_OF_THE_CORE)
-        return 0, [value] if ours else []
-    inside: list[object] = []
-    for part in parts:
-        more, objects = _measured(part, depth - 1)
-        entries += more
-        inside += objects
-    return entries, inside
+_LEAF, _OBJECT, _MAPPING, _SEQUENCE, _VALUE = range(5)
+
+
+class _Shapes(dict[type, int]):
+    """How instances of a type are looked at: asked a million times a run, of a few dozen types."""
+
+    def __missing__(self, kind: type) -> int:
+        self[kind] = found = self._of(kind)
+        return found
+
+    @staticmethod
+    def _of(kind: type) -> int:
+        if issubclass(kind, str | bytes | int | float | type(None) | type | random.Random | Enum):
+            return _LEAF
+        if issubclass(kind, Mapping):
+            return _MAPPING
+        if issubclass(kind, list | deque | Set):
+            return _SEQUENCE
+        if issubclass(kind, tuple):  # a tuple is a value, it does not grow
+            return _VALUE
+        module = kind.__module__ + "."
+        return _OBJECT if module.startswith(PACKAGES) and not module.startswith(NOT_OF_THE_CORE) else _LEAF
+
+
+_SHAPES: Final = _Shapes()
+_SLOTS: Final[dict[type, tuple[str, ...]]] = {}
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    """Of all its ancestors."""
+    found = _SLOTS.get(kind)
+    if found is None:
+        slots = (getattr(owner, "__slots__", ()) for owner in kind.__mro__)
+        found = tuple(name for names in slots if not isinstance(names, str) for name in names if name != "__dict__")
+        _SLOTS[kind] = found
+    return found
+
+
+def _measured(value: Any, depth: int, inside: list[object]) -> int:
+    """Entries of a container with those inside it. The core's objects that hang there are added to `inside`."""
+    shape = _SHAPES[type(value)]
+    if shape == _OBJECT:
+        inside.append(value)
+    if shape <= _OBJECT or not depth:
+        return 0
+    entries = len(value) if shape != _VALUE else 0
+    groups = (value.keys(), value.values()) if shape == _MAPPING else (value,)
+    for group in groups:
+        if any(map(_SHAPES.__getitem__, set(map(type, group)))):  # most containers hold plain values only
+            for part in group:
+                if _SHAPES[type(part)]:
+                    entries += _measured(part, depth - 1, inside)
+    return entries
