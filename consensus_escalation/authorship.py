@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from consensus_escalation.block import Entry, runs
+from consensus_escalation.block import Entry
 from consensus_escalation.types import Keys, Purpose, Voter
 
 
 def signed_bytes(batch: Sequence[Entry], keys: Keys) -> bytes:
-    """What the author signs. Evidence is added later by others, so it is no part of it."""
-    return keys.encode(runs([entry._replace(signature=b"", evidence=b"") for entry in batch]))
+    """What the author signs: one run of `runs`, bare. Evidence is added later by others, so it is no part of it."""
+    kind, author, since, number, *_ = batch[0]
+    return keys.encode([[int(kind), author, since, number, b"", b"", [entry.body for entry in batch]]])
 
 
 def sign_batch(batch: Sequence[Entry], keys: Keys) -> tuple[Entry, ...]:
@@ -38,7 +39,14 @@ def batches(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
 
 def is_batch(entries: Sequence[Entry]) -> bool:
     """Whether these are one author's, in a row, under one signature: what `runs` makes one run of."""
-    return bool(entries) and bool(entries[0].signature) and len(runs([entry._replace(evidence=b"") for entry in entries])) == 1
+    if not entries or not entries[0].signature:
+        return False
+    kind, author, since, number, *_ = entries[0]
+    return len(entries) == 1 or (
+        bool(author)
+        and not any(entry.signature for entry in entries[1:])
+        and all(entry[:4] == (kind, author, since, at) for at, entry in enumerate(entries, number))
+    )
 
 
 def is_signed_untrusted(batch: Sequence[Entry], keys: Keys) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from crdt.errors import Malformed
 
@@ -88,6 +88,28 @@ def compile_untrusted(text: str, functions: Container[str]) -> Compiled:
         if name not in ("any", "all") and name not in functions:
             raise Malformed(f"there is no function {name}")
     return _compile(tree.body, DEPTH_MAX)
+
+
+class Reads(NamedTuple):
+    """What an expression looks at, as far as that can be told without running it."""
+
+    names: frozenset[str]
+    functions: frozenset[str]
+    pattern: str | None
+    """It is false for every path that this pattern does not match: it is `matches(path, pattern)`, or that `and` more."""
+
+
+def reads_of(text: str) -> Reads:
+    """Of what `compile_untrusted` has taken."""
+    tree = ast.parse(text.strip(), mode="eval").body
+    called = frozenset(n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
+    names = frozenset(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
+    first = tree.values[0] if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else tree
+    match first:
+        case ast.Call(ast.Name("matches"), [ast.Name("path"), ast.Constant(str(pattern))], []):
+            return Reads(names - called, called, pattern)
+        case _:
+            return Reads(names - called, called, None)
 
 
 def decide(compiled: Compiled, scope: Scope) -> bool:

@@ -64,26 +64,24 @@ class Ledger:
     def apply(self, block: Block) -> tuple[bool, ...]:
         """One flag for each entry: whether it counts."""
         self.begin(block)
-        flags = []
-        for entry in block.entries:
-            is_fresh = self.admit(entry, block) is Admission.FRESH
-            flags.append(is_fresh and not self.take(entry, block.index))
-        return tuple(flags)
+        return tuple(
+            [
+                (not self.counts_keys or self._admit(entry, block) is Admission.FRESH)
+                and (entry.kind is Kind.COMMAND or not self.take(entry, block.index))
+                for entry in block.entries
+            ]
+        )
 
     def begin(self, block: Block) -> None:
         self.time = max(self.time, block.time)
         if self.counts_keys:
             self.sessions.forget_before(self.time)
 
-    def admit(self, entry: Entry, block: Block) -> Admission:
+    def _admit(self, entry: Entry, block: Block) -> Admission:
         """Whether its key is used for the first time; then it is remembered as done by this block."""
-        if not entry.author or not self.counts_keys:
+        if not entry.author:
             return Admission.FRESH
-        key = key_of(entry)
-        admission = self.sessions.judge(key, self.time)
-        if admission is Admission.FRESH:
-            self.sessions.remember(key, Past(block.index, block.term))
-        return admission
+        return self.sessions.admit(key_of(entry), self.time, Past(block.index, block.term))
 
     def take(self, entry: Entry, index: int) -> str:
         """What an admitted entry says about the quorum itself. Returns why it is void; empty when it counts."""

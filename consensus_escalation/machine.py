@@ -157,19 +157,23 @@ class Machine:
         assert block.index == self.index + 1, "blocks are applied in order, each once"
         self.index, self.term, self.epoch = block.index, block.term, block.header.epoch
         self.ledger.begin(block)
-        return tuple([self._apply(entry, block) for entry in block.entries])
+        past, done = Past(block.index, block.term), Outcome(Status.DONE, block.index, block.term)
+        return tuple([self._apply(entry, block, past, done) for entry in block.entries])
 
-    def _apply(self, entry: Entry, block: Block) -> Outcome:
-        admission = self.ledger.admit(entry, block)
+    def _apply(self, entry: Entry, block: Block, past: Past, done: Outcome) -> Outcome:
+        """`past` and `done`: what nearly all entries of a block end as, made once."""
+        if not entry.author:
+            return self._judge_and_do(entry, block, done)
+        key, sessions = key_of(entry), self.ledger.sessions
+        admission = sessions.admit(key, self.ledger.time, past)
         if admission is Admission.REPEATED:
-            return self._repeated(entry, self.ledger.sessions.recall(key_of(entry)) or Past(block.index, block.term))
+            return self._repeated(entry, sessions.recall(key) or past)
         if admission is not Admission.FRESH:
             return Outcome(Status.UNKNOWN, block.index, block.term, admission.value)
-        outcome = self._judge_and_do(entry, block)
-        key = key_of(entry)
-        if entry.author and (outcome.reason or key.is_named):
+        outcome = self._judge_and_do(entry, block, done)
+        if outcome.reason or key.is_named:
             check = self._check(entry) if key.is_named else 0
-            self.ledger.sessions.remember(key, Past(block.index, block.term, outcome.reason, check))
+            sessions.remember(key, past._replace(reason=outcome.reason, check=check))
         return outcome
 
     def _check(self, entry: Entry) -> int:
@@ -182,24 +186,23 @@ class Machine:
             return crc32(entry.body)
         return crc32(self._encode([int(command.verb), list(command.path), *command[2:6]]))
 
-    def _judge_and_do(self, entry: Entry, block: Block) -> Outcome:
+    def _judge_and_do(self, entry: Entry, block: Block, done: Outcome) -> Outcome:
         if entry.kind is Kind.CONFIG:
             self.config = entry.body
         if entry.kind is not Kind.COMMAND:
-            return self._outcome(block, self._take(entry, block))
+            reason = self._take(entry, block)
+            return done._replace(status=Status.VOID, reason=reason) if reason else done
         try:
             command = command_from_bytes_untrusted(entry.body, self._decode_untrusted)
         except Malformed:
-            return self._outcome(block, MALFORMED)
+            return done._replace(status=Status.VOID, reason=MALFORMED)
         reason = self._reason_against(command, entry.author) or self._do(command, entry, block)
-        if reason == MISMATCH:
-            return self._outcome(block, reason)._replace(value=self._value(command.path))
-        token = fencing_token(self.epoch, block.index) if command.verb is Verb.ACQUIRE and not reason else 0
-        return self._outcome(block, reason)._replace(token=token)
-
-    @staticmethod
-    def _outcome(block: Block, reason: str) -> Outcome:
-        return Outcome(Status.VOID if reason else Status.DONE, block.index, block.term, reason)
+        if reason:
+            value = self._value(command.path) if reason == MISMATCH else None
+            return done._replace(status=Status.VOID, reason=reason, value=value)
+        if command.verb is Verb.ACQUIRE:
+            return done._replace(token=fencing_token(self.epoch, block.index))
+        return done
 
     def _take(self, entry: Entry, block: Block) -> str:
         """What an entry says about the quorum itself. Returns why it is void."""

@@ -29,7 +29,17 @@ from typing import Any, Final, NamedTuple
 
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.command import NULL, Command, command_from_bytes_untrusted
-from consensus_escalation.expression import Budget, Compiled, Function, Scope, Undecided, compile_untrusted, decide
+from consensus_escalation.expression import (
+    Budget,
+    Compiled,
+    Function,
+    Reads,
+    Scope,
+    Undecided,
+    compile_untrusted,
+    decide,
+    reads_of,
+)
 from consensus_escalation.hazards import SHIPPED
 from crdt.errors import Malformed
 from crdt.ops import Path, Value
@@ -139,6 +149,7 @@ class Policy:
         self._own: dict[str, Rule | None] = {}
         """What was set or (None) removed on top of the base."""
         self._rules: list[tuple[Rule, Compiled]] = []
+        self._index = Index((), self._functions)
         self._rebuild()
 
     def __iter__(self) -> Iterator[Rule]:
@@ -151,6 +162,7 @@ class Policy:
         rules: dict[str, Rule | None] = {rule.name: rule for rule in shipped(self.base)}
         rules.update(self._own)
         self._rules = [(rule, compile_untrusted(rule.when, self._functions)) for rule in rules.values() if rule is not None]
+        self._index = Index(self._rules, self._functions)
 
     # ---- judging
 
@@ -158,7 +170,7 @@ class Policy:
         budget = Steps(state)
         found = {REFUSE: "", ENDORSE: "", JUDGE: ""}
         scope = self._scope(subject, state, budget)
-        for rule, compiled in self._rules:
+        for rule, compiled in self._index.concerned(scope.names["path"], has_lines=bool(scope.names["lines"])):
             if found[rule.effect]:
                 continue
             try:
@@ -172,11 +184,10 @@ class Policy:
         return Judgement(found[REFUSE], found[ENDORSE], found[JUDGE])
 
     def _scope(self, subject: Subject, state: State, budget: Steps) -> Scope:
-        names: dict[str, Any] = subject._asdict()
+        names: dict[str, Any] = dict(zip(Subject._fields, subject, strict=True))
         names["segments"] = list(subject.path)
-        names["path"] = "/".join(part if isinstance(part, str) else f"0x{part.hex()}" for part in subject.path)
-        told = [] if subject.verb == POLICY else [subject.intent, subject.value, subject.arguments]
-        names["texts"] = texts_in(told, budget)
+        names["path"] = "/".join([part if isinstance(part, str) else f"0x{part.hex()}" for part in subject.path])
+        names["texts"] = [] if subject.verb == POLICY else texts_in([subject.intent, subject.value, subject.arguments], budget)
         names["time"] = state.time // 1_000_000
         names["lines"] = [text for text in names["texts"] if not _ONE_WORD.fullmatch(text)]
         return Scope(names, self._functions, budget)
@@ -231,6 +242,52 @@ class Policy:
             raise Malformed("policy has rules that are none")
         self.base, self._own = base, own
         self._rebuild()
+
+
+class Index:
+    """Which rules have to be looked at for an entry: most entries are named by none, or by those only that look at every path.
+
+    A rule about paths below a name is skipped elsewhere, and one that reads nothing but lines of text is skipped where there is
+    none and it would say no. The same on every agent, so skipping is a part of what rules mean: it costs no steps.
+    """
+
+    def __init__(self, rules: Sequence[tuple[Rule, Compiled]], functions: Mapping[str, Function]) -> None:
+        self._rules = [(rule, compiled, reads_of(rule.when)) for rule, compiled in rules]
+        if functions.get("matches") is not _matches:  # this mesh has its own, which may mean anything
+            self._rules = [(rule, compiled, reads._replace(pattern=None)) for rule, compiled, reads in self._rules]
+        self._heads = {head for *_, reads in self._rules if (head := _head_of(reads.pattern)) is not None}
+        self._is_quiet = {rule.name for rule, compiled, reads in self._rules if _is_quiet(compiled, reads, functions)}
+        self._found: dict[tuple[str | None, bool], tuple[tuple[Rule, Compiled], ...]] = {}
+
+    def concerned(self, path: str, *, has_lines: bool) -> tuple[tuple[Rule, Compiled], ...]:
+        """In their order."""
+        head: str | None = path.partition("/")[0]
+        if head not in self._heads:
+            head = None
+        found = self._found.get((head, has_lines))
+        if found is None:
+            found = self._found[head, has_lines] = tuple(
+                (rule, compiled)
+                for rule, compiled, reads in self._rules
+                if _head_of(reads.pattern) in (None, head) and (has_lines or rule.name not in self._is_quiet)
+            )
+        return found
+
+
+def _head_of(pattern: str | None) -> str | None:
+    """The first segment of all paths that match; None when it may be any."""
+    head = pattern.partition("/")[0] if pattern is not None else "*"
+    return None if head in ("*", "**") else head
+
+
+def _is_quiet(compiled: Compiled, reads: Reads, functions: Mapping[str, Function]) -> bool:
+    """Whether it says no wherever there are no lines, whatever else the entry and the state are."""
+    if reads.names != {"lines"} or not reads.functions <= SHIPPED.keys():
+        return False
+    try:
+        return not decide(compiled, Scope({"lines": []}, functions, Budget()))
+    except Undecided:
+        return False
 
 
 def why_not(rule: Rule, functions: Container[str]) -> str:

@@ -12,7 +12,7 @@ from math import inf
 from typing import assert_never
 
 from consensus_escalation.authorship import IsSigned, batches, is_batch
-from consensus_escalation.block import Block, Entry, Header, Kind, body_bytes, config_entry, cut, runs
+from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, cut, run_size
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
 from consensus_escalation.docket import Docket
@@ -412,7 +412,7 @@ class Raft:
         if not all(map(self._is_clients, batch)) or (len(batch) > 1 and (is_dangerous or not is_batch(batch))):
             return "malformed"
         room = BODY_BYTES_MAX - (evidence_bytes(core.log.config) if is_dangerous else 0)
-        if len(body_bytes(core.now.wall, batch, core.keys)) > room:
+        if TIME_BYTES + run_size(batch) > room:
             return "too large"
         if not batch[0].author:
             return ""
@@ -451,11 +451,10 @@ class Raft:
 
     def _batch(self) -> tuple[Entry, ...]:
         """As many waiting batches as fit one block."""
-        core = self._core
         entries: list[Entry] = []
-        size = 16
+        size = TIME_BYTES
         while self._pending:
-            size += len(core.keys.encode(runs(self._pending[0])))
+            size += run_size(self._pending[0])
             if entries and size > BODY_BYTES_MAX:
                 break
             entries += self._pending.popleft()

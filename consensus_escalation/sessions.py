@@ -30,6 +30,7 @@ OUTCOMES_MAX: Final = 131_072
 NAMED: Final = 1 << 63
 LIFE_BITS: Final = 31
 COUNT_BITS: Final = 32
+COUNT_MASK: Final = (1 << COUNT_BITS) - 1
 
 
 class Key(NamedTuple):
@@ -104,6 +105,21 @@ class Sessions:
             return held[1] if held else None
         life = self._lives.get(_life_of(key))
         return life.outcomes.get(_count_of(key)) if life else None
+
+    def admit(self, key: Key, time: int, past: Past) -> Admission:
+        """`judge`; and what is FRESH is remembered. In one look for what nearly all entries are, the next of a life."""
+        since, author, number = key
+        life, count = self._lives.get((since, author, number >> COUNT_BITS)), number & COUNT_MASK
+        is_next = life is not None and count == life.highest + 1 and number < NAMED and self.count < OUTCOMES_MAX
+        if is_next and time - REMEMBERED_MICROSECONDS <= since <= time + AHEAD_MICROSECONDS and since > self.floor:
+            assert life is not None
+            life.highest, life.outcomes[count] = count, past
+            self.count += life.outcomes.pop(count - WINDOW, None) is None
+            return Admission.FRESH
+        admission = self.judge(key, time)
+        if admission is Admission.FRESH:
+            self.remember(key, past)
+        return admission
 
     def remember(self, key: Key, past: Past) -> None:
         """`judge` said FRESH; or it is the same key again, and more is known of what became of it."""
@@ -195,4 +211,4 @@ def _life_of(key: Key) -> LifeKey:
 
 
 def _count_of(key: Key) -> int:
-    return key.number & ((1 << COUNT_BITS) - 1)
+    return key.number & COUNT_MASK

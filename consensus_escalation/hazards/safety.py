@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from consensus_escalation.expression import Budget
+from consensus_escalation.expression import Budget, Undecided
 
 WORDS_MAX: Final = 24
 """Longer texts are prose, not orders; a model or a person judges those."""
@@ -70,20 +70,37 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=4096)
+def _names_protector(text: str) -> bool:
+    return not _PROTECTORS.isdisjoint(words_of(text))
+
+
+@lru_cache(maxsize=4096)
+def _names_valve(text: str) -> bool:
+    return not _VALVES.isdisjoint(words_of(text))
+
+
 def disables_safety(budget: Budget, intent: str, path: Sequence[Any], value: Any, texts: Sequence[str]) -> bool:
-    named = _words(budget, [intent, *(segment for segment in path if isinstance(segment, str))])
-    protectors, is_harmless = _PROTECTORS & set(named), bool(_HARMLESS & set(named))
-    if protectors and not is_harmless:
-        is_off = value is False or (type(value) is int and value == 0)
-        if _SWITCHES_OFF & set(named) and not is_off:
-            return True  # safety.bypass; estop/disabled = true
-        if isinstance(value, str) and value.lower() in _OFF_VALUES:
-            return True
-        if is_off and (_ON_SWITCHES & set(named) or (named[-1] in protectors and named[-1] not in _TRIGGERED)):
-            return True  # estop/enabled = false; robots/3/interlock = false
-        if any(len(text) <= SHORT and _SWITCHES_OFF & set(_words(budget, [text])) for text in texts):
-            return True  # safety.set {"action": "disable"}
-    return any(_is_order(_words(budget, [text])) for text in texts)
+    names = _names(budget, intent, path)
+    if any(map(_names_protector, names)) and _switches_off(budget, _words(budget, names), value, texts):
+        return True
+    return any(_is_order(_words(budget, [text])) for text in texts if text)
+
+
+def _switches_off(budget: Budget, named: Sequence[str], value: Any, texts: Sequence[str]) -> bool:
+    """`named`: the words of a path and an intent that name a protector."""
+    protectors = _PROTECTORS & set(named)
+    if _HARMLESS & set(named):
+        return False
+    is_off = value is False or (type(value) is int and value == 0)
+    if _SWITCHES_OFF & set(named) and not is_off:
+        return True  # safety.bypass; estop/disabled = true
+    if isinstance(value, str) and value.lower() in _OFF_VALUES:
+        return True
+    if is_off and (_ON_SWITCHES & set(named) or (named[-1] in protectors and named[-1] not in _TRIGGERED)):
+        return True  # estop/enabled = false; robots/3/interlock = false
+    # safety.set {"action": "disable"}
+    return any(len(text) <= SHORT and bool(_SWITCHES_OFF & set(_words(budget, [text]))) for text in texts)
 
 
 def _is_order(said: Sequence[str]) -> bool:
@@ -92,18 +109,31 @@ def _is_order(said: Sequence[str]) -> bool:
 
 
 def opens_valve(budget: Budget, intent: str, path: Sequence[Any], value: Any, texts: Sequence[str]) -> bool:
-    named = set(_words(budget, [intent, *(segment for segment in path if isinstance(segment, str))]))
-    if _VALVES & named:
+    names = _names(budget, intent, path)
+    if any(map(_names_valve, names)):
         is_opened = isinstance(value, str) and bool(_OPENS & set(words_of(value)))
-        return is_opened or bool(_OPENS & named and value is not False)
+        return is_opened or bool(_OPENS & set(_words(budget, names)) and value is not False)
     return any(
-        bool(_VALVES & said and _OPENS & said and not _HARMLESS & said) for text in texts if (said := set(_words(budget, [text])))
+        bool(_VALVES & said and _OPENS & said and not _HARMLESS & said)
+        for text in texts
+        if text and (said := set(_words(budget, [text])))
     )
+
+
+def _names(budget: Budget, intent: str, path: Sequence[Any]) -> list[str]:
+    """What an entry is about, whatever it says."""
+    if not isinstance(intent, str):
+        raise Undecided("an intent is text")
+    names = [intent, *[segment for segment in path if isinstance(segment, str)]]
+    budget.spend(len(names))
+    return names
 
 
 def _words(budget: Budget, texts: Sequence[str]) -> list[str]:
     found: list[str] = []
     for text in texts:
+        if not isinstance(text, str):
+            raise Undecided("not a text")
         budget.spend(1 + (len(text) >> 2))
         found += words_of(text)
     return found

@@ -15,22 +15,21 @@ from math import inf
 from typing import Final, NamedTuple
 
 from consensus_escalation.authorship import sign_batch
-from consensus_escalation.block import Entry, Kind, runs
+from consensus_escalation.block import RUN_BYTES, TIME_BYTES, Entry, Kind, body_size
 from consensus_escalation.chain import Chain, Done
 from consensus_escalation.ledger import key_of
 from consensus_escalation.machine import Outcome
 from consensus_escalation.raft import BODY_BYTES_MAX
-from consensus_escalation.sessions import COUNT_BITS, LIFE_BITS, WINDOW, Admission, Key
+from consensus_escalation.sessions import COUNT_BITS, COUNT_MASK, LIFE_BITS, WINDOW, Admission, Key
 from consensus_escalation.types import Keys
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.errors import Backpressure
 from mesh.quorum.judging import dangerous
 
-COUNT_MASK: Final = (1 << COUNT_BITS) - 1
 LIFE_MICROSECONDS: Final = 3600 * 1_000_000
 """A life is remembered for 24 h from its beginning, so a retry of its last entry is safe for 23. Guess."""
-BATCH_BYTES_MAX: Final = BODY_BYTES_MAX - 16
+BATCH_BYTES_MAX: Final = BODY_BYTES_MAX - TIME_BYTES
 WAITING_MAX: Final = 4096
 """Entries of this agent under way; more are refused at the caller. As `Pace.pending_entries_max`."""
 AGAIN_DOUBLINGS_MAX: Final = 3
@@ -193,16 +192,13 @@ class Courier:
         size = 0
         drafts, self._drafts = self._drafts, []
         for entry in drafts:
-            cost = len(entry.body) + 3
+            cost = body_size(entry.body)
             follows = bool(batch) and (entry[:3], entry.number) == (batch[-1][:3], batch[-1].number + 1)
             is_alone = entry.kind is not Kind.COMMAND or dangerous(entry) or (bool(batch) and dangerous(batch[-1]))
             if batch and (not follows or size + cost > BATCH_BYTES_MAX or is_alone):
                 found.append(sign_batch(batch, self.keys))
                 batch = []
-            if not batch:
-                size = len(self.keys.encode(runs((entry._replace(signature=bytes(64)),)))) + 4
-            else:
-                size += cost
+            size = size + cost if batch else RUN_BYTES + cost
             batch.append(entry)
         if batch:
             found.append(sign_batch(batch, self.keys))

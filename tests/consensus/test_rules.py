@@ -203,6 +203,46 @@ def test_a_shipped_rule_can_be_changed_and_the_base_taken_again() -> None:
     assert author.do(machine, change(author, 3, "base", "none-such"))[0].reason == "no such rule set"
 
 
+def test_rules_that_are_skipped_would_have_said_no() -> None:
+    """`policy.Index` leaves out most rules for most entries."""
+    own = [
+        Rule("below-docks", "refuse", "matches(path, 'docks/*') and value == 1"),
+        Rule("docks-alone", "endorse", "matches(path, 'docks/**')"),
+        Rule("any-seven", "judge", "matches(path, '*/7') and matches(path, 'docks/**')"),
+        Rule("not-first", "refuse", "value == 3 and matches(path, 'docks/**')"),
+        Rule("either", "refuse", "matches(path, 'docks/**') or value == 4"),
+        Rule("no-lines", "endorse", "len(lines) == 0 and value == 5"),
+        Rule("always", "judge", "not any(len(line) > 3 for line in lines) and shell_drastic(lines)"),
+    ]
+    policy = Policy()
+    assert [policy.change_untrusted(["set", *rule]) for rule in own] == [""] * len(own)
+    paths: list[Path] = [(), ("docks",), ("docks", "7"), ("docks", "7", "x"), ("a", "7"), (b"docks", "7"), ("docks/7",), ("a",)]
+    values: list[Value] = [None, 1, 3, 4, 5, "word", "rm -rf /", "reboot now", {"run": ["rm", "-rf", "/"]}, b"raw", "estop off"]
+    skipped = 0
+    for path in paths:
+        for value in values:
+            asked = subject(path=path, value=value)
+            alone = {rule.name: _judged_alone(rule, asked) for rule in policy}
+            expected = []
+            for effect in ("refuse", "endorse", "judge"):
+                expected.append(next((rule.name for rule in policy if rule.effect == effect and alone[rule.name]), ""))
+            found = policy.judge(asked, NOTHING)
+            assert found.refused_by == expected[0], (path, value)
+            assert found == Judgement(*expected) or found.refused_by, (path, value)
+            skipped += not any(alone.values())
+    assert 10 < skipped < len(paths) * len(values)
+
+
+def _judged_alone(rule: Rule, asked: Subject) -> bool:
+    """By a policy that cannot tell beforehand which paths or texts this is about."""
+    policy = Policy()
+    for name in [rule.name for rule in policy]:
+        assert policy.change_untrusted(["remove", name]) == ""
+    when = f"verb == 'set' and ({rule.when})"
+    assert policy.change_untrusted(["set", rule.name, "refuse", when, ""]) == ""
+    return bool(policy.judge(asked, NOTHING).refused_by)
+
+
 def test_bad_policies_are_void() -> None:
     author, machine = Author(), Machine()
     before = list(machine.policy)

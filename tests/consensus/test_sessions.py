@@ -90,12 +90,29 @@ def test_nothing_is_ever_done_twice_whatever_is_forgotten(monkeypatch: pytest.Mo
             number = rng.randrange(1, 2000)
             asked.append(rng.choice([counted(number, since), named(number, since)]))
         key = rng.choice(asked[-300:])
-        if sessions.judge(key, time) is Admission.FRESH:
+        if sessions.admit(key, time, Past(len(done), 1)) is Admission.FRESH:
             assert key not in done
             done.add(key)
-            sessions.remember(key, Past(len(done), 1))
         assert sessions.count <= 100 + WINDOW
     assert len(done) > 3000
+
+
+def test_admitting_is_judging_and_remembering() -> None:
+    rng, one, two = random.Random(7), Sessions(), Sessions()
+    time, at = 2 * DAY, 1
+    for number in range(20_000):
+        time += rng.choice([0, 0, 0, DAY // 200])
+        at = rng.choice([at + 1, at + 1, at + 1, max(1, at - rng.randrange(2 * WINDOW)), at + rng.randrange(2 * WINDOW)])
+        since = rng.choice([2 * DAY, 2 * DAY, 2 * DAY + 1, time + 2 * AHEAD_MICROSECONDS])
+        key, past = rng.choice([counted(at, since), counted(at, since), named(at, since)]), Past(number, 1)
+        for sessions in (one, two):
+            sessions.forget_before(time)
+        admission = one.judge(key, time)
+        if admission is Admission.FRESH:
+            one.remember(key, past)
+        assert two.admit(key, time, past) is admission
+    assert one.to_value() == two.to_value()
+    assert one.count == two.count
 
 
 def test_what_is_remembered_travels_whole() -> None:
