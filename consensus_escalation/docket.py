@@ -65,11 +65,11 @@ class Docket:
         """So many proposals of this leader wait for verdicts that another one has to wait at its author (backpressure)."""
         return sum(case.give_up_at < inf for case in self._cases.values()) >= WAITING_MAX
 
-    def propose(self, entry: Entry) -> None:
-        """Once: its author sends again while judges think it over, and people are not asked twice."""
+    def propose(self, entry: Entry) -> bool:
+        """Once: its author sends again while judges think it over, and people are not asked twice. False when it is under way."""
         core = self._core
         if any(case.proposal.entry == entry and self._is_under_way(case) for case in self._cases.values()):
-            return
+            return False
         self._attempts += 1
         proposal = Proposal(
             core.epoch,
@@ -86,6 +86,7 @@ class Docket:
         case.begun = core.now.monotonic
         case.give_up_at = case.begun + core.pace.verdict_seconds
         self.repeat()
+        return True
 
     def _is_under_way(self, case: Case) -> bool:
         return case.proposal.term == self._core.term and (case.give_up_at < inf or case.is_appended)

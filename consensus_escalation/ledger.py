@@ -36,6 +36,12 @@ def key_of(entry: Entry) -> Key:
     return Key(entry.since, entry.author, entry.number)
 
 
+def name_of(entry: Entry) -> Key:
+    """A key that its user chose is the same whatever `since` a retry names."""
+    key = key_of(entry)
+    return key._replace(since=0) if key.is_named else key
+
+
 class Ledger:
     def __init__(self, read_score: ReadScore) -> None:
         self.read_score = read_score

@@ -38,7 +38,7 @@ from consensus_escalation.effects import (
 from consensus_escalation.election import Election
 from consensus_escalation.handback import Handback
 from consensus_escalation.impeachment import Guilt, demote_entry, read_proof_untrusted, unendorsed_proof
-from consensus_escalation.ledger import Ledger, Score, key_of
+from consensus_escalation.ledger import Ledger, Score, key_of, name_of
 from consensus_escalation.log import Log
 from consensus_escalation.membership import next_config
 from consensus_escalation.messages import (
@@ -61,7 +61,7 @@ from consensus_escalation.messages import (
 from consensus_escalation.quorum import Config
 from consensus_escalation.reads import Reads
 from consensus_escalation.replication import Replication
-from consensus_escalation.sessions import Admission
+from consensus_escalation.sessions import Admission, Key
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
 from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
 
@@ -122,6 +122,8 @@ class Raft:
         self._pending: deque[tuple[Entry, ...]] = deque()
         """Batches, each under one signature."""
         self._pending_entries = 0
+        self._taken: dict[Key, int] = {}
+        """While it leads: entries that wait for a block (0) or are in one (its index), so that none is taken twice."""
         self._heartbeat_at = inf
         self._lead_alone()
 
@@ -142,6 +144,12 @@ class Raft:
     @property
     def leader(self) -> Voter | None:
         return self._core.leader
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it leads, and a block of its own term is committed: what is not in its log, and was in another's, never counts
+        any more."""
+        return self._core.role is Role.LEADER and self._core.log.term_at(self._core.commit) == self._core.term
 
     def hears_leader(self, now: Now) -> bool:
         """Whether it leads, or its leader has spoken lately."""
@@ -366,6 +374,8 @@ class Raft:
         core = self._core
         core.role = Role.LEADER
         core.set_leader(core.me)
+        for block in core.log.between(core.commit + 1, core.log.last_index):
+            self._taken.update((name_of(entry), block.index) for entry in block.entries if entry.author)
         self._replication.lead(core.log.last_index + 1)
         self._append((Entry(Kind.NOOP),))
         self._demote()
@@ -390,6 +400,7 @@ class Raft:
         )
         time = max(core.now.wall, before.time if before else 0, core.ledger.time)
         core.store((cut(header, time, entries, core.keys),))
+        self._taken.update((name_of(entry), header.index) for entry in entries if entry.author)
         self._replication.refresh()
 
     def _submit(self, batch: tuple[Entry, ...]) -> None:
@@ -397,8 +408,10 @@ class Raft:
         if reason:
             self._core.effects.extend(Refused(entry, reason, self._core.leader) for entry in batch)
         elif self._is_dangerous(batch[0]):
-            self._docket.propose(batch[0])
+            if not self._docket.propose(batch[0]):
+                self._core.effects.append(Refused(batch[0], Admission.REPEATED.value, self._core.leader))
         else:
+            self._taken.update((name_of(entry), 0) for entry in batch if entry.author)
             self._pending.append(batch)
             self._pending_entries += len(batch)
 
@@ -416,6 +429,8 @@ class Raft:
             return "too large"
         if not batch[0].author:
             return ""
+        if all(name_of(entry) in self._taken for entry in batch):
+            return Admission.REPEATED.value
         if not self._is_signed(batch):
             return "not signed by its author"
         time = max(core.ledger.time, core.now.wall)
@@ -442,7 +457,10 @@ class Raft:
             core.effects.extend(Refused(entry, "not the leader", core.leader) for batch in self._pending for entry in batch)
             self._pending.clear()
             self._pending_entries = 0
+            self._taken.clear()
             return
+        if len(self._taken) > 4 * core.pace.pending_entries_max:
+            self._taken = {name: index for name, index in self._taken.items() if not 0 < index <= core.commit}
         if self._handback.heir is not None or not self._pending or core.is_writing:
             return
         while self._pending:

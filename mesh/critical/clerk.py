@@ -28,8 +28,6 @@ from mesh.peer import Peer
 from mesh.quorum.courier import Answered, NotTaken
 from mesh.wire.cbor import decode_untrusted
 
-AGAIN: Final = frozenset({"term, policy or voters changed"})
-"""Definite, and nothing against the entry: it is asked for again."""
 _MADE: Final = re.compile(r"gm1-([0-9a-f]{1,16})-([0-9a-f]{1,16})")
 _AGES: Final = (Admission.TOO_OLD.value, Admission.FROM_THE_FUTURE.value)
 
@@ -141,18 +139,18 @@ class Clerk:
     async def decide(self, body: bytes, *, kind: Kind = Kind.COMMAND, idempotency_key: str | bytes | None = None) -> Decided:
         """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
         Backpressure."""
-        name = idempotency_key
-        while True:
-            answer, key = await self._ask(body, kind, name)
-            if not isinstance(answer, NotTaken):
-                if answer.outcome.status is Status.UNKNOWN:
-                    raise OutcomeUnknown(_too_old(key), format_key(key))
-                return Decided(key, answer.outcome)
-            if answer.reason in _AGES and name is not None:
+        answer, key = await self._ask(body, kind, idempotency_key)
+        if isinstance(answer, NotTaken):
+            if answer.reason in _AGES and idempotency_key is not None:
                 raise OutcomeUnknown(_too_old(key), format_key(key))
-            if answer.reason not in AGAIN:
-                raise NotCommitted(answer.reason)
-            name = format_key(key)  # the same write: what a former leader took of it must not be done twice
+            raise NotCommitted(answer.reason)
+        outcome = answer.outcome
+        if outcome.status is not Status.UNKNOWN:
+            return Decided(key, outcome)
+        why = _too_old(key)
+        if outcome.reason not in _AGES:
+            why = f"{outcome.reason}; but another copy of the request is under way: ask again with the same idempotency key"
+        raise OutcomeUnknown(why, format_key(key))
 
     async def _ask(self, body: bytes, kind: Kind, idempotency_key: str | bytes | None) -> tuple[Answered, Key]:
         chain = await self.chain()

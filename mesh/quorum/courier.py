@@ -8,7 +8,7 @@ counts each key once, so sending again is always safe. Nothing is ever given up 
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
@@ -18,7 +18,7 @@ from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import RUN_BYTES, TIME_BYTES, Entry, Kind, body_size
 from consensus_escalation.chain import Chain, Done
 from consensus_escalation.ledger import key_of
-from consensus_escalation.machine import Outcome
+from consensus_escalation.machine import Outcome, Status
 from consensus_escalation.raft import BODY_BYTES_MAX
 from consensus_escalation.sessions import COUNT_BITS, COUNT_MASK, LIFE_BITS, WINDOW, Admission, Key
 from consensus_escalation.types import Keys
@@ -36,19 +36,21 @@ AGAIN_DOUBLINGS_MAX: Final = 3
 """A batch is sent again after an election time-out, then after twice as long: a commit takes far less, an election as long."""
 BUSY_SECONDS: Final = 0.02
 """A leader that is no leader, or has no room, is asked again after so long."""
-TRY_AGAIN: Final = frozenset({"not the leader", "busy", "repeated"})
-"""Reasons that say nothing about the entry. `repeated`: it is in the log, and will come in a block."""
+BUSY: Final = "busy"
+TRY_AGAIN: Final = frozenset({"not the leader", BUSY, Admission.REPEATED.value, "term, policy or voters changed"})
+"""Reasons that say nothing about the entry. `repeated`: it is in that leader's log, or under way to it, and will come in a
+block if that leader stays."""
 
 
 class Settled(NamedTuple):
-    """The entry is in the log, for ever, and this is what became of it."""
+    """What became of the entry in the log; with `Status.UNKNOWN` it may still come into it."""
 
     key: Key
     outcome: Outcome
 
 
 class NotTaken(NamedTuple):
-    """Definite: this entry is not in the log."""
+    """Definite: this entry is not in the log, and no copy of it is under way."""
 
     key: Key
     reason: str
@@ -62,7 +64,10 @@ class Parcel:
     """A batch under way."""
 
     batch: tuple[Entry, ...]
-    waiting: set[Key]
+    waiting: dict[Key, int]
+    """Entries without an outcome -> how many copies of them were refused. Another leader may have taken one of the others."""
+    copies: int = 0
+    """That were sent."""
     due: float = -inf
     tries: int = 0
     sent_to: ReplicaId | None = None
@@ -86,6 +91,8 @@ class Courier:
     """By the key of the first entry."""
     _where: dict[Key, Key] = field(default_factory=dict)
     """Key of an entry under way -> of its parcel; its own while it is a draft."""
+    _left: OrderedDict[Key, int] = field(default_factory=OrderedDict)
+    """Key that nobody waits for any more -> how many copies of it were under way then: its user may ask again."""
     _is_repeated: bool = False
     """The leader knows a key: perhaps by another `since`, so that its block does not name it as it is asked for here."""
     _jumps: int = 0
@@ -133,12 +140,18 @@ class Courier:
         """Nobody waits any more. The entry may still come into the log."""
         first = self._where.pop(key, None)
         if first is not None:
+            parcel = self._parcels.get(first)
+            if parcel is not None and parcel.copies > parcel.waiting[key]:
+                self._left[key] = parcel.copies - parcel.waiting[key]
+                if len(self._left) > WAITING_MAX:
+                    self._left.popitem(last=False)
             self._arrived(first, key)
         self._drafts = [entry for entry in self._drafts if key_of(entry) != key]
 
     def forget_all(self) -> None:
         """The log that they were for has ended: whether they are in it will never be known."""
         self._drafts.clear()
+        self._left.clear()
         self._parcels.clear()
         self._where.clear()
 
@@ -160,7 +173,7 @@ class Courier:
             self._is_repeated, self._jumps = False, chain.jumps
             self.jumped(chain)
         for batch in self._batches() if self._drafts else ():
-            self._parcels[key_of(batch[0])] = Parcel(batch, {key_of(entry) for entry in batch})
+            self._parcels[key_of(batch[0])] = Parcel(batch, {key: -self._left.pop(key, 0) for key in map(key_of, batch)})
             self._where.update((key_of(entry), key_of(batch[0])) for entry in batch)
         if not self._parcels:
             return
@@ -183,6 +196,7 @@ class Courier:
         parcel.due = now.monotonic + self.again_seconds * 2 ** min(parcel.tries, AGAIN_DOUBLINGS_MAX)
         parcel.tries = min(parcel.tries + 1, 16)
         if parcel.sent_to is not None:
+            parcel.copies += 1
             self.send(parcel.sent_to, parcel.batch)
 
     def _batches(self) -> list[tuple[Entry, ...]]:
@@ -218,7 +232,8 @@ class Courier:
         self.refused([Key(since, self.me, number + place) for place in range(min(count, WINDOW))], reason, now)
 
     def refused(self, keys: Iterable[Key], reason: str, now: Now) -> None:
-        """The leader, or who was taken for it, did not put these into the log."""
+        """The leader, or who was taken for it, did not put a copy of these into the log. That is definite once each copy is
+        accounted for: who refuses may have been replaced by another leader, which took one of them."""
         for key in keys:
             first = self._where.get(key)
             if first is None:
@@ -226,12 +241,17 @@ class Courier:
             parcel = self._parcels.get(first)
             if parcel is None:
                 continue
+            parcel.waiting[key] += 1
             if reason in TRY_AGAIN:
-                self._is_repeated |= reason == Admission.REPEATED.value
-                parcel.due = min(parcel.due, now.monotonic + BUSY_SECONDS * 2 ** min(parcel.tries, 5))
+                if reason == Admission.REPEATED.value:
+                    self._is_repeated = True
+                else:
+                    parcel.due = min(parcel.due, now.monotonic + BUSY_SECONDS * 2 ** min(parcel.tries, 5))
             else:
+                is_definite = parcel.waiting[key] >= parcel.copies
+                unknown = Outcome(Status.UNKNOWN, 0, 0, reason)
                 del self._where[key]
-                self._answered.append(NotTaken(key, reason))
+                self._answered.append(NotTaken(key, reason) if is_definite else Settled(key, unknown))
                 self._arrived(first, key)
 
     def jumped(self, chain: Chain) -> None:
@@ -246,6 +266,6 @@ class Courier:
     def _arrived(self, first: Key, key: Key) -> None:
         parcel = self._parcels.get(first)
         if parcel is not None:
-            parcel.waiting.discard(key)
+            parcel.waiting.pop(key, None)
             if not parcel.waiting:
                 del self._parcels[first]

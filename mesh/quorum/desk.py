@@ -11,13 +11,13 @@ from typing import NamedTuple
 from consensus_escalation.block import Entry
 from consensus_escalation.chain import Chain
 from consensus_escalation.effects import Submit
-from consensus_escalation.ledger import key_of
-from consensus_escalation.sessions import Admission, Key
+from consensus_escalation.ledger import name_of
+from consensus_escalation.sessions import Admission
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.errors import Refused
 from mesh.port import Port
-from mesh.quorum.courier import Courier
+from mesh.quorum.courier import BUSY, TRY_AGAIN, Courier
 from mesh.quorum.judging import dangerous
 from mesh.quorum.messages import Answer, Request
 from mesh.quorum.rights import NOT_PERMITTED
@@ -32,30 +32,26 @@ class Seat(NamedTuple):
     leader: ReplicaId | None
     leads: bool
     """This agent does."""
+    is_settled: bool
+    """It does, and has committed a block of its own term: what it refuses is in no log that will ever count."""
     chain: Chain
 
 
 def is_in_log(entry: Entry, chain: Chain) -> bool:
     """Whether this leader's log has the key: committed, or, of the dangerous class, on its way there.
 
-    Of others a second copy does no harm but the room that it takes. A second proposal of a dangerous entry could be refused, and
-    its author be told that it is definitely not done, while the first one is."""
+    Raft itself knows what it took in its own term, for as long as it remembers; a second proposal of a dangerous entry could be
+    refused, and its author be told that it is definitely not done, while the first one is."""
     if chain.machine.recall(entry) is not None:
         return True
     if not dangerous(entry):
         return False
-    key, index = _name_of(entry), chain.applied + 1
+    key, index = name_of(entry), chain.applied + 1
     while (block := chain.source(index)) is not None:
-        if any(_name_of(each) == key for each in block.entries):
+        if any(name_of(each) == key for each in block.entries):
             return True
         index += 1
     return False
-
-
-def _name_of(entry: Entry) -> Key:
-    """A key that its user chose is the same whatever `since` a retry names."""
-    key = key_of(entry)
-    return key._replace(since=0) if key.is_named else key
 
 
 class Desk:
@@ -118,6 +114,8 @@ class Desk:
             return
         rows: list[tuple[Entry, int, str]] = []
         for entry, reason in refusals:
+            if reason not in TRY_AGAIN and not seat.is_settled:
+                reason = BUSY  # a former leader's log may have it
             if rows and rows[-1][2] == reason and rows[-1][0][1:3] == entry[1:3]:
                 first, count, _ = rows[-1]
                 if entry.number == first.number + count:

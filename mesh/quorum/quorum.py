@@ -576,7 +576,8 @@ class Quorum:
         if self.chain is None:
             return None
         leads = self.raft is not None and self.raft.role is Role.LEADER
-        return Seat(self.chain.genesis.epoch, *self._guide.leader(self._now), leads, self.chain)
+        is_settled = self.raft is not None and self.raft.is_settled
+        return Seat(self.chain.genesis.epoch, *self._guide.leader(self._now), leads, is_settled, self.chain)
 
     def _ask_read(self, number: int, tries: int) -> None:
         """The leader; every other time some voter, who may be it: what this agent was told may be wrong."""

@@ -10,6 +10,7 @@ import pytest
 from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.command import Command, Thought, Verb, command_to_bytes
+from consensus_escalation.machine import Outcome, Status
 from consensus_escalation.messages import Append, AskPreVote, AskVote, ReadAt, Vote
 from consensus_escalation.types import Position
 from consensus_escalation.wire import message_to_bytes
@@ -17,8 +18,9 @@ from crdt.ids import ReplicaId
 from mesh.errors import NotPermitted, Refused
 from mesh.events import QuorumLost, QuorumRegained
 from mesh.presets import LAN
+from mesh.quorum.courier import NotTaken
 from mesh.quorum.desk import is_in_log
-from mesh.quorum.messages import Piece, Standing, Want
+from mesh.quorum.messages import Piece, Request, Standing, Want
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.network import Link
 from mesh.wire import cbor
@@ -384,3 +386,65 @@ def test_only_voters_say_up_to_where_one_must_have_read() -> None:
         with pytest.raises(Refused):
             quorum.handle_untrusted(replica(mesh, 3), Frame.RAFT, raw, mesh.hosts[4].now())
         assert not quorum.questions.take(1 << 60)
+
+
+def test_a_refusal_is_definite_only_when_no_other_leader_may_have_taken_a_copy() -> None:
+    """A leader whose clock was wrong refused a copy as too old, and its author was told that it is not done; a leader before had
+    taken another copy, which was committed."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        courier, now = mesh.peer(3).quorum.courier, mesh.hosts[3].now
+        sent: list[Entry] = []
+        courier.send = lambda _to, batch: sent.append(batch[0])
+        keys = [put(mesh, 3, f"tasks/{n}", n) for n in range(3)]
+        mesh.run(0.001)
+        courier.refused(keys[:1], "too old", now())
+        assert answers(mesh, 3)[keys[0]] == NotTaken(keys[0], "too old")  # the only copy
+        mesh.run(0.4)
+        assert sum(entry.number == keys[1].number for entry in sent) == 2
+        courier.refused(keys[1:2], "too old", now())
+        unknown = answers(mesh, 3)[keys[1]]
+        assert isinstance(unknown, Outcome)
+        assert unknown.status is Status.UNKNOWN
+        courier.refused(keys[2:], "not the leader", now())
+        courier.refused(keys[2:], "too old", now())
+        assert answers(mesh, 3)[keys[2]] == NotTaken(keys[2], "too old")  # both of them
+
+
+def test_who_gave_up_and_asks_again_remembers_the_copies_under_way() -> None:
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        courier, chain = mesh.peer(3).quorum.courier, mesh.peer(3).quorum.chain
+        assert chain is not None
+        courier.send = lambda _to, _batch: None
+        key = put(mesh, 3, "tasks/1", 1)
+        mesh.run(0.001)
+        courier.forget(key)
+        body = command_to_bytes(Command(Verb.SET, ("tasks", "1"), cbor.encode(1)), cbor.encode)
+        assert courier.want(chain, body, key=(key.since, key.number)) == key
+        mesh.hosts[3].wake()
+        mesh.run(0.001)
+        courier.refused([key], "too old", mesh.hosts[3].now())
+        unknown = answers(mesh, 3)[key]
+        assert isinstance(unknown, Outcome)
+        assert unknown.status is Status.UNKNOWN
+
+
+def test_a_second_copy_is_not_put_into_the_log() -> None:
+    """Every copy that came before the first one was committed took its room in the log."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        raft = mesh.peer(first).quorum.raft
+        assert raft is not None
+        author, now = mesh.memberships[3], mesh.hosts[first].now()
+        body = command_to_bytes(Command(Verb.SET, ("tasks", "1"), cbor.encode(1)), cbor.encode)
+        batch = sign_batch([Entry(Kind.COMMAND, author.replica_id, now.wall, 77, body)], mesh.peer(3).quorum.keys)
+        request = Request(1, False, batch).encode()
+        before = raft.log.last_index
+        for _ in range(3):
+            mesh.peer(first).quorum.handle_untrusted(author.replica_id, Frame.REQUEST, request, now)
+        mesh.run(0.5)
+        entries = [entry for block in raft.log.between(before + 1, raft.log.last_index) for entry in block.entries]
+        assert [entry.number for entry in entries if entry.author == author.replica_id] == [77]
