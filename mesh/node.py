@@ -67,7 +67,7 @@ class Node(Handles):
     def __init__(self, peer: Peer, store: Store, journal: Journal, sock: UdpSocket, clock: Clock) -> None:
         self._peer, self._store, self._socket, self._clock = peer, store, sock, clock
         sink = _Durability(store, peer, self._acknowledge)
-        self._driver = _Driver(peer, sock, sink, journal, clock, on_changes=self._told_changes, on_events=self._told_events)
+        self._driver = Driver(peer, sock, sink, journal, clock, on_changes=self._told_changes, on_events=self._told_events)
         self._started = clock.now().monotonic
         self._address = peer.config.address
         self._leaving = trio.CancelScope(shield=True)
@@ -542,38 +542,6 @@ class Node(Handles):
     def hurry(self) -> None:
         """Leave without waiting for anybody to confirm it."""
         self._leaving.cancel()
-
-
-def _nothing() -> None:
-    pass
-
-
-class _Driver(Driver):
-    """The driver, and a place to wait for its next turn."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._turned = trio.lowlevel.ParkingLot()
-        self.on_turn: Callable[[], None] = _nothing
-        self.has_ended = False
-
-    def turn(self) -> None:
-        super().turn()
-        self.on_turn()
-        self._turned.unpark_all()
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        try:
-            await super().run(task_status=task_status)
-        finally:
-            self.has_ended = True
-            self._turned.unpark_all()
-
-    async def next_turn(self) -> None:
-        """Raises NodeClosed when there is none."""
-        if self.has_ended:
-            raise NodeClosed("this node has ended")
-        await self._turned.park()
 
 
 class _Durability:

@@ -65,6 +65,8 @@ COMPLAIN_SECONDS: Final = 60.0
 DROP_REASON_MAX: Final = 80
 DROP_REASONS_MAX: Final = 256
 """Different reasons that are counted apart: some quote what came, so a liar could think of new ones for ever."""
+RESTFUL: Final = frozenset({Frame.DELTA, Frame.FLOOR, Frame.ACK})
+"""What may come in without a turn after it, unless it made something to send or to tell."""
 ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
 
@@ -99,6 +101,8 @@ class Peer(Port):
         self.allowance = Allowance()
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
+        self._hurried = self._unsettled = False
+        """Something came in since the last tick that is not restful; deltas did."""
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
@@ -218,6 +222,12 @@ class Peer(Port):
             if not allowance.take(peer, kind, now.monotonic):
                 self.drops["over_allowance"] += 1
                 continue
+            if kind is Frame.DELTA:
+                self._unsettled = True
+            elif kind not in RESTFUL:
+                self._hurried = True
+                if self._unsettled:  # it may ask for what they brought
+                    self._settle(now)
             try:
                 if not (
                     self.sync.handle_untrusted(peer, kind, payload, now) or self.quorum.handle_untrusted(peer, kind, payload, now)
@@ -236,11 +246,27 @@ class Peer(Port):
     def refused(self, address: Address, now: Now) -> None:
         """The operating system says that nobody listens at this address. A hint that hastens probes: anybody can forge it."""
         self._now = now
+        self._hurried = True
         self.swim.refused(address, now)
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether what came in since the last tick shows already, and nothing is to be sent or told for it."""
+        return not (
+            self._hurried
+            or self._events
+            or self.transport.has_frames
+            or self.transport.has_events
+            or self.swim.has_moved
+            or self.replica.faults
+            or self.sync.puller.active
+            or self.sync.copies.awaited
+        )
 
     def tick(self, now: Now) -> None:
         """Settle what arrived since the last tick, then do what is due; harmless when nothing is."""
         self._now = now
+        self._hurried = False
         self.transport.tick(now)
         if self.transport.has_events:
             self._after_transport(now)
@@ -302,6 +328,7 @@ class Peer(Port):
 
     def _settle(self, now: Now) -> None:
         """What moved in one part is told to the others: once a turn, however many datagrams it took in."""
+        self._unsettled = False
         added = self.directory.take_added()
         self._statements += added
         if added:

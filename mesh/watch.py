@@ -88,6 +88,11 @@ class Feed:
                 self._overflow = True
         return self._waiting > before
 
+    @property
+    def is_quiet(self) -> bool:
+        """All that happened was told."""
+        return self._stage is Stage.LIVE and not (self._pending or self._backlog or self._overflow)
+
     def next(self, *, hold: bool = False) -> Change | None:
         """The next thing to tell, None when there is none now. `hold`: the node is catching up, keep changes and Synced back."""
         while True:
@@ -154,6 +159,10 @@ class Reader(Generic[E]):
         """What there is to read now; None when nothing waits."""
         raise NotImplementedError
 
+    def _has_news(self) -> bool:
+        """Whether `next_nowait` may give something. If not, waiting for it lets others run, and nothing else need do so."""
+        raise NotImplementedError
+
     async def __aenter__(self) -> Self:
         self._joins(self)
         self._opened = True
@@ -169,7 +178,8 @@ class Reader(Generic[E]):
     async def __anext__(self) -> E:
         if not self._opened:
             raise RuntimeError("nothing is read before it is opened: `async with node.watch(...) as changes`, then iterate")
-        await trio.lowlevel.checkpoint()
+        if self._ended or self._has_news():
+            await trio.lowlevel.checkpoint()
         while (item := self.next_nowait()) is None:
             if self._ended:
                 raise StopAsyncIteration
@@ -204,6 +214,9 @@ class Watch(Reader[Change]):
     def next_nowait(self) -> Change | None:
         return self._feed.next(hold=not self._source.caught_up)
 
+    def _has_news(self) -> bool:
+        return not self._feed.is_quiet
+
 
 class EventStream(Reader[Event]):
     """What `node.events()` gives. A reader who is `limit` events behind loses the oldest, and is told how many by a Lagged."""
@@ -224,3 +237,6 @@ class EventStream(Reader[Event]):
             lost, self._lost = self._lost, 0
             return Lagged(lost)
         return self._events.popleft() if self._events else None
+
+    def _has_news(self) -> bool:
+        return bool(self._events or self._lost)

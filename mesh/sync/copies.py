@@ -55,6 +55,11 @@ class Copies:
 
     # ---- what I have
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a peer asked for what is not here, or not on the disk."""
+        return bool(self._asked_by)
+
     def durable_floor(self, shelf: ShelfId) -> Floor | None:
         """What may be acknowledged of this shelf."""
         floor = self._floor_of(shelf)

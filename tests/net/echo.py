@@ -27,6 +27,7 @@ class EchoCore:
         self.handled: list[Now] = []
         self.gone: list[Address] = []
         self.poison = False
+        self.may_rest = False
         self._transmits: list[Transmit] = []
         self._changes: list[Key] = []
         self._events: list[Event] = []

@@ -14,6 +14,7 @@ import trio.testing
 
 from crdt.ops import Key
 from mesh.events import Event
+from mesh.net import driver
 from mesh.net.clock import SystemClock
 from mesh.net.driver import Driver
 from mesh.net.udp import DRAIN_MAX, UdpSocket, open_udp
@@ -155,6 +156,57 @@ async def test_a_flood_starves_neither_timers_nor_other_tasks() -> None:
         assert others >= 3
         handled, ticks = two.core.handled, two.core.ticks
         assert handled[DRAIN_MAX - 1] <= ticks[0] <= handled[DRAIN_MAX]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
+    async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        await nursery.start(reader.driver.run)
+        reader.core.may_rest = True
+        for number in (1, 2):
+            writer.socket.send(b"%d" % number, reader.socket.address)
+            await until(lambda: len(reader.core.handled) == number)  # noqa: B023  # asked before the next one
+            assert reader.changes == [(0, (str(each),)) for each in range(1, number + 1)]
+        assert reader.core.ticks == [], "the turn came before its time"
+        assert reader.events == []
+        reader.driver.wake()
+        await until(lambda: reader.core.ticks)
+        assert len(reader.core.ticks) == 1, "one turn is enough for all that rested"
+        assert reader.events == [Answered(), Answered()]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_rests_is_settled_soon() -> None:
+    async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        await nursery.start(reader.driver.run)
+        reader.core.may_rest = True
+        writer.socket.send(b"1", reader.socket.address)
+        await until(lambda: reader.core.ticks)
+        assert reader.core.ticks[0].monotonic - reader.core.handled[0].monotonic >= driver.REST_SECONDS * 0.9
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_rests_while_somebody_waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
+    async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        await nursery.start(reader.driver.run)
+        reader.core.may_rest = True
+        nursery.start_soon(reader.driver.next_turn)
+        await trio.testing.wait_all_tasks_blocked()
+        writer.socket.send(b"1", reader.socket.address)
+        await until(lambda: reader.core.ticks)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_what_may_rest_starves_neither_turns_nor_other_tasks() -> None:
+    async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        await nursery.start(reader.driver.run)
+        reader.core.may_rest = True
+        while not reader.core.ticks:
+            for number in range(DRAIN_MAX):
+                writer.socket.send(b"%d" % number, reader.socket.address)
+            await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
 
 
