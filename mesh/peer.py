@@ -215,10 +215,10 @@ class Peer(Port):
         received = self.transport.receive_untrusted(datagram, address, now)
         if self.transport.has_events:
             self._after_transport(now)
-        if received:
+        if received and received[0].fresh:
             self.swim.heard_from(received[0].peer, now)
         allowance, unasked = self.allowance, self.sync.counters.repairs_unasked
-        for peer, _, kind, payload in received:
+        for peer, _, kind, payload, _ in received:
             if not allowance.take(peer, kind, now.monotonic):
                 self.drops["over_allowance"] += 1
                 continue
@@ -310,8 +310,8 @@ class Peer(Port):
     def _after_transport(self, now: Now) -> None:
         for event in self.transport.take_events():
             match event:
-                case SessionOpened(peer=peer):
-                    self.swim.session_opened(peer, now)
+                case SessionOpened(peer=peer, round_trip=round_trip):
+                    self.swim.session_opened(peer, now, round_trip)
                     self.sync.copies.started_again(peer)
                     self.sync.greet(peer, now)
                     self.quorum.greet(peer, now)

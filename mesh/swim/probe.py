@@ -287,8 +287,9 @@ class Prober:
         return estimate if estimate is not None else self.round_trips.typical()
 
     def patience(self, target: ReplicaId) -> float:
-        """Seconds that the answer to one ping may take."""
-        return self.round_trips.timeout(target, self.coordinates.estimate(target)) * self._health.factor
+        """Seconds that the answer to one ping may take. Where there is no session yet, a handshake comes first."""
+        patience = self.round_trips.timeout(target, self.coordinates.estimate(target), first=target not in self.open_sessions)
+        return patience * self._health.factor
 
     def _hasten(self, probe: Probe, now: Now) -> None:
         """Whoever was asked has answered, and the target's machine has said that nobody listens: go on at once."""

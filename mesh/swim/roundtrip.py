@@ -1,32 +1,9 @@
-"""How long an answer may take: measured round trips, per peer and over all, as RFC 6298 section 2 estimates them."""
+"""How long an answer may take: measured round trips, per peer and over all."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from crdt.ids import ReplicaId
-
-_ALPHA: Final = 1 / 8
-_BETA: Final = 1 / 4
-_K: Final = 4
-
-
-class Estimate:
-    """Smoothed round trip and its mean deviation, in seconds."""
-
-    __slots__ = ("deviation", "smoothed")
-
-    def __init__(self, sample: float) -> None:
-        self.smoothed = sample
-        self.deviation = sample / 2
-
-    def add(self, sample: float) -> None:
-        self.deviation += _BETA * (abs(self.smoothed - sample) - self.deviation)
-        self.smoothed += _ALPHA * (sample - self.smoothed)
-
-    @property
-    def patience(self) -> float:
-        return self.smoothed + _K * self.deviation
+from mesh.estimate import Estimate
 
 
 class RoundTrips:
@@ -57,8 +34,10 @@ class RoundTrips:
         """Smoothed over all peers; the longest timeout before anything was measured."""
         return self._all.smoothed if self._all else self._max
 
-    def timeout(self, peer: ReplicaId, guess: float | None = None) -> float:
-        """For one ping. `guess`: a round trip predicted from coordinates, for peers that were never measured."""
+    def timeout(self, peer: ReplicaId, guess: float | None = None, *, first: bool = False) -> float:
+        """For one ping. `guess`: a round trip predicted from coordinates, for peers that were never measured. `first`: the
+        ping has to wait for another round trip.
+        """
         estimate = self._peers.get(peer)
         if estimate is not None:
             wanted = estimate.patience
@@ -66,4 +45,4 @@ class RoundTrips:
             wanted = max(self._all.patience, 2 * guess if guess is not None else 0.0)
         else:
             return self._max
-        return min(self._max, max(self._min, wanted))
+        return min(self._max, max(self._min, 2 * wanted if first else wanted))

@@ -182,10 +182,12 @@ class Swim:
         if self._cut_off:
             self._rejoined(peer, now)
 
-    def session_opened(self, peer: ReplicaId, now: Now) -> None:
+    def session_opened(self, peer: ReplicaId, now: Now, round_trip: float | None = None) -> None:
         """The transport has a session with this peer, a first or a new one. With strangers, and with those who were given up,
-        lists are compared at once: this is how one joins and how cuts heal.
+        lists are compared at once: this is how one joins and how cuts heal. `round_trip`: of its handshake, if it was measured.
         """
+        if round_trip is not None:
+            self._prober.round_trips.add(peer, round_trip)
         self._prober.open_sessions.add(peer)
         self._stale = True
         record = self._roster.get(peer)

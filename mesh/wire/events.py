@@ -17,6 +17,8 @@ class Received(NamedTuple):
     address: Address
     kind: Frame
     payload: bytes
+    fresh: bool = True
+    """False for what came with a first question (mesh.wire.early): it may be a recording, and is no sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class SessionOpened:
     peer: ReplicaId
     address: Address
     public_key: bytes
+    round_trip: float | None = None
+    """Seconds, where this side asked, once, and was answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The clear datagrams of a handshake, and cookies.
 
-    INIT     version, mesh tag, nonce, our public key, padding      who is there?
-    COOKIE   nonce, public key, cookie                              I am; show that you can hear me
+    INIT     version, mesh tag, nonce, our public key, padding      who is there? [and sealed deltas: mesh.wire.early]
+    COOKIE   nonce, public key, cookie, receipt                     I am; show that you can hear me
     CONNECT  public key, nonce, cookie, counter, sealed frames      the session's first datagram: proves address and identity
     RESET    session tag                                            I don't know this session
 
@@ -31,8 +31,11 @@ VERSION: Final = 1
 MESH_TAG_BYTES: Final = 8
 HANDSHAKE_NONCE_BYTES: Final = 16
 COOKIE_BYTES: Final = 16
+RECEIPT_BYTES: Final = 8
+"""For what came sealed with the INIT: zeros where nothing was taken. Guess: nobody else can answer in time anyway."""
+NO_RECEIPT: Final = bytes(RECEIPT_BYTES)
 
-COOKIE_DATAGRAM_BYTES: Final = 1 + HANDSHAKE_NONCE_BYTES + PUBLIC_KEY_BYTES + COOKIE_BYTES
+COOKIE_DATAGRAM_BYTES: Final = 1 + HANDSHAKE_NONCE_BYTES + PUBLIC_KEY_BYTES + COOKIE_BYTES + RECEIPT_BYTES
 INIT_BYTES: Final = COOKIE_DATAGRAM_BYTES
 """Padded to what it is answered with: nothing here amplifies. More padding is taken, too: `mesh doctor` asks with as much as a
 full datagram has, to learn whether those get through."""
@@ -57,6 +60,7 @@ class Cookie(NamedTuple):
     nonce: bytes
     public_key: bytes
     cookie: bytes
+    receipt: bytes = NO_RECEIPT
 
 
 class Connect(NamedTuple):
@@ -88,13 +92,13 @@ def init_untrusted(datagram: bytes, tag: bytes) -> Init | str:
 
 
 def encode_cookie(cookie: Cookie) -> bytes:
-    return bytes((COOKIE,)) + cookie.nonce + cookie.public_key + cookie.cookie
+    return bytes((COOKIE,)) + cookie.nonce + cookie.public_key + cookie.cookie + cookie.receipt
 
 
 def cookie_untrusted(datagram: bytes) -> Cookie | None:
     if len(datagram) != COOKIE_DATAGRAM_BYTES:
         return None
-    return Cookie(datagram[1:17], datagram[17:49], datagram[49:])
+    return Cookie(datagram[1:17], datagram[17:49], datagram[49:65], datagram[65:])
 
 
 def connect_head(public_key: bytes, nonce: bytes, cookie: bytes) -> bytes:

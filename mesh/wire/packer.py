@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from mesh.wire.frames import Lane
@@ -123,6 +123,29 @@ class Outbox:
         frames = [frame for queue in self._queues if queue for frame in queue]
         self.clear()
         return frames
+
+    def take_kinds(self, lane: int, kinds: Collection[int], room: int) -> list[bytes]:
+        """Of one lane, the frames of these kinds up to the first for which there is no room."""
+        taken: list[bytes] = []
+        left: deque[bytes] = deque()
+        for frame in self._queues[lane] or ():
+            if frame[0] in kinds:
+                room -= len(frame)
+                if room >= 0:
+                    taken.append(frame)
+                    self._forget(lane, frame)
+                    continue
+            left.append(frame)
+        self._queues[lane] = left
+        return taken
+
+    def put_back(self, lane: int, frames: Sequence[bytes]) -> None:
+        """In front of what came later."""
+        queue = self._queues[lane]
+        self._queues[lane] = deque([*frames, *(queue or ())])
+        size = sum(map(len, frames))
+        self._lane_bytes[lane] += size
+        self.size += size
 
     def take(self, room: int) -> list[bytes]:
         """At most `room` bytes of frames: shares first, then by priority, newest first. In the order to send them."""

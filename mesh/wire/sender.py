@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -14,6 +15,9 @@ from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, PLAIN_BYTES_MA
 from mesh.wire.session import DATA_OVERHEAD_BYTES
 from mesh.wire.tables import Peer
 
+EARLY_KINDS: Final = frozenset((Frame.DELTA,))
+"""What may go along with an INIT (mesh.wire.early): signed by its author, numbered, and passed on by anybody anyway, so that to
+hear it again, or late, changes nothing."""
 _SEALED_PER_PLAIN: Final = DATAGRAM_BYTES_MAX / PLAIN_BYTES_MAX
 
 
@@ -87,6 +91,18 @@ class Sender:
         if not peer.outbox.size:
             self.clear(peer)
         return early
+
+    def take_deltas(self, peer: Peer, room: int) -> list[bytes]:
+        """Frames that go along with an INIT."""
+        return peer.outbox.take_kinds(Lane.FRESH, EARLY_KINDS, room) if peer.outbox is not None else []
+
+    def give_back(self, peer: Peer, frames: Sequence[bytes]) -> None:
+        """They went along, and were not taken. Where there is no session, they wait for the next handshake."""
+        if peer.outbox is None:
+            peer.outbox = Outbox()
+        peer.outbox.put_back(Lane.FRESH, frames)
+        if peer.sessions:
+            self.wake(peer)
 
     def take_unopened(self) -> list[Peer]:
         """Peers that something is queued for and that have no session. Their frames wait for `wake`."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from crdt.ids import ReplicaId
 from mesh.effects import Address
+from mesh.wire.handshake import COOKIE_LIFETIME_S
 from mesh.wire.limits import CONNECTS_BURST, CONNECTS_PER_S, MOVES_S, RESET_OBEYED_S, TransportLimits
 from mesh.wire.packer import Outbox, TokenBucket
 from mesh.wire.session import Session
@@ -17,6 +20,9 @@ class Peer:
         "bucket",
         "clashed",
         "connects",
+        "early",
+        "early_nonce",
+        "knocked_at",
         "moved_at",
         "opened_at",
         "outbox",
@@ -35,6 +41,12 @@ class Peer:
     """X25519 of both identities, once it was needed."""
     outbox: Outbox | None
     """None while nothing waits: most of a thousand peers are quiet at any moment."""
+    early: TokenBucket | None
+    """How many of its INITs may bring frames along; None before the first did."""
+    early_nonce: bytes
+    """Of the last INIT whose frames were taken."""
+    knocked_at: float
+    """When such an INIT came: it is about to connect."""
 
     def __init__(self, replica: ReplicaId, public_key: bytes, address: Address, limits: TransportLimits) -> None:
         self.replica = replica
@@ -45,6 +57,9 @@ class Peer:
         self.outbox = None
         self.bucket = TokenBucket(limits.rate_bytes_per_s, limits.burst_bytes)
         self.connects = TokenBucket(CONNECTS_PER_S, CONNECTS_BURST)
+        self.early = None
+        self.early_nonce = b""
+        self.knocked_at = -inf
         self.opened_at = 0.0
         self.moved_at = -MOVES_S
         self.reset_at = -RESET_OBEYED_S
@@ -71,24 +86,70 @@ class Entry:
         self.attempt = None
 
 
+class Connected(dict[bytes, float]):
+    """Tags of sessions that a CONNECT opened -> when it can do so no more."""
+
+    def may_open(self, peer: Peer, entry: Entry, now: float) -> bool:
+        """Bounds the sessions that a peer opens, and remembers each as long as its CONNECT could be sent again."""
+        if not peer.connects.take(now):
+            return False
+        while self and self[oldest := next(iter(self))] <= now:
+            del self[oldest]
+        self[entry.session.tag_in] = now + COOKIE_LIFETIME_S
+        return True
+
+
 class Attempt:
     """An address that we are asking who lives there."""
 
-    __slots__ = ("address", "answered", "asked_at", "connect_head", "connects", "entry", "nonce", "peer", "tries", "wake_at")
+    __slots__ = (
+        "address",
+        "answered",
+        "asked",
+        "asked_at",
+        "connect_head",
+        "connects",
+        "early",
+        "entry",
+        "hurries",
+        "nonce",
+        "peer",
+        "receipt",
+        "round_trip",
+        "sealed",
+        "tries",
+        "wake_at",
+    )
 
     peer: ReplicaId | None
     """Whose frames wait for the answer."""
     entry: Entry | None
     """The session to be, once a cookie came."""
+    asked: int
+    """Datagrams sent; from the first cookie on, counted anew."""
+    early: list[bytes]
+    """Frames for `peer` that go along until they were taken (mesh.wire.early)."""
+    sealed: bytes
+    """What INITs with this nonce bring along: always the same."""
+    receipt: bytes
+    """What a cookie brings when that was taken."""
+    round_trip: float | None
+    """Seconds from an INIT to its cookie, where only one was sent."""
 
     def __init__(self, address: Address, nonce: bytes, peer: ReplicaId | None) -> None:
         self.address = address
         self.nonce = nonce
         self.peer = peer
         self.tries = 0
+        self.hurries = 0
         self.answered = False
+        self.asked = 0
         self.asked_at = 0.0
         self.wake_at = 0.0
         self.entry = None
         self.connect_head = b""
         self.connects = 0
+        self.early = []
+        self.sealed = b""
+        self.receipt = b""
+        self.round_trip = None

@@ -4,7 +4,7 @@ Everything revolves around three tables: `_peers` (whom we may talk to and what 
 that names them in a datagram) and `_attempts` (addresses that we are asking "who lives there?").
 
     A  contact(address), or a frame for a peer without a session
-    |-- INIT ----------------->  stateless: cookie = MAC(address, key, nonce)
+    |-- INIT {deltas} -------->  stateless: cookie = MAC(address, key, nonce)
     |<----------------- COOKIE --|
     |   X25519 (cached), KDF
     |-- CONNECT {HELLO, frames} >|  cookie, X25519 (cached), KDF, open, admit(A's credential): session is open at B
@@ -30,14 +30,16 @@ from mesh.errors import ConfigError
 from mesh.wire.attempts import Attempts
 from mesh.wire.counters import Counters
 from mesh.wire.crypto import LIBSODIUM, Crypto
+from mesh.wire.early import Early
 from mesh.wire.events import CopySeen, IdentityClash, Received, SessionOpened, TransportEvent, Unreachable
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.handshake import (
     CONNECT,
     CONNECT_OVERHEAD_BYTES,
     COOKIE,
-    COOKIE_LIFETIME_S,
     INIT,
+    INIT_BYTES,
+    NO_RECEIPT,
     RESET,
     RESET_BYTES,
     Connect,
@@ -73,7 +75,7 @@ from mesh.wire.packer import (
 from mesh.wire.sender import Sender
 from mesh.wire.session import COUNTER_AT, DATA, DATA_OVERHEAD_BYTES, SEALED_AT, Session, derive
 from mesh.wire.strangers import Strangers
-from mesh.wire.tables import Attempt, Entry, Peer
+from mesh.wire.tables import Attempt, Connected, Entry, Peer
 
 __all__ = ["IdentityClash", "Received", "SessionOpened", "Transport", "TransportEvent", "TransportLimits", "Unreachable"]
 
@@ -134,9 +136,12 @@ class Transport:
         self._by_key: dict[bytes, Peer] = {}
         self._by_tag: dict[bytes, Entry] = {}
         self._by_tag_out: dict[bytes, Entry] = {}
-        self._connected: dict[bytes, float] = {}  # tags of sessions that a CONNECT opened -> when it can do so no more
+        self._connected = Connected()
         self._moved: dict[ReplicaId, Address] = {}
-        self._attempts = Attempts(self.limits, rng, entropy, ask=self._ask, abandon=self._unlist, give_up=self._give_up)
+        self._attempts = Attempts(
+            self.limits, rng, entropy, ask=self._ask, abandon=self._unlist, give_back=self._give_back, give_up=self._give_up
+        )
+        self._early = Early(crypto, mesh_id, self._sender, self.counters, self._agree)
         self._events: list[TransportEvent] = []
 
     # ------------------------------------------------------------------ routes
@@ -248,7 +253,7 @@ class Transport:
                 self._follow(self._peers[replica], address, now)
         self._moved.clear()
         for peer in self._sender.take_unopened():
-            self._start(peer.address, peer.replica, now)
+            self._start(peer.address, peer.replica, now, expected=now.monotonic < peer.knocked_at + self.limits.handshake_retry_s)
         return self._sender.flush(now.monotonic)
 
     # ------------------------------------------------------------------ time
@@ -264,26 +269,37 @@ class Transport:
 
     # ------------------------------------------------------------------ asking
 
-    def _start(self, address: Address, peer: ReplicaId | None, now: Now, *, insist: bool = False) -> None:
-        if not self._attempts.start(address, peer, now, insist=insist):
+    def _start(self, address: Address, peer: ReplicaId | None, now: Now, **how: bool) -> None:
+        if not self._attempts.start(address, peer, now, **how):
             self.drops["attempts_full"] += 1
 
     def _ask(self, attempt: Attempt) -> None:
         """INIT; once there is a cookie, CONNECT: who we are, and what waits for the holder of that key."""
+        plain = self._hello
+        room = DATAGRAM_BYTES_MAX - CONNECT_OVERHEAD_BYTES - len(plain)
         if attempt.entry is None:
-            self._sender.emit(attempt.address, encode_init(self._mesh_tag, Init(attempt.nonce, self._public_key)))
+            init = Init(attempt.nonce, self._public_key)
+            along = self._early.along(attempt, self._peer_of(attempt), init, room)
+            self._sender.emit(attempt.address, encode_init(self._mesh_tag, init) + along)
             return
         session = attempt.entry.session
-        plain = self._hello
         peer = self._by_key.get(session.public_key)
         if peer is not None and not peer.sessions:
-            plain += self._sender.take_early(peer, DATAGRAM_BYTES_MAX - CONNECT_OVERHEAD_BYTES - len(plain))
+            early = self._early.again(attempt, peer, room)
+            plain += early + self._sender.take_early(peer, room - len(early))
         self._sender.emit(attempt.address, attempt.connect_head + session.seal_part(plain))
+
+    def _peer_of(self, attempt: Attempt) -> Peer | None:
+        return self._peers.get(attempt.peer) if attempt.peer is not None else None
+
+    def _give_back(self, attempt: Attempt) -> None:
+        if (peer := self._peer_of(attempt)) is not None:
+            self._sender.give_back(peer, attempt.early)
 
     def _give_up(self, attempt: Attempt) -> None:
         self._attempts.end(attempt)
         self._events.append(Unreachable(attempt.address, attempt.peer, attempt.answered))
-        peer = self._peers.get(attempt.peer) if attempt.peer is not None else None
+        peer = self._peer_of(attempt)
         if peer is not None and not peer.sessions:
             self.drops["unreachable"] += self._sender.clear(peer)
 
@@ -303,7 +319,7 @@ class Transport:
                 return self._data_untrusted(datagram, address, now) or []
             self.drops["malformed"] += 1
         elif kind == INIT:
-            self._init_untrusted(datagram, address, now)
+            return self._init_untrusted(datagram, address, now)
         elif kind == COOKIE:
             self._cookie_untrusted(datagram, now)
         elif kind == CONNECT:
@@ -393,7 +409,8 @@ class Transport:
                     self._give_up(entry.attempt)
                 return None
             entry.boot = hello[:BOOT_ID_BYTES]
-        if entry.attempt is None and not self._may_connect(peer, entry, now.monotonic):
+        if entry.attempt is None and not self._connected.may_open(peer, entry, now.monotonic):
+            self.drops["connect_rate"] += 1
             return None
         self._adopt(peer, entry, address, now)
         return peer
@@ -410,17 +427,6 @@ class Transport:
             self._copy_seen = entry.boot
             self._events.append(CopySeen(address))
 
-    def _may_connect(self, peer: Peer, entry: Entry, now: float) -> bool:
-        """Bounds the sessions that a peer opens, and remembers each as long as its CONNECT could be sent again."""
-        if not peer.connects.take(now):
-            self.drops["connect_rate"] += 1
-            return False
-        connected = self._connected
-        while connected and (oldest := next(iter(connected))) and connected[oldest] <= now:
-            del connected[oldest]
-        connected[entry.session.tag_in] = now + COOKIE_LIFETIME_S
-        return True
-
     def _adopt(self, peer: Peer, entry: Entry, address: Address, now: Now) -> None:
         """The session becomes the current one. `address`: where it came from. Where we asked for it counts more: whoever has
         answered that can be reached there, while anybody can write any sender into a datagram.
@@ -436,10 +442,13 @@ class Transport:
         peer.opened_at = now.monotonic
         peer.clashed = False
         self._sender.wake(peer)
-        self._events.append(SessionOpened(peer.replica, address, peer.public_key))
         attempt = entry.attempt or self._attempts.at(address)
+        round_trip = None
         if attempt is not None and attempt.entry in (None, entry):  # asked at the same time, and answered by this
+            self._early.connected(attempt, peer)
+            round_trip = attempt.round_trip
             self._attempts.end(attempt)
+        self._events.append(SessionOpened(peer.replica, address, peer.public_key, round_trip))
         entry.attempt = None
 
     def _greet(self, peer: Peer, entry: Entry, hello: bytes, now: Now) -> bool:
@@ -470,16 +479,22 @@ class Transport:
 
     # ------------------------------------------------------------------ answering
 
-    def _init_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
+    def _init_untrusted(self, datagram: bytes, address: Address, now: Now) -> list[Received]:
         init = init_untrusted(datagram, self._mesh_tag)
+        received: list[Received] = []
         if isinstance(init, str):
             self.drops[init] += 1
         elif (ours := self._attempts.with_nonce(init.nonce)) is not None and init.public_key == self._public_key:
             self.drops["self"] += 1
             self._attempts.end(ours)  # a seed of ours is our own address
         else:  # also somebody who says that it has our key: CONNECT will prove it
+            receipt, peer = NO_RECEIPT, self._by_key.get(init.public_key) if len(datagram) > INIT_BYTES else None
+            if peer is not None:
+                receipt, frames = self._early.open_untrusted(peer, init, self._public_key, datagram[INIT_BYTES:], now.monotonic)
+                received = [Received(peer.replica, address, kind, payload, fresh=False) for kind, payload in frames]
             cookie = self._jar.make(address, init.nonce, init.public_key, now.monotonic)
-            self._sender.emit(address, encode_cookie(Cookie(init.nonce, self._public_key, cookie)))
+            self._sender.emit(address, encode_cookie(Cookie(init.nonce, self._public_key, cookie, receipt)))
+        return received
 
     def _cookie_untrusted(self, datagram: bytes, now: Now) -> None:
         answer = cookie_untrusted(datagram)
@@ -494,6 +509,8 @@ class Transport:
         shared = self._agree(answer.public_key, peer)
         if shared is None:
             return
+        if attempt.early and answer.receipt == attempt.receipt:
+            attempt.early.clear()
         session = self._derive(shared, answer, attempt.address, is_initiator=True)
         entry = Entry(session)
         self._list(entry)

@@ -12,7 +12,18 @@ from mesh.testing import open_mesh
 from mesh.wire import tables
 from mesh.wire import transport as transport_module
 from mesh.wire.frames import Frame, Lane
-from mesh.wire.handshake import CONNECT, COOKIE, INIT, INIT_BYTES, CookieJar, Init, encode_init, init_untrusted, mesh_tag
+from mesh.wire.handshake import (
+    CONNECT,
+    COOKIE,
+    INIT,
+    INIT_BYTES,
+    NO_RECEIPT,
+    CookieJar,
+    Init,
+    encode_init,
+    init_untrusted,
+    mesh_tag,
+)
 from mesh.wire.transport import Received, Transport
 from tests.attacks.stage import NOBODY, both, record, throw, without
 
@@ -55,7 +66,7 @@ def _connect_of(liar: Transport, target: Address, public_key: bytes, now: Now) -
     """A CONNECT of the liar with a cookie of its own making."""
     liar.contact(target, now)
     (init,) = [each.datagram for each in liar.flush(now) if each.datagram[0] == INIT]
-    liar.receive_untrusted(bytes((COOKIE,)) + init[10:26] + public_key + b"not a cookie, no", target, now)
+    liar.receive_untrusted(bytes((COOKIE,)) + init[10:26] + public_key + b"not a cookie, no" + NO_RECEIPT, target, now)
     (connect,) = [each.datagram for each in liar.flush(now) if each.datagram[0] == CONNECT]
     return connect
 

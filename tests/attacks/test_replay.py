@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from crdt.replica import Replica
 from mesh.effects import Now
 from mesh.swim import beliefs
 from mesh.swim.claims import Alive, Held, Verdict, precedence
-from mesh.testing import Mesh, open_mesh
+from mesh.testing import Mesh, Setup, open_mesh
+from mesh.wire import transport as transport_module
+from mesh.wire.events import Received
 from mesh.wire.frames import Frame
-from mesh.wire.handshake import CONNECT, CookieJar
+from mesh.wire.handshake import CONNECT, INIT, INIT_BYTES, CookieJar
 from mesh.wire.session import DATA, Session
 from mesh.wire.transport import Transport
 from tests.attacks.stage import alive_at, both, record, say_at_once, shows, throw, without
@@ -127,6 +130,56 @@ def test_an_old_claim_of_a_member(defended: bool) -> None:
             mesh.peer(0).swim.handle_untrusted(mesh.memberships[3].replica_id, Frame.CLAIM, old, mesh.hosts[0].now())
         believed = mesh.peer(0).swim.address_of(mesh.memberships[1].replica_id)
         assert believed == (mesh.hosts[1].address if defended else before)
+
+
+def first_question(mesh: Mesh, source: int) -> tuple[int, bytes]:
+    """Everybody starts, and one writes: whom it asked first because of it, and the INIT."""
+    sent = record(mesh)
+    mesh.start()
+    mesh.node(source).register("key").set("old")
+    mesh.run(0.5)
+    target, init = next((to, each) for who, to, each in sent if who == source and each[0] == INIT and len(each) > INIT_BYTES)
+    return next(host.number for host in mesh.hosts if host.address == target), init
+
+
+def forget_questions(mesh: Mesh, number: int, source: int) -> None:
+    """As if there were a hoard of recordings, so that each counts."""
+    peer = mesh.peer(number).transport._peers[mesh.memberships[source].replica_id]
+    peer.early, peer.early_nonce = None, b""
+
+
+@both
+def test_first_questions_of_the_dead_keep_nobody_alive(defended: bool) -> None:
+    """What goes along with a first question may have been said long ago. Undefended, it counts as heard from its sender."""
+    mesh = Mesh(8, seed=6, setup=Setup(warm=True, introduced=True))
+    target, init = first_question(mesh, 1)
+    mesh.run(3.0)
+    mesh.crash(1)
+    received = partial(Received, fresh=True)
+    with without(defended, transport_module, "Received", lambda *given, **_: received(*given)):
+        for _ in range(60):
+            forget_questions(mesh, target, 1)
+            throw(mesh, target, init)
+            mesh.run(0.1)
+    assert mesh.peer(target).transport.counters.frames_received[Frame.DELTA] > 60
+    state = next(member.state.value for member in mesh.node(target).members() if member.name == "node-1")
+    assert (state == "dead") == defended
+
+
+@both
+def test_an_old_first_question_brings_nothing_back(defended: bool) -> None:
+    """Undefended: floors are not looked at."""
+    mesh = Mesh(8, seed=7, setup=Setup(warm=True, introduced=True))
+    target, init = first_question(mesh, 0)
+    mesh.node(0).register("key").clear()
+    mesh.run(90.0)  # until the removal itself is gone
+    forget_questions(mesh, target, 0)
+    with (
+        without(defended, Replica, "receive", lambda self, delta: self._keep_loose(delta, None)),
+        without(defended, Replica, "has", lambda *_: False),
+    ):
+        throw(mesh, target, init)
+    assert shows(mesh, target, "key") == (None if defended else "old")
 
 
 @both

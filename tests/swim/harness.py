@@ -31,7 +31,7 @@ from mesh.wire.frames import Frame, Lane
 
 SEALED_BYTES: Final = 33 + 28
 """What a sealed datagram has besides its frames, plus IPv4 and UDP headers."""
-INIT_BYTES: Final = 65 + 28
+INIT_BYTES: Final = 73 + 28
 CONNECT_BYTES: Final = 65 + 400 + 2 * 28
 """Cookie, and a connect with a credential."""
 FRAMES_BYTES_MAX: Final = 1_167

@@ -135,10 +135,10 @@ def test_a_spoofed_cookie_does_not_stop_a_handshake() -> None:
     a.contact(b)
     (init,) = world.flush(a)
     liar = LIBSODIUM.keypair(b"\x66" * 32)[0]
-    a.receive(bytes((COOKIE,)) + bytes(16) + liar + bytes(16), b.address)
+    a.receive(bytes((COOKIE,)) + bytes(16) + liar + bytes(24), b.address)
     assert a.transport.drops["cookie_unexpected"] == 1
-    a.receive(bytes((COOKIE,)) + init.datagram[10:26] + liar + bytes(16), b.address)
-    a.receive(bytes((COOKIE,)) + init.datagram[10:26] + bytes(32) + bytes(16), b.address)
+    a.receive(bytes((COOKIE,)) + init.datagram[10:26] + liar + bytes(24), b.address)
+    a.receive(bytes((COOKIE,)) + init.datagram[10:26] + bytes(32) + bytes(24), b.address)
     world.run(10.0)
     assert a.opened == [b.id]
     assert b.opened == [a.id]
@@ -149,7 +149,7 @@ def test_a_cookie_with_an_impossible_key_is_refused() -> None:
     a, b = world.start(1), world.start(2)
     a.contact(b)
     (init,) = a.transport.flush(world.now)
-    a.receive(bytes((COOKIE,)) + init.datagram[10:26] + bytes(32) + bytes(16), b.address)
+    a.receive(bytes((COOKIE,)) + init.datagram[10:26] + bytes(32) + bytes(24), b.address)
     assert a.transport.drops["bad_key"] == 1
 
 
