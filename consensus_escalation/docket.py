@@ -38,6 +38,8 @@ REPEAT_SECONDS_MAX: Final = 1.0
 """Between two questions to a voter that has not answered."""
 WAITING_MAX: Final = 64
 """Proposals that wait for verdicts at once; each is repeated to every voter with each heartbeat. Guess."""
+CHANGED: Final = "term, policy or voters changed"
+"""Nothing against the entry: it may be proposed again."""
 
 
 @dataclass(slots=True)
@@ -115,7 +117,7 @@ class Docket:
             if is_hopeless(config, case.verdicts):  # first: it may have cost this leader its term
                 self._refuse(digest, case, "; ".join(sorted({v.rule for v in case.verdicts.values() if v.is_refusal})))
             elif conditions != (proposal.term, proposal.policy_index, proposal.config_index, core.leader):
-                self._refuse(digest, case, "term, policy or voters changed")
+                self._refuse(digest, case, CHANGED)
             elif has_quorum(config, endorsers(case.verdicts)):
                 case.give_up_at, case.is_appended = inf, True
                 found.append(with_endorsements(proposal, case.verdicts, config, core.keys))

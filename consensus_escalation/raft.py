@@ -67,6 +67,8 @@ from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
+NOT_LEADER, BUSY = "not the leader", "busy"
+"""Refusals that say nothing about the entry."""
 
 
 def no_scores(_raw: bytes) -> Score | None:
@@ -405,6 +407,8 @@ class Raft:
 
     def _submit(self, batch: tuple[Entry, ...]) -> None:
         reason = self._reason_against(batch)
+        if not self.is_settled and reason not in (NOT_LEADER, BUSY) and (reason or self._is_dangerous(batch[0])):
+            reason = BUSY  # no is definite, and a former leader's log may hold a copy
         if reason:
             self._core.effects.extend(Refused(entry, reason, self._core.leader) for entry in batch)
         elif self._is_dangerous(batch[0]):
@@ -418,9 +422,9 @@ class Raft:
     def _reason_against(self, batch: tuple[Entry, ...]) -> str:
         core = self._core
         if core.role is not Role.LEADER:
-            return "not the leader"
+            return NOT_LEADER
         if self._pending_entries + len(batch) > core.pace.pending_entries_max or self._docket.is_full:
-            return "busy"
+            return BUSY
         is_dangerous = any(map(self._is_dangerous, batch))
         if not all(map(self._is_clients, batch)) or (len(batch) > 1 and (is_dangerous or not is_batch(batch))):
             return "malformed"
@@ -454,7 +458,7 @@ class Raft:
         if core.role is not Role.LEADER:
             self._replication.stop()
             self._handback.reset()
-            core.effects.extend(Refused(entry, "not the leader", core.leader) for batch in self._pending for entry in batch)
+            core.effects.extend(Refused(entry, NOT_LEADER, core.leader) for batch in self._pending for entry in batch)
             self._pending.clear()
             self._pending_entries = 0
             self._taken.clear()

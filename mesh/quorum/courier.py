@@ -17,9 +17,10 @@ from typing import Final, NamedTuple
 from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import RUN_BYTES, TIME_BYTES, Entry, Kind, body_size
 from consensus_escalation.chain import Chain, Done
+from consensus_escalation.docket import CHANGED
 from consensus_escalation.ledger import key_of
 from consensus_escalation.machine import Outcome, Status
-from consensus_escalation.raft import BODY_BYTES_MAX
+from consensus_escalation.raft import BODY_BYTES_MAX, BUSY, NOT_LEADER
 from consensus_escalation.sessions import COUNT_BITS, COUNT_MASK, LIFE_BITS, WINDOW, Admission, Key
 from consensus_escalation.types import Keys
 from crdt.ids import ReplicaId
@@ -36,8 +37,7 @@ AGAIN_DOUBLINGS_MAX: Final = 3
 """A batch is sent again after an election time-out, then after twice as long: a commit takes far less, an election as long."""
 BUSY_SECONDS: Final = 0.02
 """A leader that is no leader, or has no room, is asked again after so long."""
-BUSY: Final = "busy"
-TRY_AGAIN: Final = frozenset({"not the leader", BUSY, Admission.REPEATED.value, "term, policy or voters changed"})
+TRY_AGAIN: Final = frozenset({NOT_LEADER, BUSY, Admission.REPEATED.value, CHANGED})
 """Reasons that say nothing about the entry. `repeated`: it is in that leader's log, or under way to it, and will come in a
 block if that leader stays."""
 

@@ -12,12 +12,13 @@ from consensus_escalation.block import Entry
 from consensus_escalation.chain import Chain
 from consensus_escalation.effects import Submit
 from consensus_escalation.ledger import name_of
+from consensus_escalation.raft import BUSY
 from consensus_escalation.sessions import Admission
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.errors import Refused
 from mesh.port import Port
-from mesh.quorum.courier import BUSY, TRY_AGAIN, Courier
+from mesh.quorum.courier import Courier
 from mesh.quorum.judging import dangerous
 from mesh.quorum.messages import Answer, Request
 from mesh.quorum.rights import NOT_PERMITTED
@@ -92,7 +93,7 @@ class Desk:
         seat = self._seat()
         assert seat is not None
         if seat.leads and not all(map(self._is_permitted, batch)):
-            self._refusals += [(entry, NOT_PERMITTED) for entry in batch]
+            self._refusals += [(entry, NOT_PERMITTED if seat.is_settled else BUSY) for entry in batch]
         elif seat.leads and is_in_log(batch[0], seat.chain):
             self._refusals += [(entry, Admission.REPEATED.value) for entry in batch]
         elif seat.leads:
@@ -114,8 +115,6 @@ class Desk:
             return
         rows: list[tuple[Entry, int, str]] = []
         for entry, reason in refusals:
-            if reason not in TRY_AGAIN and not seat.is_settled:
-                reason = BUSY  # a former leader's log may have it
             if rows and rows[-1][2] == reason and rows[-1][0][1:3] == entry[1:3]:
                 first, count, _ = rows[-1]
                 if entry.number == first.number + count:
