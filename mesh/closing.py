@@ -191,6 +191,8 @@ class Closer:
             self._check_due = now.monotonic + CHECK_SECONDS
             self._replica.check_digests()
         collector = self._sync.collector
+        if collector.current is None and now.monotonic < self._close_from:
+            return
         collector.tick(now)
         done = collector.take(now)
         if done is not None:

@@ -329,6 +329,19 @@ class Peer(Port):
     def _settle(self, now: Now) -> None:
         """What moved in one part is told to the others: once a turn, however many datagrams it took in."""
         self._unsettled = False
+        if self.directory.has_moved:
+            self._trust_moved(now)
+        journal = self.replica.take_journal()
+        if journal:
+            self._journal += journal
+            for shelf in dict.fromkeys([entry.shelf for entry in journal]):
+                self.sync.moved(shelf, now)
+        if self.replica.faults:
+            self.drops["fault_repeated"] += self.closer.found(self.replica.take_faults(), now)
+        if self.swim.has_moved:
+            self._members_moved(now)
+
+    def _trust_moved(self, now: Now) -> None:
         added = self.directory.take_added()
         self._statements += added
         if added:
@@ -341,14 +354,6 @@ class Peer(Port):
             self.replica.rejudge(changed)
         for replica in changed:
             self._rights_changed(replica, now)
-        journal = self.replica.take_journal()
-        if journal:
-            self._journal += journal
-            for shelf in dict.fromkeys([entry.shelf for entry in journal]):
-                self.sync.moved(shelf, now)
-        self.drops["fault_repeated"] += self.closer.found(self.replica.take_faults(), now)
-        if self.swim.has_moved:
-            self._members_moved(now)
 
     def rekey(self, membership: Membership, now: Now) -> None:
         """Sign with another key of the same replica from now on: what was drafted goes out under the former key, then every
@@ -418,9 +423,10 @@ class Peer(Port):
             for member in self.swim.alive():
                 self.sync.greet(member, now)
             transmits += self.transport.flush(now)
-        for replica in self._closing:
-            self._forget(replica)
-        self._closing.clear()
+        if self._closing:
+            for replica in self._closing:
+                self._forget(replica)
+            self._closing.clear()
         return transmits
 
     def _forget(self, replica: ReplicaId) -> None:
@@ -437,7 +443,7 @@ class Peer(Port):
     def changes(self) -> Sequence[Key]:
         """Drain the keys whose cells changed."""
         changed = self.replica.take_changes()
-        gained = self.vault.noticed(changed)
+        gained = self.vault.noticed(changed) if changed else ()
         return [*changed, *(key for prefix in gained for key in self.replica.keys(prefix))] if gained else changed
 
     def cells(self, key: Key) -> Sequence[Op]:
@@ -450,14 +456,15 @@ class Peer(Port):
 
     def batch(self) -> Batch | None:
         """Drain what the store should commit; None when nothing changed."""
-        statements, self._statements = tuple(self._statements), []
         changed = self.swim.take_changed()
-        peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in changed)
-        incarnation = None if self.swim.incarnation == self._incarnation_stored else self.swim.incarnation
-        if not (self._journal or statements or peers or incarnation is not None or self._meta):
+        claimed = self.swim.incarnation
+        incarnation = None if claimed == self._incarnation_stored else claimed
+        if not (self._journal or self._statements or changed or incarnation is not None or self._meta):
             return None
+        peers = tuple(row._replace(public_key=self.directory.public_key(row.replica) or b"") for row in changed)
+        statements, self._statements = tuple(self._statements), []
         meta, self._meta = self._meta, {}
-        self._incarnation_stored = self.swim.incarnation
+        self._incarnation_stored = claimed
         journal, self._journal = tuple(self._journal), []
         return Batch(journal=journal, peers=peers, statements=statements, incarnation=incarnation, meta=meta)
 

@@ -28,6 +28,10 @@ class Outlook:
         """No need to look before: it is only told after a while anyway."""
         return self._looked_at + (0.0 if self._is_lost else self._patience / 8)
 
+    def tick(self, has_quorum: Callable[[], bool], now: Now) -> None:
+        if now.monotonic >= self.look_at:
+            self.look(has_quorum(), now)
+
     def look(self, is_good: bool, now: Now) -> None:
         self._is_good, self._looked_at = is_good, now.monotonic
         if is_good:

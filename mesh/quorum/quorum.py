@@ -73,15 +73,7 @@ from mesh.quorum.keeper import Keeper
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
 from mesh.quorum.questions import Questions
 from mesh.quorum.rights import is_permitted
-from mesh.quorum.rows import (
-    Begun,
-    Forgot,
-    Joined,
-    QuorumBatch,
-    QuorumRestored,
-    RawBlock,
-    Row,
-)
+from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
 from mesh.quorum.scores import is_certified, read_score
 from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
@@ -208,29 +200,31 @@ class Quorum:
 
     def tick(self, now: Now) -> None:
         """Settle what arrived, do what is due, and hand on what came of it. At the end of every turn."""
-        self._now = now
+        self._now, chain = now, self.chain
+        if chain is None:  # a mesh without a quorum pays nothing for it
+            return self._outlook.tick(self._has_quorum, now)
         self._settle(now)
         self._begin_log(now)
-        raft, chain = self.raft, self.chain
+        raft = self.raft
         if raft is not None and now.monotonic >= raft.deadline and not self._is_mute:
             self._step(Tick())
         if raft is not None and raft.role is Role.LEADER and self._disk_stalls(now):
             self._step(Resign())
         self._spread.tick(now)
-        if chain is not None:
-            leads = self.raft is not None and self.raft.role is Role.LEADER
-            self.keeper.tick(self.raft.term if leads and self.raft is not None else 0, chain, self.courier, now)
-            self.courier.tick(chain, now)
-            self._settle(now)
+        leads = self.raft is not None and self.raft.role is Role.LEADER
+        self.keeper.tick(self.raft.term if leads and self.raft is not None else 0, chain, self.courier, now)
+        self.courier.tick(chain, now)
+        self._settle(now)
         self.questions.tick(now)
         self._desk.flush(now)
         self._spread.flush(now)
-        if now.monotonic >= self._outlook.look_at:
-            self._outlook.look(self._has_quorum(), now)
+        return self._outlook.tick(self._has_quorum, now)
 
     @property
     def deadline(self) -> float:
         """Monotonic seconds of the next tick wanted."""
+        if self.chain is None:
+            return max(self._outlook.deadline, self._now.monotonic)
         stall = inf
         if self.raft is not None and self.raft.role is Role.LEADER:
             stall = self._writer.waiting_since + STALL_ELECTIONS * self._pace.election_seconds

@@ -30,13 +30,31 @@ LOWEST: Final = bytes(12)
 HIGHEST: Final = b"\xff" * 12
 
 
+_BUCKET_BITS: Final = 8 * BUCKET_HASH_BYTES
+_NO_DIFFERENCE: Final = bytes(BUCKET_HASH_BYTES)
+
+
 def bucket_of(shelf: ShelfId) -> int:
     return blake2b(shelf, digest_size=1).digest()[0] % BUCKETS
 
 
 def _hash(floor: Floor) -> int:
-    text = b"".join((floor.shelf, floor.seq.to_bytes(8, "big"), floor.hash4, *(x.to_bytes(8, "big") for x in floor.loose)))
+    text = floor.shelf + floor.seq.to_bytes(8, "big") + floor.hash4
+    if floor.loose:
+        text += b"".join([x.to_bytes(8, "big") for x in floor.loose])
     return int.from_bytes(blake2b(text, digest_size=BUCKET_HASH_BYTES).digest(), "big")
+
+
+class _Row:
+    """A shelf in the table: where it stood when it was last looked at, and the hash of that. None, 0: it was let go."""
+
+    __slots__ = ("bucket", "floor", "hash", "shift")
+
+    def __init__(self, shelf: ShelfId) -> None:
+        self.bucket = bucket_of(shelf)
+        self.shift = (BUCKETS - 1 - self.bucket) * _BUCKET_BITS
+        self.floor: Floor | None = None
+        self.hash = 0
 
 
 class FloorTable:
@@ -46,7 +64,9 @@ class FloorTable:
 
     def __init__(self, read: Callable[[ShelfId], Floor | None]) -> None:
         self._read = read
-        self._hashes = [0] * BUCKETS
+        self._hashes = 0
+        """Of all buckets, side by side as they travel: bucket 0 in front."""
+        self._rows: dict[ShelfId, _Row] = {}
         self._floors: list[dict[ShelfId, Floor]] = [{} for _ in range(BUCKETS)]
         self._moved: dict[ShelfId, None] = {}
 
@@ -56,35 +76,41 @@ class FloorTable:
 
     def _settle(self) -> None:
         for shelf in self._moved:
-            bucket = bucket_of(shelf)
-            floors = self._floors[bucket]
-            old = floors.pop(shelf, None)
-            new = self._read(shelf)
-            if old:
-                self._hashes[bucket] ^= _hash(old)
+            row = self._rows.get(shelf)
+            if row is None:
+                row = self._rows[shelf] = _Row(shelf)
+            new = row.floor = self._read(shelf)
+            before, row.hash = row.hash, _hash(new) if new else 0
+            self._hashes ^= (before ^ row.hash) << row.shift
             if new:
-                floors[shelf] = new
-                self._hashes[bucket] ^= _hash(new)
+                self._floors[row.bucket][shelf] = new
+            else:
+                self._floors[row.bucket].pop(shelf, None)
+                del self._rows[shelf]
         self._moved.clear()
 
     def hashes(self) -> bytes:
         self._settle()
-        return b"".join(value.to_bytes(BUCKET_HASH_BYTES, "big") for value in self._hashes)
+        return self._hashes.to_bytes(BUCKETS * BUCKET_HASH_BYTES, "big")
 
     def differing(self, theirs: bytes, explained: Iterable[Floor] = ()) -> list[int]:
         """Buckets in which the other side differs, beyond the floors that it named itself (`explained`). One that may name only
-        part of what is loose explains nothing.
+        part of what is loose explains nothing. `theirs`: as long as `hashes`.
         """
         self._settle()
-        assume = list(self._hashes)
+        difference = self._hashes ^ int.from_bytes(theirs, "big")
         for floor in explained:
             if len(floor.loose) >= LOOSE_PER_FLOOR:
                 continue
-            bucket = bucket_of(floor.shelf)
-            mine = self._floors[bucket].get(floor.shelf)
-            assume[bucket] ^= _hash(floor) ^ (_hash(mine) if mine else 0)
-        size = BUCKET_HASH_BYTES
-        return [i for i in range(BUCKETS) if assume[i] != int.from_bytes(theirs[i * size : i * size + size], "big")]
+            row = self._rows.get(floor.shelf)
+            if row is None:
+                difference ^= _hash(floor) << (BUCKETS - 1 - bucket_of(floor.shelf)) * _BUCKET_BITS
+            elif row.floor != floor:  # else both have it: nothing to explain
+                difference ^= (_hash(floor) ^ row.hash) << row.shift
+        if not difference:
+            return []
+        size, parts = BUCKET_HASH_BYTES, difference.to_bytes(BUCKETS * BUCKET_HASH_BYTES, "big")
+        return [i for i in range(BUCKETS) if parts[i * size : i * size + size] != _NO_DIFFERENCE]
 
     def pages(self, bucket: int, rng: random.Random) -> list[BucketPage]:
         """All my floors of a bucket, ascending, in pages that each fit a datagram and together cover every shelf id. Of what is

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from crdt.ids import SHELF_ID_BYTES, ShelfId
@@ -134,6 +135,11 @@ class Purpose(IntEnum):
     SAY_DURABLE = 4
 
 
+PURPOSES: Final = tuple(Purpose)
+NOTES_READ_MAX: Final = 256
+"""Floor notes kept as they were read. Guess: those that are repeated, or sent by several, within a second or so."""
+
+
 class FloorNote(NamedTuple):
     """FLOOR: "shelves stand here"."""
 
@@ -143,12 +149,14 @@ class FloorNote(NamedTuple):
     def encode(self) -> bytes:
         return cbor.encode([_pack_floors(self.floors), int(self.purpose)])
 
-    @classmethod
-    def decode_untrusted(cls, payload: bytes) -> FloorNote:
+    @staticmethod
+    @lru_cache(maxsize=NOTES_READ_MAX)
+    def decode_untrusted(payload: bytes) -> FloorNote:
+        """One object for the same bytes: floors are repeated until they are answered."""
         floors, purpose = _array_untrusted(payload, 2)
-        if _int_untrusted(purpose) > max(Purpose):
+        if _int_untrusted(purpose) >= len(PURPOSES):
             raise Malformed("a floor is sent for a purpose from 0 to 4")
-        return cls(_floors_untrusted(floors), Purpose(purpose))
+        return FloorNote(_floors_untrusted(floors), PURPOSES[purpose])
 
 
 class Digest(NamedTuple):

@@ -193,6 +193,11 @@ class Directory(Questions):
             reason = str(error)
         return f"statement {statement.id.hex()}: {reason}"
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether `take_added` or `take_changed` has something to give."""
+        return bool(self._added or self._ledger.changed)
+
     def take_added(self) -> list[bytes]:
         """Statements that are new in the set since the last call, in an order in which they can be added again: to store and
         to send on."""

@@ -83,7 +83,7 @@ class TokenBucket:
 
 
 class Outbox:
-    """What waits for one peer."""
+    """What waits for one peer. Made for each burst, so it is nothing but its frames until they are contended."""
 
     __slots__ = ("_credit", "_lane_bytes", "_queues", "size")
 
@@ -91,19 +91,22 @@ class Outbox:
     """Bytes waiting, frame heads included."""
 
     def __init__(self) -> None:
-        self._queues: list[deque[bytes] | None] = [None] * len(_LANES)
-        self._lane_bytes = [0] * len(_LANES)
-        self._credit = [0.0] * len(_LANES)
+        self._queues: dict[int, deque[bytes]] = {}
+        self._lane_bytes: dict[int, int] = {}
+        self._credit: dict[int, float] = {}
         self.size = 0
 
     def put(self, lane: int, frame: bytes, bytes_max: int) -> int:
         """Queues an encoded frame. Returns how many of the lane's oldest had to go to stay within `bytes_max`."""
-        queue = self._queues[lane]
+        size = len(frame)
+        self.size += size
+        queue = self._queues.get(lane)
         if queue is None:
-            self._queues[lane] = queue = deque()
+            self._queues[lane] = deque((frame,))
+            self._lane_bytes[lane] = size
+            return 0
         queue.append(frame)
-        self.size += len(frame)
-        self._lane_bytes[lane] += len(frame)
+        self._lane_bytes[lane] += size
         dropped = 0
         while self._lane_bytes[lane] > bytes_max and len(queue) > 1:
             self._forget(lane, queue.popleft())
@@ -112,23 +115,27 @@ class Outbox:
 
     def clear(self) -> int:
         """Forgets everything. Returns how many frames."""
-        dropped = sum(len(queue) for queue in self._queues if queue)
-        self._queues = [None] * len(_LANES)
-        self._lane_bytes = [0] * len(_LANES)
+        dropped = sum(map(len, self._queues.values()))
+        self._queues.clear()
+        self._lane_bytes.clear()
         self.size = 0
         return dropped
 
     def take_all(self) -> list[bytes]:
         """Everything, lanes by priority, frames as they came."""
-        frames = [frame for queue in self._queues if queue for frame in queue]
-        self.clear()
-        return frames
+        queues, self._queues = self._queues, {}
+        self._lane_bytes.clear()
+        self.size = 0
+        if len(queues) == 1:
+            return list(*queues.values())
+        return [frame for lane in sorted(queues) for frame in queues[lane]]
 
     def take_kinds(self, lane: int, kinds: Collection[int], room: int) -> list[bytes]:
         """Of one lane, the frames of these kinds up to the first for which there is no room."""
         taken: list[bytes] = []
         left: deque[bytes] = deque()
-        for frame in self._queues[lane] or ():
+        queue = self._queues.get(lane)
+        for frame in queue or ():
             if frame[0] in kinds:
                 room -= len(frame)
                 if room >= 0:
@@ -136,23 +143,23 @@ class Outbox:
                     self._forget(lane, frame)
                     continue
             left.append(frame)
-        self._queues[lane] = left
+        if queue:
+            self._queues[lane] = left
         return taken
 
     def put_back(self, lane: int, frames: Sequence[bytes]) -> None:
         """In front of what came later."""
-        queue = self._queues[lane]
-        self._queues[lane] = deque([*frames, *(queue or ())])
+        self._queues[lane] = deque([*frames, *self._queues.get(lane, ())])
         size = sum(map(len, frames))
-        self._lane_bytes[lane] += size
+        self._lane_bytes[lane] = self._lane_bytes.get(lane, 0) + size
         self.size += size
 
     def take(self, room: int) -> list[bytes]:
         """At most `room` bytes of frames: shares first, then by priority, newest first. In the order to send them."""
-        waiting = [lane for lane in _LANES if self._queues[lane]]
+        waiting = sorted(lane for lane, queue in self._queues.items() if queue)
         taken: list[list[bytes]] = [[] for _ in _LANES]
         for lane in waiting:
-            self._credit[lane] = min(self._credit[lane] + SHARES[lane] * room, _CREDIT_MAX)
+            self._credit[lane] = min(self._credit.get(lane, 0.0) + SHARES[lane] * room, _CREDIT_MAX)
         for lane in waiting:
             used = self._take_newest(lane, min(room, int(self._credit[lane])), taken[lane])
             self._credit[lane] -= used

@@ -1,4 +1,4 @@
-"""Whether a body of a delta is deterministic CBOR, without encoding it as it is.
+"""Whether something decoded was deterministic CBOR, without encoding it as it is.
 
 Among the encodings of one value the deterministic one is the shortest, and no other is as short, except that the keys of a map
 can stand in another order and that a NaN of two bytes can carry a payload. So where there are no maps and no such NaN, it is
@@ -6,7 +6,8 @@ enough to know how long the deterministic encoding is. Short arrays and strings 
 byte, and only payloads have to be encoded to know their length.
 
 That is worth while because cbor2 takes 0.25 us for an array, however short, and 0.09 us for a number or a string (measured):
-looking at an op in this way takes 0.4 us, encoding it again 1.2 us.
+looking at an op in this way takes 0.4 us, encoding it again 1.2 us. Of the small arrays that most frames are, every item is
+looked at: a third of the time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,47 @@ _SHORT: Final = 24
 """Numbers below this are one byte, and so are the heads of shorter strings and arrays."""
 _PERHAPS_NAN: Final = re.compile(rb"\xf9[\x7c-\x7f\xfc-\xff]")
 """A NaN of two bytes, or an infinity, or an accident inside something else."""
+
+
+class _Unsure(Exception):
+    """Here the length alone does not tell."""
+
+
+def is_shortest(value: Any, raw: bytes) -> bool:
+    """True only when `raw`, which was decoded to `value`, is the deterministic encoding of it. False when it is not, and where
+    there are maps, NaNs or what is outside the data model.
+    """
+    try:
+        return _shortest_bytes(value) == len(raw)
+    except _Unsure:
+        return False
+
+
+def _shortest_bytes(value: Any) -> int:
+    kind = type(value)
+    if kind is tuple:
+        total = _head_bytes(len(value))
+        for item in value:  # the common ones here, without a call each
+            kind = type(item)
+            if kind is bytes and (size := len(item)) < _SHORT:
+                total += 1 + size
+            elif kind is int and 0 <= item < _SHORT:
+                total += 1
+            else:
+                total += _shortest_bytes(item)
+        return total
+    if kind is bytes:
+        return _head_bytes(len(value)) + len(value)
+    if kind is int:
+        return _head_bytes(value if value >= 0 else -1 - value)
+    if kind is str:
+        size = len(value) if value.isascii() else len(value.encode())
+        return _head_bytes(size) + size
+    if value is None or kind is bool:
+        return 1
+    if kind is float and value == value:
+        return len(cbor2.dumps(value, canonical=True))
+    raise _Unsure
 
 
 def is_shortest_body(value: Any, raw: bytes) -> bool:
@@ -64,6 +106,6 @@ def _is_plain_head(rights: Any, time: Any, origins: Any) -> bool:
     return _PLAIN.issuperset(map(type, rights)) and _PLAIN.issuperset(map(type, origins))
 
 
-def _head_bytes(items: int) -> int:
-    """Of an array in its shortest form (RFC 8949 section 3)."""
-    return 1 if items < _SHORT else 2 if items < 1 << 8 else 3 if items < 1 << 16 else 5
+def _head_bytes(count: int) -> int:
+    """Of so many items or bytes, or of an unsigned integer, in its shortest form (RFC 8949 section 3)."""
+    return 1 if count < _SHORT else 2 if count < 1 << 8 else 3 if count < 1 << 16 else 5 if count < 1 << 32 else 9

@@ -65,13 +65,7 @@ from mesh.wire.limits import (
     SESSIONS_PER_PEER,
     TransportLimits,
 )
-from mesh.wire.packer import (
-    DATAGRAM_BYTES_MAX,
-    FRAME_HEAD_BYTES,
-    TokenBucket,
-    encode_frame,
-    frames_untrusted,
-)
+from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, TokenBucket, encode_frame, frames_untrusted
 from mesh.wire.sender import Sender
 from mesh.wire.session import COUNTER_AT, DATA, DATA_OVERHEAD_BYTES, SEALED_AT, Session, derive
 from mesh.wire.strangers import Strangers
@@ -248,6 +242,8 @@ class Transport:
 
     def flush(self, now: Now) -> list[Transmit]:
         """The datagrams to send now. What the byte budgets hold back stays queued, and `deadline` says when to come again."""
+        if not (self._sender.has_frames or self._moved):
+            return []
         for replica, address in self._moved.items():
             if replica in self._peers:
                 self._follow(self._peers[replica], address, now)

@@ -128,7 +128,7 @@ def test_every_waiting_lane_gets_its_share_and_the_first_the_rest(flooding: set[
     sent = dict.fromkeys(Lane, 0)
     for number in range(2000):
         for lane in flooding:
-            while len(outbox._queues[lane] or ()) < 40:
+            while len(outbox._queues.get(lane, ())) < 40:
                 outbox.put(lane, frame(lane, number, size), 10**9)
         for taken in outbox.take(PLAIN_BYTES_MAX):
             sent[Lane(taken[0])] += len(taken)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mesh.errors import Malformed
 from mesh.wire import cbor
-from mesh.wire.shortest import is_shortest_body
+from mesh.wire.shortest import is_shortest, is_shortest_body
 
 HEAD: list[Any] = [[3, 1], 1_760_000_000_000_000, [b"twelve bytes"]]
 NUMBERS = st.sampled_from([0, 1, 2, 3, 23, 24, -1, 255, True])
@@ -91,3 +91,51 @@ def test_other_encodings_are_refused(what: str) -> None:
 def test_bytes_after_the_end_are_refused() -> None:
     with pytest.raises(Malformed):
         cbor.decode_body_untrusted(body([op(number) for number in range(9)]) + b"\x00")
+
+
+ATOMS = (
+    st.sampled_from([0, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**64 - 1, -1, -24, -25, -256, -257, -(2**64)])
+    | st.floats(allow_nan=True)
+    | st.text(max_size=30)
+    | st.binary(max_size=30)
+    | st.sampled_from(["é" * 12, b"x" * 255, b"x" * 256, "x" * 65_536, None, True, False])
+)
+VALUES = st.recursive(
+    ATOMS, lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=40
+)
+
+
+def canonical_only(raw: bytes) -> str:
+    """What is said of these bytes without any short cut: decoded and encoded again."""
+    try:
+        value = cbor._load_untrusted(raw)
+        cbor._require_deterministic_untrusted(value, raw)
+        return repr(value)
+    except Malformed as error:
+        return f"Malformed {error}"
+
+
+@given(VALUES)
+@settings(max_examples=300, deadline=None)
+def test_the_short_cut_knows_the_length_of_every_value(value: Any) -> None:
+    raw = cbor2.dumps(value, canonical=True)
+    has_map_or_nan = b"{" in repr(value).encode() or "nan" in repr(value)
+    assert is_shortest(cbor2.loads(raw, immutable=True), raw) or has_map_or_nan
+    assert verdict(cbor.decode_untrusted, raw) == canonical_only(raw)
+
+
+@given(VALUES, st.integers(0, 70_000), st.integers(0, 255), st.sampled_from(["replace", "insert", "delete"]))
+@settings(max_examples=600, deadline=None)
+@example((1, 2), 1, 24, "insert")  # a number in a longer form
+@example((b"x",), 1, 0x58, "insert")
+@example((True, None), 1, 0xF8, "insert")
+def test_the_short_cut_says_the_same_of_damaged_values(value: Any, at: int, byte: int, how: str) -> None:
+    raw = bytearray(cbor2.dumps(value, canonical=True))
+    at %= len(raw)
+    if how == "replace":
+        raw[at] = byte
+    elif how == "insert":
+        raw.insert(at, byte)
+    else:
+        del raw[at]
+    assert verdict(cbor.decode_untrusted, bytes(raw)) == canonical_only(bytes(raw))
