@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from consensus_escalation.block import Block, Kind
+from consensus_escalation.block import Block, Header, Kind, header_from_bytes_untrusted
 from consensus_escalation.certificate import HEADERS_MAX, Ack, Certificate, NotCertified, Trail
 from consensus_escalation.core import Genesis
 from consensus_escalation.ledger import Ledger, ReadScore
@@ -207,6 +207,22 @@ class Chain:
             del self._waiting[min(at for at in self._waiting if at != wanted)]
         return True
 
+    def certified(self, certificate: Certificate) -> int | None:
+        """By this agent's own Raft, which has looked at each acknowledgement. Returns the index of the block if it is news."""
+        header, acks = header_from_bytes_untrusted(certificate.headers[0], self.keys), certificate.acks
+        index, digest = header.index, self.keys.hash(certificate.headers[0])
+        if self.proven < index and self.log.hash_at(index) == digest and self._proves_alone(header):
+            self._prove(index, digest, acks)
+            return index
+        return index if self.offer_acks_untrusted(index, digest, acks) else None
+
+    def _proves_alone(self, header: Header) -> bool:
+        """Whether nothing else follows from its proof: no change of voters, no bundle."""
+        block = self.log.get(header.index)
+        is_change = block is None or block.entries[0].kind is Kind.CONFIG
+        makes_bundle = self.snapshot is not None and self._bundled != self.digest[0]
+        return self.trail.knows(header.config_index) and not is_change and not makes_bundle
+
     @property
     def is_unsettled(self) -> bool:
         """Whether certificates wait for something."""
@@ -266,6 +282,13 @@ class Chain:
         except NotCertified:
             self.refused += 1
             return False
+        self._prove(index, digest, acks)
+        for each in blocks:
+            self._apply(each)
+        self._make_bundle(certificate, block)
+        return True
+
+    def _prove(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> None:
         newest = self.proven
         self.proofs[index] = acks
         self._rows.append(Proof(index, digest, acks))
@@ -273,10 +296,6 @@ class Chain:
             self.proofs = OrderedDict(sorted(self.proofs.items()))
         while len(self.proofs) > PROOFS_KEPT:
             self.proofs.popitem(last=False)
-        for each in blocks:
-            self._apply(each)
-        self._make_bundle(certificate, block)
-        return True
 
     def _leading_to(self, index: int, digest: bytes) -> list[Block]:
         """The blocks from mine to the certified one, in order; none while some are missing. What does not belong there is

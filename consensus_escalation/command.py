@@ -54,6 +54,9 @@ class Thought(NamedTuple):
     """Of the dangerous class: endorsed before it is appended. The author says so; the rules void an entry that should have."""
 
 
+NO_THOUGHT: Final = Thought()
+
+
 class Command(NamedTuple):
     verb: Verb
     path: Path = ()
@@ -65,7 +68,7 @@ class Command(NamedTuple):
     """The lease in question: renew, release, expire."""
     ttl: int = 0
     """Milliseconds: acquire, renew. For `EXPIRE` the index that the lease was last renewed at."""
-    thought: Thought = Thought()
+    thought: Thought = NO_THOUGHT
 
 
 _DEFAULTS: Final = Command(Verb.SET)
@@ -73,7 +76,7 @@ _DEFAULTS: Final = Command(Verb.SET)
 
 def command_to_bytes(command: Command, encode: Callable[[object], bytes]) -> bytes:
     parts: list[object] = [int(command.verb), list(command.path), *command[2:6], list(command.thought)]
-    defaults = [None, None, *_DEFAULTS[2:6], list(Thought())]
+    defaults = [None, None, *_DEFAULTS[2:6], list(NO_THOUGHT)]
     while len(parts) > 2 and parts[-1] == defaults[len(parts) - 1]:
         parts.pop()
     return encode(parts)

@@ -97,6 +97,8 @@ class Reads(NamedTuple):
     functions: frozenset[str]
     pattern: str | None
     """It is false for every path that this pattern does not match: it is `matches(path, pattern)`, or that `and` more."""
+    call: tuple[str, ...] | None
+    """It is nothing but one function, called with names: the function, then these."""
 
 
 def reads_of(text: str) -> Reads:
@@ -104,12 +106,15 @@ def reads_of(text: str) -> Reads:
     tree = ast.parse(text.strip(), mode="eval").body
     called = frozenset(n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
     names = frozenset(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
+    pattern, call = None, None
     first = tree.values[0] if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else tree
     match first:
-        case ast.Call(ast.Name("matches"), [ast.Name("path"), ast.Constant(str(pattern))], []):
-            return Reads(names - called, called, pattern)
-        case _:
-            return Reads(names - called, called, None)
+        case ast.Call(ast.Name("matches"), [ast.Name("path"), ast.Constant(str(text))], []):
+            pattern = text
+    match tree:
+        case ast.Call(ast.Name(function), arguments, []) if all(isinstance(each, ast.Name) for each in arguments):
+            call = (function, *[each.id for each in arguments if isinstance(each, ast.Name)])
+    return Reads(names - called, called, pattern, call)
 
 
 def decide(compiled: Compiled, scope: Scope) -> bool:

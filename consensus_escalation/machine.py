@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from consensus_escalation.block import Block, Entry, Kind
-from consensus_escalation.command import NULL, Command, Verb, command_from_bytes_untrusted
+from consensus_escalation.command import NO_THOUGHT, NULL, Command, Verb, command_from_bytes_untrusted
 from consensus_escalation.expression import Function
 from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing_token
 from consensus_escalation.ledger import Ledger, ReadScore, key_of
-from consensus_escalation.policy import NOT_ENDORSED, POLICY, Judgement, Policy, State, Subject, subject_of
+from consensus_escalation.policy import NOT_ENDORSED, POLICY, SILENCE, Judgement, Policy, State, Subject, subject_of
 from consensus_escalation.sessions import Admission, Past
 from crdt.codec import decode_untrusted as plain_decode_untrusted
 from crdt.codec import encode as plain_encode
@@ -127,6 +127,10 @@ class Machine:
 
     def judge_command(self, command: Command, author: bytes) -> Judgement:
         """By the policy and the state as they are now. Raises Malformed when a value in it is no CBOR."""
+        if command.thought == NO_THOUGHT and command.expected == NULL:
+            value = self._decode_untrusted(command.value) if command.value != NULL else None
+            if self.policy.is_silent(command.path, value):
+                return SILENCE
         return self.policy.judge(subject_of(command, author, self._decode_untrusted), self._view())
 
     def judge(self, entry: Entry) -> Judgement:

@@ -40,7 +40,8 @@ from consensus_escalation.expression import (
     decide,
     reads_of,
 )
-from consensus_escalation.hazards import SHIPPED
+from consensus_escalation.hazards import BY_WORDS, SHIPPED
+from consensus_escalation.hazards.safety import is_harmless
 from crdt.errors import Malformed
 from crdt.ops import Path, Value
 
@@ -49,6 +50,8 @@ NEWEST: Final = "shipped-1"
 RULES_MAX: Final = 128
 """Guess: each is looked at for every entry."""
 TEXTS_MAX: Final = 256
+PATHS_REMEMBERED_MAX: Final = 4096
+"""Of which is known whether any rule is about them; about 1 MB."""
 NAME_BYTES_MAX: Final = 64
 REASON_BYTES_MAX: Final = 200
 
@@ -85,6 +88,10 @@ class Judgement(NamedTuple):
     @property
     def is_dangerous(self) -> bool:
         return bool(self.dangerous_by or self.judged_by)
+
+
+SILENCE: Final = Judgement()
+"""No rule says anything."""
 
 
 class State(NamedTuple):
@@ -166,6 +173,15 @@ class Policy:
 
     # ---- judging
 
+    def is_silent(self, path: Path, value: Value) -> bool:
+        """Whether no rule objects to this value there when nothing else is said about it. False decides nothing: `judge` does."""
+        if isinstance(value, str):
+            if not _ONE_WORD.fullmatch(value) or not is_harmless(value):
+                return False
+        elif not (value is None or isinstance(value, int | float | bytes)):
+            return False
+        return self._index.leaves_alone(path)
+
     def judge(self, subject: Subject, state: State) -> Judgement:
         budget = Steps(state)
         found = {REFUSE: "", ENDORSE: "", JUDGE: ""}
@@ -186,7 +202,7 @@ class Policy:
     def _scope(self, subject: Subject, state: State, budget: Steps) -> Scope:
         names: dict[str, Any] = dict(zip(Subject._fields, subject, strict=True))
         names["segments"] = list(subject.path)
-        names["path"] = "/".join([part if isinstance(part, str) else f"0x{part.hex()}" for part in subject.path])
+        names["path"] = _text_of(subject.path)
         names["texts"] = [] if subject.verb == POLICY else texts_in([subject.intent, subject.value, subject.arguments], budget)
         names["time"] = state.time // 1_000_000
         names["lines"] = [text for text in names["texts"] if not _ONE_WORD.fullmatch(text)]
@@ -257,7 +273,25 @@ class Index:
             self._rules = [(rule, compiled, reads._replace(pattern=None)) for rule, compiled, reads in self._rules]
         self._heads = {head for *_, reads in self._rules if (head := _head_of(reads.pattern)) is not None}
         self._is_quiet = {rule.name for rule, compiled, reads in self._rules if _is_quiet(compiled, reads, functions)}
+        self._by_words = {
+            rule.name
+            for rule, _, reads in self._rules
+            if reads.call in BY_WORDS and functions[reads.call[0]] is SHIPPED[reads.call[0]]
+        }
         self._found: dict[tuple[str | None, bool], tuple[tuple[Rule, Compiled], ...]] = {}
+        self._left_alone: dict[Path, bool] = {}
+
+    def leaves_alone(self, path: Path) -> bool:
+        """Whether all rules say no there while nothing is said that is not `is_harmless`."""
+        found = self._left_alone.get(path)
+        if found is None:
+            if len(self._left_alone) >= PATHS_REMEMBERED_MAX:
+                self._left_alone.clear()
+            rules = self.concerned(_text_of(path), has_lines=False)
+            found = all(rule.name in self._by_words for rule, _ in rules)
+            found = found and all(is_harmless(segment) for segment in path if isinstance(segment, str))
+            self._left_alone[path] = found
+        return found
 
     def concerned(self, path: str, *, has_lines: bool) -> tuple[tuple[Rule, Compiled], ...]:
         """In their order."""
@@ -272,6 +306,11 @@ class Index:
                 if _head_of(reads.pattern) in (None, head) and (has_lines or rule.name not in self._is_quiet)
             )
         return found
+
+
+def _text_of(path: Path) -> str:
+    """As rules see it."""
+    return "/".join([part if isinstance(part, str) else f"0x{part.hex()}" for part in path])
 
 
 def _head_of(pattern: str | None) -> str | None:

@@ -18,6 +18,10 @@ from consensus_escalation.hazards.safety import disables_safety, opens_valve
 from consensus_escalation.hazards.shell import shell_destroys, shell_drastic
 from consensus_escalation.hazards.sql import sql_destroys, sql_drastic
 
+NAMES_AND_TEXTS: Final = ("intent", "segments", "value", "texts")
+BY_WORDS: Final = frozenset({("disables_safety", *NAMES_AND_TEXTS), ("opens_valve", *NAMES_AND_TEXTS)})
+"""Calls that say no where no name and no text `is_harmless` says no to is said."""
+
 SHIPPED: Final[dict[str, Function]] = {
     "shell_destroys": shell_destroys,
     "shell_drastic": shell_drastic,

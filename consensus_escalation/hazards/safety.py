@@ -71,6 +71,12 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
+def is_harmless(text: str) -> bool:
+    """Whether it names nothing of what this is about. Where neither path nor intent nor any text does, both predicates say no."""
+    return _names_protector(text) is _names_valve(text) is False
+
+
+@lru_cache(maxsize=4096)
 def _names_protector(text: str) -> bool:
     return not _PROTECTORS.isdisjoint(words_of(text))
 

@@ -55,6 +55,8 @@ def parse_path(path: PathLike) -> Path:
 
 
 def _check_segment(path: PathLike, number: int, segment: object) -> None:
+    if (type(segment) is bytes or (type(segment) is str and segment.isascii())) and 0 < len(segment) <= SEGMENT_BYTES_MAX:
+        return  # nearly all: nothing to complain about
     where = f"segment {number} of path {_brief(path)}"
     if not isinstance(segment, str | bytes):
         raise PathError(f"{where} is {type(segment).__name__} {_brief(segment)}: a segment is text or bytes")

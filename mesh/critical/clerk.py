@@ -68,6 +68,7 @@ class Clerk:
         self._waiting: dict[Key, _Waiting] = {}
         self._reads: dict[int, trio.Event] = {}
         self._has_ended = False
+        self._epoch = -1
 
     @property
     def me(self) -> ReplicaId:
@@ -100,10 +101,15 @@ class Clerk:
         for number, _ in quorum.questions.take(quorum.chain.applied if quorum.chain is not None else -1):
             if (event := self._reads.pop(number, None)) is not None:
                 event.set()
-        chain = quorum.chain
+        if quorum.chain is not None and quorum.chain.genesis.epoch != self._epoch:
+            self._epoch = quorum.chain.genesis.epoch
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        """The log that older entries may be in has ended."""
         for key, waiting in list(self._waiting.items()):
-            if chain is not None and chain.genesis.epoch != waiting.epoch:
-                quorum.courier.forget(key)  # the log that it may be in has ended
+            if waiting.epoch != self._epoch:
+                self._peer.quorum.courier.forget(key)
                 del self._waiting[key]
                 waiting.end(None)
 
@@ -124,8 +130,8 @@ class Clerk:
     # ---- waiting
 
     async def chain(self) -> Chain:
-        """The state as it is here, once there is one. Raises NotCommitted when this mesh has no quorum."""
-        await trio.lowlevel.checkpoint()
+        """The state as it is here, once there is one. Raises NotCommitted when this mesh has no quorum. No checkpoint when there
+        is one: each costs a round of the event loop, and all who call this wait for something afterwards."""
         while (chain := self._peer.quorum.chain) is None:
             self._check_open()
             if self._peer.synced and self._peer.directory.genesis() is None:

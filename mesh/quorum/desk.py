@@ -5,7 +5,7 @@ REQUEST --> this agent leads: Raft    it knows who does: forwarded once    else 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from consensus_escalation.block import Entry
@@ -64,7 +64,7 @@ class Desk:
         submit: Callable[[Submit], None],
         is_enrolled: Callable[[ReplicaId], bool],
         heard_leader: Callable[[int, ReplicaId | None], None],
-        is_permitted: Callable[[Entry], bool],
+        is_permitted: Callable[[Sequence[Entry]], bool],
     ) -> None:
         """`seat`: None while there is no quorum. `is_enrolled`: as a voter. `heard_leader`: (term, who), by somebody's word."""
         self._me, self._port, self._seat, self._submit = me, port, seat, submit
@@ -92,7 +92,7 @@ class Desk:
     def _take(self, batch: tuple[Entry, ...], *, forwarded: bool) -> None:
         seat = self._seat()
         assert seat is not None
-        if seat.leads and not all(map(self._is_permitted, batch)):
+        if seat.leads and not self._is_permitted(batch):
             self._refusals += [(entry, NOT_PERMITTED if seat.is_settled else BUSY) for entry in batch]
         elif seat.leads and is_in_log(batch[0], seat.chain):
             self._refusals += [(entry, Admission.REPEATED.value) for entry in batch]

@@ -19,8 +19,7 @@ from math import inf
 from typing import Final, assert_never
 
 from consensus_escalation.authorship import is_signed_untrusted
-from consensus_escalation.block import Block, block_from_bytes_untrusted, header_from_bytes_untrusted
-from consensus_escalation.certificate import Certificate
+from consensus_escalation.block import Block, block_from_bytes_untrusted
 from consensus_escalation.chain import Chain, Done, Proof, State
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import (
@@ -144,6 +143,7 @@ class Quorum:
         self._genesis = b""
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
+        self._sent: tuple[Message | None, bytes] = (None, b"")
         self._is_stepping = False
         self._is_amnesiac = False
         self._is_mute = False
@@ -284,7 +284,7 @@ class Quorum:
         if self.chain is not None and genesis.config.voters == (self.me,):
             self.keeper.inherit(self.chain.machine)
         self.courier.forget_all()
-        self._genesis, self.raft = raw, None
+        self._genesis, self.raft, self._sent = raw, None, (None, b"")
         self._guide.begin()
         self._stream.clear()
         self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks)
@@ -463,7 +463,8 @@ class Quorum:
                 chain.committed(block)
                 self._spread.committed(block)
             case Certified(certificate):
-                self._certified(chain, certificate)
+                if (index := chain.certified(certificate)) is not None:
+                    self._spread.certified(index)
             case TakeState(index):
                 state = chain.state_at(index)
                 if state is not None:
@@ -493,15 +494,13 @@ class Quorum:
             case _:
                 assert_never(effect)
 
-    def _certified(self, chain: Chain, certificate: Certificate) -> None:
-        header = header_from_bytes_untrusted(certificate.headers[0], self.keys)
-        if chain.offer_acks_untrusted(header.index, self.keys.hash(certificate.headers[0]), certificate.acks):
-            self._spread.certified(header.index)
-
     def _send(self, to: Voter, message: Message) -> None:
+        """What goes to several is one message most of the time, and encoded once."""
         chain = self.chain
         assert chain is not None
-        self._port.send(to, Lane.CRITICAL, Frame.RAFT, message_to_bytes(chain.genesis.epoch, message, self.keys))
+        if message != self._sent[0]:
+            self._sent = (message, message_to_bytes(chain.genesis.epoch, message, self.keys))
+        self._port.send(to, Lane.CRITICAL, Frame.RAFT, self._sent[1])
 
     def _leader_changed(self, term: int, leader: ReplicaId | None) -> None:
         self._guide.heard(term, leader)

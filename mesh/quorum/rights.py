@@ -5,6 +5,8 @@ Not part of the state machine: members learn statements at different moments, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.command import command_from_bytes_untrusted
 from crdt.ids import ReplicaId
@@ -16,16 +18,20 @@ from mesh.wire.cbor import decode_untrusted
 NOT_PERMITTED = "outside what its author may write"
 
 
-def is_permitted(directory: Directory, entry: Entry) -> bool:
-    """Whether the credential of its author, as known here, covers the path, and the charter leaves the path to the quorum."""
-    author = ReplicaId(entry.author)
+def is_permitted(directory: Directory, batch: Sequence[Entry]) -> bool:
+    """Whether the credential of their author, as known here, covers the paths, and the charter leaves these to the quorum."""
+    author = ReplicaId(batch[0].author)
     grant = directory.credential(author)
-    if grant is None or directory.revoked(author):
+    if grant is None or directory.revoked(author) or any(entry.author != author for entry in batch):
         return False
-    if entry.kind is not Kind.COMMAND:
-        return True  # endorsed by the voters' judges, or not at all
-    try:
-        path = command_from_bytes_untrusted(entry.body, decode_untrusted).path
-    except Malformed:
-        return False
-    return not path or (directory.is_critical(path) and compile_patterns(tuple(grant.terms.may_write)).matches(path))
+    patterns = compile_patterns(tuple(grant.terms.may_write))
+    for entry in batch:
+        if entry.kind is not Kind.COMMAND:
+            continue  # endorsed by the voters' judges, or not at all
+        try:
+            path = command_from_bytes_untrusted(entry.body, decode_untrusted).path
+        except Malformed:
+            return False
+        if path and not (directory.is_critical(path) and patterns.matches(path)):
+            return False
+    return True

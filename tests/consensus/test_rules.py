@@ -11,7 +11,17 @@ from consensus_escalation.block import Entry, Kind
 from consensus_escalation.command import Command, Thought, Verb
 from consensus_escalation.expression import Budget, Scope, Undecided, compile_untrusted, decide
 from consensus_escalation.machine import Machine, Status
-from consensus_escalation.policy import Judgement, Policy, Rule, State, Subject, is_dangerous, read_rules, shipped_names
+from consensus_escalation.policy import (
+    Judgement,
+    Policy,
+    Rule,
+    State,
+    Subject,
+    is_dangerous,
+    read_rules,
+    shipped_names,
+    subject_of,
+)
 from consensus_escalation.sessions import NAMED
 from crdt.errors import Malformed
 from crdt.ops import Path, Value
@@ -231,6 +241,26 @@ def test_rules_that_are_skipped_would_have_said_no() -> None:
             assert found == Judgement(*expected) or found.refused_by, (path, value)
             skipped += not any(alone.values())
     assert 10 < skipped < len(paths) * len(values)
+
+
+@pytest.mark.parametrize("own", ["", "matches(path, 'docks/**') and value == 1", "value == 1 and verb == 'delete'"])
+def test_a_write_that_no_rule_is_about_is_judged_at_a_glance_and_alike(own: str) -> None:
+    machine = Machine(encode=encode, decode_untrusted=decode_untrusted)
+    if own:
+        assert machine.policy.change_untrusted(["set", "own", "refuse", own, ""]) == ""
+    names = ("docks", "7", "estop", "enabled", "valve", "open", "safety.bypass", "light-curtain", "a b")
+    paths: list[Path] = [(one, two) for one in names for two in names] + [(b"estop", "x"), ("estopped",)]
+    values: list[Value] = [None, False, True, 0, 1, 2.5, "", "off", "r7", "open", "estop-off", "valve.open", "a b", b"off", [1]]
+    silent = 0
+    for path in paths:
+        for value in values:
+            for verb in (Verb.SET, Verb.DELETE):
+                command = Command(verb, path, encode(value))
+                state = State(lambda _path: None, lambda _path: None, 0)
+                expected = machine.policy.judge(subject_of(command, ALICE, decode_untrusted), state)
+                assert machine.judge_command(command, ALICE) == expected, (path, value)
+                silent += machine.policy.is_silent(path, value)
+    assert silent == 0 if own.startswith("value") else silent > 200, "a rule that may be about anything"
 
 
 def _judged_alone(rule: Rule, asked: Subject) -> bool:
