@@ -101,8 +101,8 @@ class Peer(Port):
         self.allowance = Allowance()
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
-        self._hurried = self._unsettled = False
-        """Something came in since the last tick that is not restful; deltas did."""
+        self._hurried = False  # something came in since the last tick that is not restful
+        self._unsettled: Now | None = None  # when the first delta did
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
@@ -156,6 +156,7 @@ class Peer(Port):
             read_delta_untrusted=config.read_delta_untrusted,
             verify_delta=self.notary.verify_delta,
             check_head=self.notary.check_head_untrusted,
+            traffic=self.transport.counters,
             durable=config.durable,
             now=now,
         )
@@ -223,7 +224,7 @@ class Peer(Port):
                 self.drops["over_allowance"] += 1
                 continue
             if kind is Frame.DELTA:
-                self._unsettled = True
+                self._unsettled = self._unsettled or now
             elif kind not in RESTFUL:
                 self._hurried = True
                 if self._unsettled:  # it may ask for what they brought
@@ -328,14 +329,14 @@ class Peer(Port):
 
     def _settle(self, now: Now) -> None:
         """What moved in one part is told to the others: once a turn, however many datagrams it took in."""
-        self._unsettled = False
+        came, self._unsettled = self._unsettled or now, None
         if self.directory.has_moved:
             self._trust_moved(now)
         journal = self.replica.take_journal()
         if journal:
             self._journal += journal
             for shelf in dict.fromkeys([entry.shelf for entry in journal]):
-                self.sync.moved(shelf, now)
+                self.sync.moved(shelf, came)
         if self.replica.faults:
             self.drops["fault_repeated"] += self.closer.found(self.replica.take_faults(), now)
         if self.swim.has_moved:

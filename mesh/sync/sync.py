@@ -37,7 +37,7 @@ from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
 from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, Want, framed
 from mesh.sync.pull import Puller
-from mesh.sync.repeat import SETTLED_FACTOR, Repeats
+from mesh.sync.repeat import SETTLED_FACTOR, Losses, Repeats, Traffic
 from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
 from mesh.sync.tree import Members, PushTree
@@ -63,10 +63,6 @@ DRAWS: Final = 3
 """Members drawn before all are looked at."""
 QUIET_SHARE_MIN: Final = 0.1  # of digest_quiet_seconds, from news to the next digest: longer than it takes to everybody. Guess.
 PROGRESS_SECONDS: Final = 0.2
-LOSSY_SECONDS: Final = 30.0
-"""After the start and any sign of loss, how long floors are repeated until they are answered, ..."""
-CLEAN_ENOUGH: Final = 100
-"""... unless so many deltas came without such a sign. Guesses: at 2% loss one in eight runs of 100 shows none."""
 TRAIL_MAX: Final = 3
 """Floors beside a pushed delta: about 75 bytes, which spare a datagram each. Guess."""
 GREETINGS: Final = 4
@@ -88,6 +84,7 @@ class Sync:
         read_delta_untrusted: Callable[[bytes], crdt.Delta],
         verify_delta: Callable[[crdt.Delta], bool],
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
+        traffic: Traffic,
         durable: bool,
         now: Now,
     ) -> None:
@@ -130,8 +127,7 @@ class Sync:
         self._interval = config.digest_min_seconds
         self._next_digest = inf
         self._next_progress = inf
-        self._lossy_until = now.monotonic + LOSSY_SECONDS
-        self._clean = 0
+        self._losses = Losses(traffic, now)
         self._proof_asked: dict[ShelfId, float] = {}
         self._held: deque[tuple[crdt.Delta, bool]] = deque()
         self.synced = False
@@ -366,18 +362,18 @@ class Sync:
         if not self._replica.receive(delta):
             return
         self.counters.deltas_new += 1
-        self._clean += 1
         self._recent.add(shelf, seq, raw)
         if not pushed and peer != author:
             self._out_of_step(now)  # by a detour: others may lack it, too, and its author does not tell them
         targets = self._tree.targets(author)
         if pushed:
+            self._repeats.heard(now)
             self._push(raw, targets, now)
             self.counters.deltas_relayed += len(targets)
         if targets and (pushed or self.synced):
             self._schedule_repeats(shelf, targets, now, late=not pushed)
         if self._replica.reached(shelf) < seq:
-            self._saw_loss(now)
+            self._losses.saw(now)
             self.puller.gap(shelf, peer, seq, now)
 
     def _contradicts(self, shelf: ShelfId, seq: int, header_hash: bytes) -> bool:
@@ -439,7 +435,7 @@ class Sync:
                 self._directory.drops["delta forged while its credential was unknown"] += 1
 
     def _want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
-        self._saw_loss(now)
+        self._losses.saw(now)
         self.counters.repairs += 1
         self._server.want_untrusted(peer, payload, now)
 
@@ -460,13 +456,7 @@ class Sync:
 
     def _schedule_repeats(self, shelf: ShelfId, targets: Iterable[ReplicaId], now: Now, *, late: bool = False) -> None:
         round_trip = self._members.typical_round_trip()
-        self._repeats.schedule(shelf, targets, round_trip, lossy=self._is_lossy(now), now=now, late=late)
-
-    def _is_lossy(self, now: Now) -> bool:
-        return self._clean < CLEAN_ENOUGH and now.monotonic < self._lossy_until
-
-    def _saw_loss(self, now: Now) -> None:
-        self._lossy_until, self._clean = now.monotonic + LOSSY_SECONDS, 0
+        self._repeats.schedule(shelf, targets, round_trip, lossy=self._losses.likely(now), now=now, late=late)
 
     def _floor_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         note = FloorNote.decode_untrusted(payload)
@@ -478,7 +468,7 @@ class Sync:
                         self.copies.told(peer, floor)
                 case _:
                     if self._offered(peer, floor, now):
-                        self._saw_loss(now)
+                        self._losses.saw(now)
                     self._repeats.rode(floor)
                     if note.purpose is Purpose.ASK_DURABLE:
                         self.copies.asked(peer, floor)

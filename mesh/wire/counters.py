@@ -24,6 +24,7 @@ class Counters:
         "frame_bytes_sent",
         "frames_received",
         "frames_sent",
+        "sealed_missing",
         "sealed_received",
     )
 
@@ -33,6 +34,8 @@ class Counters:
         self.bytes_received = 0
         self.sealed_received = 0
         """Datagrams that opened: from members."""
+        self.sealed_missing = 0
+        """Datagrams that members sent before those that came, and that did not come."""
         self.datagrams_sent = 0
         self.bytes_sent = 0
         self.frames_received = [0] * _KINDS
@@ -50,6 +53,7 @@ class Counters:
             "datagrams_received": self.datagrams_received,
             "bytes_received": self.bytes_received,
             "sealed_received": self.sealed_received,
+            "sealed_missing": self.sealed_missing,
             "datagrams_sent": self.datagrams_sent,
             "bytes_sent": self.bytes_sent,
             "frames_received": _by_kind(self.frames_received),

@@ -87,16 +87,17 @@ class Session:
         """The message, or None when it was not sealed in this session. Does not mark the counter: `accept` does."""
         return self._crypto.open(self._key_in, _NONCE_PAD + counter, sealed, b"")
 
-    def accept(self, counter: int) -> bool:
-        """Marks an opened counter. True when it is the newest so far."""
+    def accept(self, counter: int) -> int:
+        """Marks an opened counter. By how much it is ahead of the newest so far: 1 where nothing was lost on the way; not above 0
+        for one that others have overtaken."""
         ahead = counter - self._highest
         if ahead > 0:
             # Never shift by a distance that the other end chose.
             self._seen = (self._seen << ahead | 1) & _WINDOW_MASK if ahead < REPLAY_WINDOW else 1
             self._highest = counter
-            return True
-        self._seen |= 1 << -ahead
-        return False
+        else:
+            self._seen |= 1 << -ahead
+        return ahead
 
 
 def derive(

@@ -351,12 +351,13 @@ class Transport:
         if frames is None:
             self.drops["malformed_frames"] += 1
             return None
-        is_newest = session.accept(counter)
+        ahead = session.accept(counter)
+        self.counters.sealed_missing += ahead - 1 if ahead > 0 else -1
         peer = entry.peer or self._prove(entry, frames, address, now)
         if peer is None:
             return None
         self.counters.sealed_received += 1
-        if is_newest:
+        if ahead > 0:
             current = peer.sessions[0]  # the one that we send on: both ends may have another one as current
             if entry is not current:
                 self._check_clash(peer, entry, now)
