@@ -7,13 +7,14 @@ Two kinds of numbers:
     NAMED | hash          made of a key that a user chose: remembered one by one, whatever `since` a retry names
 
 `since` is a log time (or a wall clock) that the author knew when it first asked. A key is remembered until log time is 24 h past
-it, and refused from then on, so what was forgotten cannot be done again. Where memory runs out before the 24 h do, the oldest go
-first and `floor` rises with them: still refused, never done twice. Only a name that is tried again with a new `since` is not
-known any more.
+it, and refused from then on, so what was forgotten cannot be done again. Where memory runs out before the 24 h do, the oldest
+lives go first and `floor` rises with them: still refused, never done twice. Names are never forgotten before their time, because
+a retry may name a new `since`: an author that holds its share of them has to wait with the next one (`FULL`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heapify, heappop, heappush
@@ -26,7 +27,11 @@ leader's another. It is only remembered the longer."""
 WINDOW: Final = 256
 """Outcomes of one life; so many writes of one run may be on their way at once. A leader's window of blocks, and 10 kB."""
 OUTCOMES_MAX: Final = 131_072
-"""Of all sessions together, about 20 MB in Python; a day of three writes in two seconds. Above it, the oldest are forgotten."""
+"""Of all sessions together, about 20 MB in Python; a day of three writes in two seconds. Above it, the oldest lives are
+forgotten."""
+NAMES_MAX: Final = OUTCOMES_MAX // 2
+"""Of those, with a name. One author may hold as many as are left for others: alone one name every 2.6 s for a day, and however
+many take what they can get, a newcomer has as much as each of them (the dynamic thresholds of Choudhury and Hahne, 1998)."""
 NAMED: Final = 1 << 63
 LIFE_BITS: Final = 31
 COUNT_BITS: Final = 32
@@ -48,6 +53,7 @@ class Admission(Enum):
     REPEATED = "repeated"
     TOO_OLD = "too old"
     FROM_THE_FUTURE = "from the future"
+    FULL = "this author has named more writes within 24 h than the quorum can remember"
 
 
 class Past(NamedTuple):
@@ -78,8 +84,11 @@ class Sessions:
     def __init__(self) -> None:
         self._lives: dict[LifeKey, Life] = {}
         self._named: dict[NameKey, tuple[int, Past]] = {}
-        self._oldest: list[tuple[int, bytes, int, bool]] = []
-        """(since, author, life or number, whether it is a name)."""
+        self._names_of: Counter[bytes] = Counter()
+        """Author -> how many names of it are remembered."""
+        self._oldest_lives: list[LifeKey] = []
+        self._oldest_names: list[tuple[int, bytes, int]] = []
+        """(since, author, number)."""
         self.count = 0
         self.floor = 0
         """Keys up to this `since` were forgotten before their time."""
@@ -96,6 +105,8 @@ class Sessions:
             life = self._lives.get(_life_of(key))
             if life is not None and _count_of(key) <= life.highest - WINDOW:
                 return Admission.TOO_OLD
+        elif self._names_of[key.author] >= NAMES_MAX - len(self._named):
+            return Admission.FULL
         return Admission.FRESH
 
     def recall(self, key: Key) -> Past | None:
@@ -127,15 +138,16 @@ class Sessions:
             self._remember_name(key, past)
         else:
             self._remember_count(key, past)
-        while self.count > OUTCOMES_MAX:
-            self.floor = max(self.floor, self._oldest[0][0])
-            self._forget_oldest()
+        while self.count > OUTCOMES_MAX and self._oldest_lives:
+            self.floor = max(self.floor, self._oldest_lives[0][0])
+            self._forget_life()
 
     def _remember_name(self, key: Key, past: Past) -> None:
         name = (key.author, key.number)
         if name not in self._named:
             self.count += 1
-            heappush(self._oldest, (key.since, key.author, key.number, True))
+            self._names_of[key.author] += 1
+            heappush(self._oldest_names, (key.since, key.author, key.number))
         self._named[name] = (key.since, past)
 
     def _remember_count(self, key: Key, past: Past) -> None:
@@ -143,7 +155,7 @@ class Sessions:
         life = self._lives.get(place)
         if life is None:
             life = self._lives[place] = Life()
-            heappush(self._oldest, (*place, False))
+            heappush(self._oldest_lives, place)
         self.count += count not in life.outcomes
         life.outcomes[count] = past
         if count > life.highest:
@@ -161,16 +173,18 @@ class Sessions:
         life.highest = highest
 
     def forget_before(self, time: int) -> None:
-        while self._oldest and self._oldest[0][0] < time - REMEMBERED_MICROSECONDS:
-            self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        since, author, number, is_name = heappop(self._oldest)
-        if is_name:
+        while self._oldest_lives and self._oldest_lives[0][0] < time - REMEMBERED_MICROSECONDS:
+            self._forget_life()
+        while self._oldest_names and self._oldest_names[0][0] < time - REMEMBERED_MICROSECONDS:
+            _, author, number = heappop(self._oldest_names)
             del self._named[author, number]
+            self._names_of[author] -= 1
+            if not self._names_of[author]:
+                del self._names_of[author]
             self.count -= 1
-        else:
-            self.count -= len(self._lives.pop((since, author, number)).outcomes)
+
+    def _forget_life(self) -> None:
+        self.count -= len(self._lives.pop(heappop(self._oldest_lives)).outcomes)
 
     # ---- as values
 
@@ -190,15 +204,17 @@ class Sessions:
             else:
                 since, author, number, *past = row
                 self._named[author, number] = (since, _past(*past))
-                self._oldest.append((since, author, number, True))
+                self._oldest_names.append((since, author, number))
+                self._names_of[author] += 1
                 self.count += 1
-        heapify(self._oldest)
-        if self.count > OUTCOMES_MAX:
+        heapify(self._oldest_lives)
+        heapify(self._oldest_names)
+        if self.count > OUTCOMES_MAX or len(self._named) > NAMES_MAX:
             raise ValueError("more outcomes than are ever kept")
 
     def _load_life(self, place: LifeKey, highest: int, rows: Any) -> None:
         self._lives[place] = Life(highest, {count: _past(*past) for count, *past in rows})
-        self._oldest.append((*place, False))
+        self._oldest_lives.append(place)
         self.count += len(rows)
 
 

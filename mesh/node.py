@@ -77,6 +77,7 @@ class Node(Handles):
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
         self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.next_turn)
+        self.fresh_key = self._clerk.fresh_key
         self._ask_judges, self._questions = trio.open_memory_channel[Question](QUESTIONS_MAX)
         self._driver.on_turn = self._turned
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,7 +32,7 @@ def written(
     thread: Thread, write: Callable[[str | bytes], Awaitable[Receipt]], key: str | bytes | None, timeout: float | None
 ) -> Receipt:
     """Raises OutcomeUnknown after `timeout` seconds: the write may still be done, and its key may be tried again."""
-    name = key if key is not None else secrets.token_hex(16)
+    name = key if key is not None else thread.call(lambda: thread.node.fresh_key())
     try:
         return thread.wait(partial(write, name), timeout)
     except TimeoutError:

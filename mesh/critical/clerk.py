@@ -154,7 +154,9 @@ class Clerk:
         if outcome.status is not Status.UNKNOWN:
             return Decided(key, outcome)
         why = _too_old(key)
-        if outcome.reason not in _AGES:
+        if outcome.reason == Admission.FULL.value:
+            why = f"{outcome.reason}: wait with it, or leave the idempotency key out"
+        elif outcome.reason not in _AGES:
             why = f"{outcome.reason}; but another copy of the request is under way: ask again with the same idempotency key"
         raise OutcomeUnknown(why, format_key(key))
 
@@ -178,6 +180,11 @@ class Clerk:
             why = "this node has ended" if self._has_ended else "the quorum was begun anew"
             raise OutcomeUnknown(f"{why} before the outcome was known", format_key(key))
         return waiting.answer, key
+
+    def fresh_key(self) -> str:
+        """An idempotency key that nothing was written under. Unlike a chosen one it is forgotten with this run of the agent."""
+        chain, wall = self._peer.quorum.chain, self._clock.now().wall
+        return format_key(self._peer.quorum.courier.next_key(wall if chain is None else max(chain.ledger.time, wall)))
 
     def _named(self, chain: Chain, name: str | bytes) -> tuple[int, int]:
         """(since, number)."""

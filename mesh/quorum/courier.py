@@ -119,9 +119,17 @@ class Courier:
         if known is not None:
             self._answered.append(Settled(found, known))
         elif found not in self._where:
+            life, count = number >> COUNT_BITS, number & COUNT_MASK
+            if (since, life) == (self._since, self._life) and count not in self._counts:
+                self._counts = deque(sorted([*self._counts, count]))  # one of this life that was asked for ahead
             self._where[found] = found
             self._drafts.append(entry)
         return found
+
+    def next_key(self, time: int) -> Key:
+        """For one entry; give it to `want` soon: of 256 later ones, it would be below the window that the log remembers."""
+        since, number = self._next(time)
+        return Key(since, self.me, number)
 
     def _next(self, time: int) -> tuple[int, int]:
         """(since, number) of the next entry. A life ends after an hour, or when so many of its entries may be under way that the

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from consensus_escalation.block import Entry
 from consensus_escalation.chain import Chain
 from consensus_escalation.effects import Submit
-from consensus_escalation.ledger import name_of
+from consensus_escalation.ledger import key_of, name_of
 from consensus_escalation.raft import BUSY
 from consensus_escalation.sessions import Admission
 from crdt.ids import ReplicaId
@@ -55,6 +55,12 @@ def is_in_log(entry: Entry, chain: Chain) -> bool:
     return False
 
 
+def has_no_room(entry: Entry, chain: Chain) -> bool:
+    """Whether its author has named so many writes that another name could not be remembered."""
+    ledger = chain.machine.ledger
+    return ledger.sessions.judge(key_of(entry), ledger.time) is Admission.FULL
+
+
 class Desk:
     def __init__(
         self,
@@ -96,6 +102,8 @@ class Desk:
             self._refusals += [(entry, NOT_PERMITTED if seat.is_settled else BUSY) for entry in batch]
         elif seat.leads and is_in_log(batch[0], seat.chain):
             self._refusals += [(entry, Admission.REPEATED.value) for entry in batch]
+        elif seat.leads and has_no_room(batch[0], seat.chain):
+            self._refusals += [(entry, Admission.FULL.value if seat.is_settled else BUSY) for entry in batch]
         elif seat.leads:
             self._submit(Submit(batch[0], batch[1:]))
         elif seat.leader is not None and seat.leader != self._me and not forwarded:

@@ -70,18 +70,47 @@ def test_memory_is_bounded_and_what_was_pushed_out_is_refused(monkeypatch: pytes
     monkeypatch.setattr(module, "OUTCOMES_MAX", 50)
     sessions = Sessions()
     for number in range(200):
-        sessions.remember(named(number, since=1000 + number), Past(number, 1))
+        sessions.remember(counted(1, since=1000 + number, life=number), Past(number, 1))
     assert sessions.count <= 50
-    assert sessions.judge(named(10, since=1010), 1200) is Admission.TOO_OLD
-    assert sessions.judge(named(10, since=1150), 1200) is Admission.FRESH, "its user waited until it was forgotten"
-    assert sessions.judge(named(199), 1200) is Admission.REPEATED
+    assert sessions.judge(counted(1, since=1010, life=10), 1200) is Admission.TOO_OLD
+    assert sessions.judge(counted(1, since=1199, life=199), 1200) is Admission.REPEATED
+
+
+def test_a_name_is_never_forgotten_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names were pushed out by later ones, and a retry within the 24 h, which names a new `since`, was done a second time."""
+    monkeypatch.setattr(module, "OUTCOMES_MAX", 100)
+    monkeypatch.setattr(module, "NAMES_MAX", 50)
+    sessions, done = Sessions(), set[int]()
+    for number in range(200):
+        sessions.remember(counted(1, since=1000 + number, life=number), Past(number, 1))
+        key = named(number, since=1000 + number)
+        if sessions.judge(key, 1200) is Admission.FRESH:
+            sessions.remember(key, Past(number, 1))
+            done.add(number)
+    assert len(done) == 25, "half of the room, the other half is for others"
+    assert sessions.count <= 100
+    for number in range(200):
+        assert sessions.judge(named(number, since=1300), 1300) is (Admission.REPEATED if number in done else Admission.FULL)
+    others = [Key(1300, b"other %d" % n, NAMED | m) for n in range(9) for m in range(50)]
+    held = []
+    for key in others:
+        if sessions.judge(key, 1300) is Admission.FRESH:
+            sessions.remember(key, Past(1, 1))
+            held.append(key)
+    assert len(held) + len(done) <= 50
+    assert len({key.author for key in held}) > 3, "some take what they can get, others still find room"
+    sessions.forget_before(1300 + DAY + 1)
+    assert sessions.count == 0
+    assert sessions.judge(named(7, since=1300 + DAY), 1300 + DAY) is Admission.FRESH
 
 
 def test_nothing_is_ever_done_twice_whatever_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random keys, repeated at random times, with too little memory: each key is admitted at most once."""
     monkeypatch.setattr(module, "OUTCOMES_MAX", 100)
+    monkeypatch.setattr(module, "NAMES_MAX", 50)
     rng = random.Random(1)
-    sessions, time, asked, done = Sessions(), 10 * DAY, list[Key](), set[Key]()
+    sessions, time, asked, done = Sessions(), 10 * DAY, list[Key](), dict[object, int]()
+    admitted = 0
     for _ in range(20_000):
         time += rng.choice([0, 1, 1000, DAY // 500])
         sessions.forget_before(time)
@@ -90,11 +119,15 @@ def test_nothing_is_ever_done_twice_whatever_is_forgotten(monkeypatch: pytest.Mo
             number = rng.randrange(1, 2000)
             asked.append(rng.choice([counted(number, since), named(number, since)]))
         key = rng.choice(asked[-300:])
+        if key.is_named and rng.random() < 0.5:
+            key = key._replace(since=time)
+        name = (key.author, key.number) if key.is_named else key
         if sessions.admit(key, time, Past(len(done), 1)) is Admission.FRESH:
-            assert key not in done
-            done.add(key)
+            assert done.get(name, -1) < time - DAY
+            done[name] = key.since if key.is_named else 1 << 62
+            admitted += 1
         assert sessions.count <= 100 + WINDOW
-    assert len(done) > 3000
+    assert admitted > 3000
 
 
 def test_admitting_is_judging_and_remembering() -> None:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from consensus_escalation.chain import PROOFS_KEPT
-from consensus_escalation.sessions import OUTCOMES_MAX, WINDOW
+from consensus_escalation.sessions import NAMES_MAX, OUTCOMES_MAX, WINDOW
 from crdt.ops import Key
 from mesh.events import Event
 from mesh.housekeeping import ALONE_SECONDS, RETIRE_ANYWAY_SECONDS
 from mesh.peer import Peer
 from mesh.permits import DRAFT_BYTES_MAX
 from mesh.presets import LAN
+from mesh.quorum.courier import WAITING_MAX as COURIER_MAX
 from mesh.quorum.keeper import CHANGED_MAX
 from mesh.quorum.signing import REMEMBERED_MAX
 from mesh.sync.serve import RECENT_MAX
@@ -43,8 +44,12 @@ FIXED: Final = {
     "Remembered._former": REMEMBERED_MAX,
     "Life.outcomes": WINDOW,
     "Sessions._lives": OUTCOMES_MAX,
-    "Sessions._named": OUTCOMES_MAX,
-    "Sessions._oldest": OUTCOMES_MAX,
+    "Sessions._named": NAMES_MAX,
+    "Sessions._names_of": NAMES_MAX,
+    "Sessions._oldest_lives": OUTCOMES_MAX,
+    "Sessions._oldest_names": NAMES_MAX,
+    "Courier._left": COURIER_MAX,
+    "Raft._taken": 5 * LAN.quorum.pending_entries_max,
     "Keeper._changed": CHANGED_MAX,
     "Housekeeper._marks": int(RETIRE_ANYWAY_SECONDS / ALONE_SECONDS) + 2,
 }
