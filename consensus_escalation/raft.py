@@ -285,6 +285,8 @@ class Raft:
             return
         if core.role is Role.LEADER or core.leader not in (None, sender):
             return  # two leaders in one term: impossible among the honest, so one of them lies
+        if isinstance(message, Append) and self._replication.is_of_the_future(message):
+            return  # nor does it count as heard, so that a leader with such a clock is soon none
         core.heard_at = core.now.monotonic
         core.follow(sender)
         self._election.heard_leader()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Final, Protocol
 
 from consensus_escalation.block import Block, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
@@ -23,6 +23,9 @@ from consensus_escalation.snapshot import Incoming, Outgoing
 from consensus_escalation.types import FRAME_BYTES_MAX, Purpose, Role, Voter
 from crdt.errors import Malformed
 
+AHEAD_MICROSECONDS: Final = 2 * 3600 * 1_000_000
+"""How far a leader may raise log time above a voter's own clock: both may be an hour off their peers' median (DESIGN section 1).
+What the log remembers for 24 h, it so remembers for 22 at least."""
 APPEND_BYTES: int = 64
 """An Append without blocks: five integers and a hash, generously."""
 
@@ -309,6 +312,14 @@ class Replication:
         core.commit_to(min(message.commit, match))
         core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
 
+    def is_of_the_future(self, message: Append) -> bool:
+        """Whether it would raise log time far above this voter's clock. A log time that is there already is nobody's fault."""
+        core, newest = self._core, message.blocks[-1] if message.blocks else None
+        if newest is None or newest.time <= core.now.wall + AHEAD_MICROSECONDS or core.log.hash_at(newest.index) == newest.hash:
+            return False
+        last = core.log.get(core.log.last_index)
+        return newest.time > max(core.ledger.time, last.time if last else 0)
+
     def _beyond_base(self, message: Append) -> tuple[Block, ...]:
         return tuple(block for block in message.blocks if block.index > self._core.log.base.index)
 
@@ -321,7 +332,8 @@ class Replication:
         """Each block follows on the one before, is its leader's, and has what its class requires."""
         core = self._core
         config_index, config = core.log.config_before(message.prev_index + 1)
-        before, index, term, time = message.prev_hash, message.prev_index, message.prev_term, 0
+        held = core.log.get(message.prev_index)
+        before, index, term, time = message.prev_hash, message.prev_index, message.prev_term, held.time if held else 0
         for block in message.blocks:
             header = block.header
             if header.prev != before or header.index != index + 1 or header.epoch != core.epoch:

@@ -183,7 +183,7 @@ class Clerk:
 
     def fresh_key(self) -> str:
         """An idempotency key that nothing was written under. Unlike a chosen one it is forgotten with this run of the agent."""
-        chain, wall = self._peer.quorum.chain, self._clock.now().wall
+        chain, wall = self._peer.quorum.chain, self._peer.quorum.wall
         return format_key(self._peer.quorum.courier.next_key(wall if chain is None else max(chain.ledger.time, wall)))
 
     def _named(self, chain: Chain, name: str | bytes) -> tuple[int, int]:
@@ -191,7 +191,7 @@ class Clerk:
         made = _MADE.fullmatch(name) if isinstance(name, str) else None
         if made is not None:
             return int(made[1], 16), int(made[2], 16)
-        return max(chain.ledger.time, self._clock.now().wall), number_of(name)
+        return max(chain.ledger.time, self._peer.quorum.wall), number_of(name)
 
     async def up_to_date(self) -> Chain:
         """The state here, which has all that was committed anywhere before this call. Waits for a majority."""

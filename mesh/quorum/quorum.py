@@ -69,6 +69,7 @@ from mesh.quorum.electors import Electors
 from mesh.quorum.guide import Guide
 from mesh.quorum.judging import dangerous
 from mesh.quorum.keeper import Keeper
+from mesh.quorum.log_clock import LogClock
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
 from mesh.quorum.questions import Questions
 from mesh.quorum.rights import is_permitted
@@ -119,7 +120,7 @@ class Quorum:
         self._may_begin = may_begin
         self.keys = keys_of(me, sign, verify)
         self._electors = Electors(me, directory, members)
-        self._now = now
+        self._now, self._log_clock = now, LogClock(members.clock_outvoted)
         self.chain: Chain | None = None
         self.raft: Raft | None = None
         self._guide = Guide(self._may_speak)
@@ -134,7 +135,7 @@ class Quorum:
             partial(is_permitted, directory),
         )
         self._desk.courier = self.courier = Courier(
-            me, self.keys, self._pace.election_seconds, rng, self._desk.send, lambda: self.leader, lambda: self._now.wall
+            me, self.keys, self._pace.election_seconds, rng, self._desk.send, lambda: self.leader, lambda: self.wall
         )
         self.questions = Questions(rng.getrandbits(48), self._pace.election_seconds, self._ask_read)
         self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
@@ -168,6 +169,11 @@ class Quorum:
     def leader(self) -> ReplicaId | None:
         """By what this agent hears itself, or was told."""
         return self._guide.leader(self._now)[1]
+
+    @property
+    def wall(self) -> int:
+        """Microseconds since 1970, as the log may see them."""
+        return self._log_clock.at(self._now).wall
 
     @property
     def status(self) -> Status | None:
@@ -422,7 +428,7 @@ class Quorum:
         self._is_stepping = True
         try:
             while self._inputs and self.raft is not None:
-                for effect in self.raft.step(self._inputs.popleft(), self._now):
+                for effect in self.raft.step(self._inputs.popleft(), self._log_clock.at(self._now)):
                     if isinstance(effect, SendAtOnce):
                         self._send(effect.to, effect.message)
                     else:

@@ -335,13 +335,15 @@ class Cluster:
         self.lost: Callable[[Voter, Voter, Message], bool] = lambda _sender, _to, _message: False
         self.judge: Callable[[Machine, Proposal], str] = lambda _machine, _proposal: ""
         self.slow_disks: set[Voter] = set()
+        self.skews: dict[Voter, float] = {}
+        """Seconds that a voter's wall clock is ahead."""
         self.machines = {name: Machine(self, name) for name in self.names}
 
     def __getitem__(self, number: int) -> Machine:
         return self.machines[voter(number)]
 
-    def now(self, _machine: Machine) -> Now:
-        return Now(self.time, 1_700_000_000_000_000 + int(self.time * 1e6))
+    def now(self, machine: Machine) -> Now:
+        return Now(self.time, 1_700_000_000_000_000 + int((self.time + self.skews.get(machine.me, 0.0)) * 1e6))
 
     def transmit(self, sender: Machine, to: Voter, message: Message) -> None:
         self.inbox.append((sender.me, to, message))

@@ -33,7 +33,7 @@ def next_block(leader: Machine, *entries: Entry) -> Block:
     header = Header(
         1, last.index + 1, raft.term, raft.log.last_hash, bytes(16), raft.log.config_index, 0, 0, bytes(16), leader.me
     )
-    return cut(header, 1 << 60, entries, keys_of(leader.me))
+    return cut(header, leader.cluster.now(leader).wall, entries, keys_of(leader.me))
 
 
 def send(leader: Machine, other: Machine, block: Block) -> None:

@@ -1,0 +1,50 @@
+"""The wall clock that this agent brings into the log: its own, unless it has been set wrong.
+
+Log time is the leader's clock, and voters do not store what is far ahead of their own (`consensus_escalation.replication`). So a
+clock that was outvoted by the peers is corrected by their median, and one that has just been set is not believed before the peers
+had time to say what they think of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from mesh.effects import Now
+
+LIMIT_MICROSECONDS: Final = 3600 * 1_000_000
+"""As `mesh.permits.CLOCK_OFFSET_MAX_MICROSECONDS`: DESIGN section 1."""
+STEP_MICROSECONDS: Final = 60 * 1_000_000
+"""As mesh.swim.clock: a step of the own clock against the monotonic one."""
+SETTLE_SECONDS: Final = 10.0
+"""After a step, until it is believed if nobody objects. Guess: a few rounds of probes, each brings a peer's clock."""
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at the peers' clocks."""
+
+
+class LogClock:
+    def __init__(self, outvoted: Callable[[int, Now], int | None]) -> None:
+        """`outvoted`: (limit, now) -> how far the peers' median is from this clock, when most of them are beyond the limit."""
+        self._outvoted = outvoted
+        self._start: int | None = None
+        """What the believed wall clock said when the monotonic one was 0."""
+        self._believe_at = inf
+        self._look_at = -inf
+        self._offset = 0
+
+    def at(self, now: Now) -> Now:
+        """`now`, with the wall clock that counts."""
+        start = now.wall - int(now.monotonic * 1e6)
+        if self._start is None:
+            self._start = start
+        has_stepped = abs(start - self._start) > STEP_MICROSECONDS
+        if has_stepped and self._believe_at == inf:
+            self._believe_at = now.monotonic + SETTLE_SECONDS
+        if now.monotonic >= self._look_at or has_stepped:
+            self._look_at = now.monotonic + LOOK_SECONDS
+            self._offset = self._outvoted(LIMIT_MICROSECONDS, now) or 0
+        if has_stepped and not self._offset and now.monotonic < self._believe_at:
+            return now._replace(wall=self._start + int(now.monotonic * 1e6))
+        self._start, self._believe_at = start, inf
+        return now._replace(wall=now.wall + self._offset) if self._offset else now

@@ -1,0 +1,44 @@
+"""Which wall clock comes into the log."""
+
+from __future__ import annotations
+
+from mesh.effects import Now
+from mesh.quorum.log_clock import SETTLE_SECONDS, LogClock
+from mesh.testing import open_mesh
+from tests.quorum.helpers import DONE, has_voters, leader, put, wait
+
+HOUR = 3600 * 1_000_000
+
+
+def test_an_outvoted_clock_is_corrected() -> None:
+    offset: list[int | None] = [None]
+    clock = LogClock(lambda _limit, _now: offset[0])
+    assert clock.at(Now(0.0, HOUR)).wall == HOUR
+    offset[0] = -5 * HOUR
+    assert clock.at(Now(2.0, HOUR + 2_000_000)).wall == 2_000_000 - 4 * HOUR
+
+
+def test_a_clock_that_was_just_set_is_believed_when_nobody_objects() -> None:
+    clock = LogClock(lambda _limit, _now: None)
+    clock.at(Now(0.0, 10 * HOUR))
+    assert clock.at(Now(1.0, 90 * HOUR)).wall == 10 * HOUR + 1_000_000
+    assert clock.at(Now(0.9 + SETTLE_SECONDS, 90 * HOUR)).wall == 10 * HOUR + int((0.9 + SETTLE_SECONDS) * 1e6)
+    assert clock.at(Now(1.1 + SETTLE_SECONDS, 90 * HOUR)).wall == 90 * HOUR
+    assert clock.at(Now(2.0 + SETTLE_SECONDS, 91 * HOUR)).wall < 91 * HOUR, "set once more"
+
+
+def test_a_leader_whose_clock_is_set_wrong_goes_on_leading() -> None:
+    """Its wrong clock became log time: a year later, every key that was asked for before was too old."""
+    with open_mesh(4, voters=3, critical=("tasks/**",)) as mesh:
+        assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
+        mesh.run(5.0)
+        first = leader(mesh)
+        assert first is not None
+        mesh.hosts[first].clock.jump(365 * 86_400)
+        for number in range(4):
+            assert wait(mesh, 3, put(mesh, 3, f"tasks/{number}", number)).status is DONE
+            mesh.run(5.0)
+        assert leader(mesh) == first
+        chain = mesh.peer(3).quorum.chain
+        assert chain is not None
+        assert abs(chain.ledger.time - mesh.hosts[3].now().wall) < HOUR
