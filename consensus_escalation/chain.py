@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from consensus_escalation.block import Block, Header, Kind, header_from_bytes_untrusted
-from consensus_escalation.certificate import HEADERS_MAX, Ack, Certificate, NotCertified, Trail
+from consensus_escalation.certificate import HEADERS_MAX, Ack, Certificate, NotCertified, Trail, ack_bytes
 from consensus_escalation.core import Genesis
 from consensus_escalation.ledger import Ledger, ReadScore
 from consensus_escalation.log import Log
 from consensus_escalation.machine import Machine, Outcome
 from consensus_escalation.quorum import Config
 from consensus_escalation.snapshot import SNAPSHOT_BYTES_MAX, Snapshot, empty_log, snapshot_from_bytes_untrusted
-from consensus_escalation.types import Keys, Position
+from consensus_escalation.types import Keys, Position, Purpose
 from consensus_escalation.wire import (
     block_from_value_untrusted,
     block_to_value,
@@ -81,6 +81,15 @@ class State(NamedTuple):
     """The blocks above it go on from it."""
 
 
+class Waiting(NamedTuple):
+    """A certificate whose blocks are still on their way."""
+
+    hash: bytes
+    acks: tuple[Ack, ...]
+    is_vouched: bool
+    """A voter of today has signed for the block itself."""
+
+
 Kept = Step | Bundle | Proof | State
 """What the disk should have, besides the blocks."""
 
@@ -112,7 +121,13 @@ class Chain:
         self.refused = 0
         """Certificates that proved nothing: of whoever sent them, not of the voters."""
         self._pending: dict[int, Block] = {}
-        self._waiting: dict[int, tuple[bytes, tuple[Ack, ...]]] = {}
+        self.tip: Callable[[], bytes] = bytes
+        """Hash of the newest block in `source`."""
+        self._waiting: dict[int, Waiting] = {}
+        self._arrived = 0
+        """Blocks and certificates that came in."""
+        self._looked_at: tuple[int, int, bytes] | None = None
+        """The stage at which the waiting certificates were last looked at."""
         self._done: list[Done] = []
         self._bundled = 0
         self._rows: list[Kept] = []
@@ -193,19 +208,32 @@ class Chain:
         if block.index in self._pending:
             return False
         self._pending[block.index] = block
+        self._arrived += 1
         return True
 
     def offer_acks_untrusted(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> bool:
-        """A certificate for the block of this hash, from anybody; True when it may be news. `settle` decides."""
+        """A certificate for the block of this hash, from anybody; True when it may be news. `settle` decides.
+
+        One that a voter's signature vouches for goes before those that nothing speaks for yet."""
         if index <= self.log.base.index or index > self.reach or not acks or index in self.proofs:
             return False
         if index <= self.proven and index != self.step_wanted():
             return False
-        self._waiting[index] = (digest, acks)
+        new = Waiting(digest, acks, self._is_vouched(index, digest, acks))
+        if index in self._waiting and self._waiting[index].is_vouched and not new.is_vouched:
+            return False
+        self._waiting[index] = new
+        self._arrived += 1
         if len(self._waiting) > WAITING_MAX:
-            wanted = self.step_wanted()
-            del self._waiting[min(at for at in self._waiting if at != wanted)]
-        return True
+            wanted, doubtful = self.step_wanted(), [at for at, each in self._waiting.items() if not each.is_vouched]
+            del self._waiting[max(doubtful, default=0) or min(at for at in self._waiting if at != wanted)]
+        return index in self._waiting
+
+    def _is_vouched(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> bool:
+        """Whether a voter of today acknowledged this very block: signatures of what follows on it can be checked later only."""
+        signed, voters = ack_bytes(self.genesis.epoch, digest), self.config.electorate
+        mine = [ack for ack in acks if ack.index == index and ack.voter in voters]
+        return any(self.keys.verify(ack.voter, Purpose.ACK, signed, ack.signature) for ack in mine)
 
     def certified(self, certificate: Certificate) -> int | None:
         """By this agent's own Raft, which has looked at each acknowledgement. Returns the index of the block if it is news."""
@@ -225,14 +253,18 @@ class Chain:
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether certificates wait for something."""
-        return bool(self._waiting)
+        """Whether certificates wait for something, and anything has changed since `settle` looked at them."""
+        return bool(self._waiting) and self._looked_at != self._stage()
+
+    def _stage(self) -> tuple[int, int, bytes]:
+        return self.applied, self._arrived, self.tip()
 
     def settle(self) -> bool:
         """Apply what is proven now; True when something was, or a certificate was added."""
         progress = False
         while self._waiting and any(self._try(index) for index in sorted(self._waiting, reverse=True)):
             progress = True
+        self._looked_at = self._stage()
         return progress
 
     def committed(self, block: Block) -> None:
@@ -256,10 +288,10 @@ class Chain:
 
     def _try(self, index: int) -> bool:
         """Use the certificate for `index` if all that it takes is here."""
-        digest, acks = self._waiting[index]
+        digest, acks, is_vouched = self._waiting[index]
         blocks: list[Block] = []
         if index > self.applied:
-            blocks = self._leading_to(index, digest)
+            blocks = self._leading_to(index, digest, is_vouched)
             if not blocks:
                 return False
         elif self.log.hash_at(index) != digest:
@@ -297,14 +329,15 @@ class Chain:
         while len(self.proofs) > PROOFS_KEPT:
             self.proofs.popitem(last=False)
 
-    def _leading_to(self, index: int, digest: bytes) -> list[Block]:
+    def _leading_to(self, index: int, digest: bytes, is_vouched: bool) -> list[Block]:
         """The blocks from mine to the certified one, in order; none while some are missing. What does not belong there is
-        thrown away."""
+        thrown away, if the certificate is more than somebody's word."""
         expected, found = digest, list[Block]()
         for each in range(index, self.applied, -1):
             block = self._pending.get(each)
             if block is not None and block.hash != expected:
-                del self._pending[each]
+                if is_vouched:
+                    del self._pending[each]
                 block = None
             block = block or self.source(each)
             if block is None or block.hash != expected:
@@ -319,7 +352,7 @@ class Chain:
 
     def _is_of_another_history(self, index: int, blocks: Sequence[Block]) -> None:
         """The blocks hang together, but not with mine: if the certificate is good, a majority of the voters has lied."""
-        _, acks = self._waiting.pop(index)
+        acks = self._waiting.pop(index).acks
         self.refused += 1
         certificate = self._full(index, acks)
         if certificate is None or certificate.headers[0] != blocks[0].header_bytes:

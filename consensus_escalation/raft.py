@@ -9,7 +9,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import assert_never
+from typing import Final, assert_never
 
 from consensus_escalation.authorship import IsSigned, batches, is_batch
 from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, cut, run_size
@@ -67,6 +67,9 @@ from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
+TERM_JUMP_MAX: Final = 1 << 20
+"""How far one message may raise the term: a day of elections, one after the other. To reach the last of the 64 bits, after which
+nobody could be elected, a liar would need 50 years of 10,000 messages a second."""
 NOT_LEADER, BUSY = "not the leader", "busy"
 """Refusals that say nothing about the entry."""
 
@@ -229,6 +232,8 @@ class Raft:
 
     def _received(self, sender: Voter, message: Message) -> None:
         core = self._core
+        if message.term > core.term + TERM_JUMP_MAX:
+            return  # no honest voter was away for so many elections
         core.heard_from(sender)
         match message:
             case AskPreVote():

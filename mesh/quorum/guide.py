@@ -12,7 +12,7 @@ from mesh.effects import Now
 
 class Guide:
     def __init__(self, may_lead: Callable[[ReplicaId], bool]) -> None:
-        self._may_lead = may_lead
+        self.may_lead = may_lead
         self.raft: Raft | None = None
         """This agent's own, while it has one."""
         self.told: tuple[int, ReplicaId | None] = (0, None)
@@ -24,7 +24,7 @@ class Guide:
 
     def heard(self, term: int, leader: ReplicaId | None) -> None:
         """By somebody's word."""
-        if leader is not None and term >= self.told[0] and self._may_lead(leader):
+        if leader is not None and term >= self.told[0] and self.may_lead(leader):
             self.told = (term, leader)
 
     def led(self, block: Block) -> None:

@@ -385,7 +385,8 @@ class Quorum:
             counts_keys=False,
             is_state=chain.reads,
         )
-        self._guide.raft, chain.source = self.raft, self.raft.log_block
+        raft = self._guide.raft = self.raft
+        chain.source, chain.tip = raft.log_block, lambda: raft.log.last_hash
         self._step(Standby(self._electors.standby()))
 
     # ---- who votes

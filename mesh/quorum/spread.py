@@ -18,10 +18,11 @@ from typing import Final, Protocol
 from consensus_escalation.block import Block
 from consensus_escalation.chain import Chain
 from consensus_escalation.snapshot import SNAPSHOT_BYTES_MAX
+from consensus_escalation.types import Purpose
 from consensus_escalation.wire import block_from_raw_untrusted, block_to_bytes
 from crdt.ids import ReplicaId
 from mesh.effects import Now
-from mesh.errors import Malformed
+from mesh.errors import Malformed, Refused
 from mesh.port import Port
 from mesh.presets import SyncConfig
 from mesh.quorum.guide import Guide
@@ -37,6 +38,8 @@ PIECES_PER_WANT: Final = 32
 """32 kB unanswered, as Raft's own snapshots."""
 STEPS_PER_WANT: Final = 8
 ASK_AGAIN_SECONDS_MIN: Final = 0.05
+FRUITLESS_MAX: Final = 5
+"""After so many questions in a row that brought nothing, each after twice the time, who was asked is not believed any more."""
 AHEAD_MAX: Final = 64
 """Peers remembered as being further than this replica."""
 
@@ -70,6 +73,10 @@ class Spread:
         self._ahead: dict[ReplicaId, int] = {}
         self._asked: set[int] = set()
         self._ask_at = inf
+        self._fruitless = 0
+        """Questions in a row that brought nothing."""
+        self.hears_of_blocks = False
+        """Whether anybody else ever said that it has some."""
         self._incoming: tuple[int, int, bytearray] = (0, 0, bytearray())
         self._source: ReplicaId | None = None
         """Who was asked last. Bundles of one snapshot differ from agent to agent, so pieces of two make none."""
@@ -87,15 +94,11 @@ class Spread:
         """There is a quorum, or a new epoch of it."""
         self.chain = chain
         self._ahead.clear()
+        self.hears_of_blocks, self._fruitless = False, 0
         self._asked.clear()
         self._fresh.clear()
         self._authors.clear()
         self._news(now)
-
-    @property
-    def hears_of_blocks(self) -> bool:
-        """Whether somebody else has more than this replica."""
-        return bool(self._ahead)
 
     # ---- time
 
@@ -115,6 +118,8 @@ class Spread:
         if now.monotonic >= self._ask_at:
             self._ask_at = inf
             self._asked.clear()
+            if self._fruitless >= FRUITLESS_MAX and self._source is not None:
+                self._ahead.pop(self._source, None)  # it has nothing, or cannot be reached: until it says so again
             self._pull(now)
 
     def _news(self, now: Now) -> None:
@@ -150,13 +155,17 @@ class Spread:
         if theirs.term > self._guide.told[0]:
             self._guide.heard(theirs.term, theirs.leader)
         if theirs.proven > chain.proven or (theirs.proven > 0 and chain.lacks_step()):
-            if len(self._ahead) < AHEAD_MAX or peer in self._ahead:
-                self._ahead[peer] = theirs.proven
+            self._claims(peer, theirs.proven)
             self._pull(now)
         elif theirs.wants_answer and (theirs.proven < chain.proven or theirs.step):
             self._tell(peer, wants_answer=False)
         if theirs.step and chain.trail.knows(theirs.step):
             self._send_proof(peer, theirs.step)
+
+    def _claims(self, peer: ReplicaId, proven: int) -> None:
+        self.hears_of_blocks |= proven > 0
+        if len(self._ahead) < AHEAD_MAX or peer in self._ahead:
+            self._ahead[peer] = proven
 
     # ---- pushing
 
@@ -232,17 +241,27 @@ class Spread:
     # ---- receiving
 
     def block_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
-        """Raises Malformed."""
+        """Raises Malformed or Refused."""
         chain = self.chain
         if chain is None:
             return
         block = block_from_raw_untrusted(payload, chain.keys)
+        is_asked, targets = block.index in self._asked, self._targets(block.header.leader)
+        # What was asked for is proven by a certificate anyway, and who led long ago need not be a voter today.
+        is_genuine = bool(targets or not is_asked) and self._is_genuine(block, chain)
+        if not is_asked and not is_genuine:
+            raise Refused("a block that no voter signed")
         self._asked.discard(block.index)
         if chain.offer_block(block):
-            for target in self._targets(block.header.leader):
+            self._fruitless = 0
+            for target in targets if is_genuine else ():
                 self._port.send(target, Lane.CRITICAL, Frame.BLOCK, payload)
             if not self._asked and self._ask_at < inf:
                 self._ask_at = now.monotonic  # all that was asked for is here: go on at once
+
+    def _is_genuine(self, block: Block, chain: Chain) -> bool:
+        leader = block.header.leader
+        return self._guide.may_lead(leader) and chain.keys.verify(leader, Purpose.BLOCK, block.header_bytes, block.signature)
 
     def proof_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         """Raises Malformed."""
@@ -250,7 +269,8 @@ class Spread:
         if chain is None or proof.epoch != chain.genesis.epoch:
             return
         if chain.offer_acks_untrusted(proof.index, proof.hash, proof.acks):
-            self._ahead[peer] = max(self._ahead.get(peer, 0), proof.index)
+            self._fruitless = 0
+            self._claims(peer, max(self._ahead.get(peer, 0), proof.index))
 
     @property
     def is_unsettled(self) -> bool:
@@ -290,7 +310,9 @@ class Spread:
         self._asked = set(wanted)
         want = Want(chain.genesis.epoch, chain.applied, tuple(wanted), chain.step_wanted() or 0, bundle, len(held))
         self._port.send(peer, Lane.CRITICAL, Frame.WANT_BLOCKS, want.encode())
-        self._ask_at = now.monotonic + max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer))
+        patience = max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer))
+        self._ask_at = now.monotonic + patience * 2 ** min(self._fruitless, FRUITLESS_MAX)
+        self._fruitless += 1
 
     def _next_source(self, newest: int) -> ReplicaId:
         """By lot; but whoever sends a bundle sends all of it, while pieces come."""
@@ -347,6 +369,7 @@ class Spread:
         if piece.offset != len(held):
             return
         held += piece.data
+        self._fruitless = 0
         if len(held) >= piece.total:
             self._incoming, self._held_before = (0, 0, bytearray()), 0
             chain.jump_untrusted(bytes(held))

@@ -11,10 +11,10 @@ from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import Impeached, Persist, Persisted, Received, Refused, Submit, Tick
 from consensus_escalation.impeachment import ENTRY_PROOF_BYTES_MAX
-from consensus_escalation.messages import Append
+from consensus_escalation.messages import Append, AskVote, Rejected, Vote
 from consensus_escalation.quorum import Config
-from consensus_escalation.raft import Raft
-from consensus_escalation.types import Role, Voter
+from consensus_escalation.raft import TERM_JUMP_MAX, Raft
+from consensus_escalation.types import Position, Role, Voter
 from tests.consensus.cluster import Cluster, Machine, Now, digest, keys_of, voter
 
 
@@ -126,3 +126,28 @@ def test_a_batch_is_taken_as_its_author_signed_it_and_no_other_way() -> None:
     assert reasons(alone(), (good[0], good[1]._replace(author=voter(3)))) == {"malformed"}
     assert reasons(alone(), (good[0]._replace(author=voter(3)), *good[1:])) == {"malformed"}
     assert reasons(alone(), (good[0], good[1]._replace(kind=Kind.CONFIG))) == {"malformed"}
+
+
+# ---- terms that nobody has reached
+
+
+def test_one_message_raises_the_term_by_as_much_as_elections_could() -> None:
+    """A voter that said that the term is 2^64 - 1 was believed, durably: nobody could ever be elected again."""
+    cluster, leader, other = settled()
+    third = next(machine for machine in cluster.machines.values() if machine not in (leader, other))
+    last = (1 << 64) - 1
+    for message in (
+        AskVote(last, Position(last, last)),
+        Vote(last, True),
+        Rejected(last, 0, 0, 0),
+        Append(last, 0, 0, cluster.genesis.hash, (), 0, 0),
+    ):
+        for machine in (leader, other):
+            machine.step(Received(third.me, message))
+            assert machine.raft is not None
+            assert machine.raft.term == 1
+    other.step(Received(third.me, Rejected(1 + TERM_JUMP_MAX, 0, 0, 0)))
+    assert other.raft is not None
+    assert other.raft.term == 1 + TERM_JUMP_MAX
+    cluster.advance(2.0)
+    assert cluster.leader() is not None

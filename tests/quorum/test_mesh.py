@@ -8,19 +8,22 @@ from functools import partial
 import pytest
 
 from consensus_escalation.authorship import sign_batch
-from consensus_escalation.block import Entry, Kind
+from consensus_escalation.block import Entry, Header, Kind, cut
+from consensus_escalation.certificate import Ack
 from consensus_escalation.command import Command, Thought, Verb, command_to_bytes
 from consensus_escalation.machine import Outcome, Status
 from consensus_escalation.messages import Append, AskPreVote, AskVote, ReadAt, Vote
 from consensus_escalation.types import Position
-from consensus_escalation.wire import message_to_bytes
+from consensus_escalation.wire import block_to_bytes, message_to_bytes
 from crdt.ids import ReplicaId
+from mesh.effects import Now
 from mesh.errors import NotPermitted, Refused
 from mesh.events import QuorumLost, QuorumRegained
 from mesh.presets import LAN
 from mesh.quorum.courier import NotTaken
 from mesh.quorum.desk import is_in_log
 from mesh.quorum.messages import Piece, Request, Standing, Want
+from mesh.quorum.spread import Spread
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.network import Link
 from mesh.wire import cbor
@@ -448,3 +451,72 @@ def test_a_second_copy_is_not_put_into_the_log() -> None:
         mesh.run(0.5)
         entries = [entry for block in raft.log.between(before + 1, raft.log.last_index) for entry in block.entries]
         assert [entry.number for entry in entries if entry.author == author.replica_id] == [77]
+
+
+def test_a_block_that_no_voter_signed_is_neither_kept_nor_passed_on() -> None:
+    """Whatever was called a block was kept for its index, where the true one found no room, and went on to everybody below."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        quorum, now = mesh.peer(4).quorum, mesh.hosts[4].now()
+        chain, liar = quorum.chain, mesh.peer(3).quorum.keys
+        assert chain is not None
+        first = leader(mesh)
+        assert first is not None
+        for named in (replica(mesh, 3), replica(mesh, first)):
+            index = chain.applied + 1
+            header = Header(1, index, 1, chain.log.last_hash, bytes(16), chain.log.config_index, 0, 0, bytes(16), named)
+            forged = cut(header, now.wall, (Entry(Kind.NOOP),), liar)
+            with pytest.raises(Refused, match="no voter signed"):
+                quorum.handle_untrusted(replica(mesh, 3), Frame.BLOCK, block_to_bytes(forged, liar), now)
+            assert not chain.has(index)
+
+
+def test_who_says_that_it_is_far_ahead_is_asked_a_few_times_only() -> None:
+    """One false word made this agent ask for 64 blocks every 50 ms, for ever."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        mesh.run(1.0)
+        quorum, asked = mesh.peer(4).quorum, 0
+        want = Spread.want_untrusted
+
+        def counted(self: Spread, peer: ReplicaId, payload: bytes, now: Now) -> None:
+            nonlocal asked
+            asked += peer == replica(mesh, 4)
+            want(self, peer, payload, now)
+
+        for number in range(4):
+            vars(mesh.peer(number).quorum)["_handlers"][Frame.WANT_BLOCKS] = partial(counted, mesh.peer(number).quorum._spread)
+        lie = Standing(1, 0, 1 << 60, bytes(4), 0, 0, None, False)
+        quorum.handle_untrusted(replica(mesh, 3), Frame.STANDING, lie.encode(), mesh.hosts[4].now())
+        mesh.run(30.0)
+        assert 0 < asked < 20
+        assert not quorum._spread._ahead
+        assert wait(mesh, 4, put(mesh, 4, "tasks/1", 1)).status is DONE
+
+
+def test_a_false_proof_displaces_no_true_one() -> None:
+    """Any member could fill the waiting room for certificates, or have the true blocks thrown away that its own did not fit."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        chain, voter = mesh.peer(4).quorum.chain, replica(mesh, 0)
+        assert chain is not None
+        mesh.cut([4])
+        outcome = wait(mesh, 0, put(mesh, 0, "tasks/1", 1))
+        mesh.run(0.1)
+        true = mesh.peer(0).quorum.chain
+        assert true is not None
+        block, proof = true.log.get(outcome.index), true.proof(outcome.index)
+        assert block is not None
+        assert proof is not None
+        for at in range(chain.applied + 1, outcome.index + 1):
+            held = true.log.get(at)
+            assert held is not None
+            assert chain.offer_block(held)
+        for at in range(chain.applied + 1, chain.applied + 200):
+            chain.offer_acks_untrusted(at, bytes(16), (Ack(voter, at, bytes(64)),))
+        chain.settle()
+        assert chain.has(outcome.index)
+        assert chain.offer_acks_untrusted(outcome.index, block.hash, proof.acks)
+        assert not chain.offer_acks_untrusted(outcome.index, bytes(16), (Ack(voter, outcome.index, bytes(64)),))
+        chain.settle()
+        assert chain.applied == outcome.index
