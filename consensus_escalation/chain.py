@@ -173,7 +173,11 @@ class Chain:
 
     def proof(self, index: int) -> Certificate | None:
         """The nearest certificate for the block at `index` or one that follows on it, headers included."""
-        found = min((at for at in self.proofs if at >= index), default=None)
+        found = None
+        for at in reversed(self.proofs):  # the newest are asked for
+            if at < index:
+                break
+            found = at
         return None if found is None else self._full(index, self.proofs[found])
 
     def has(self, index: int) -> bool:

@@ -21,8 +21,9 @@ TEXT_BYTES_MAX: Final = 256
 """Of an intent, a rationale, a trace id. The whole has to fit a block: 660 bytes."""
 
 
-REMEMBERED_MAX: Final = 512
-"""Commands decoded lately: one is looked at when it is submitted, when it is judged, when it is applied, and afterwards."""
+REMEMBERED_MAX: Final = 4096
+"""Commands decoded lately, about 4 MB: one is looked at when it is submitted, when it is judged, when it is applied, and
+afterwards. As many as a leader lets wait (`Pace.pending_entries_max`): with fewer, a busy one decodes each several times."""
 
 
 class Verb(IntEnum):

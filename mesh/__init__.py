@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mesh.critical.handle import Critical as Critical
     from mesh.critical.handle import Receipt as Receipt
     from mesh.critical.handle import Thought as Thought
+    from mesh.critical.handle import Wish as Wish
     from mesh.critical.judges import time_limit as time_limit
     from mesh.critical.lease import Lease as Lease
     from mesh.critical.view import Quorum as Quorum
@@ -97,6 +98,7 @@ _NAMES: Final = {
         "Critical",
         "Receipt",
         "Thought",
+        "Wish",
     ),
     "mesh.critical.judges": ("time_limit",),
     "mesh.critical.lease": ("Lease",),

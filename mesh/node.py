@@ -24,13 +24,13 @@ from crdt.ops import Key, Op, Path, Value
 from crdt.types import CoverPolicy, Handles, PathLike, format_path, value_key
 from mesh.config import format_endpoint
 from mesh.critical.clerk import Clerk
-from mesh.critical.handle import Critical, Receipt, Thought, change_policy, propose
+from mesh.critical.handle import Critical, Receipt, Thought, Wish, agree, change_policy, propose
 from mesh.critical.judges import Judge, ask_all
 from mesh.critical.lease import Lease, hold
 from mesh.critical.proof import ledger_file
 from mesh.critical.view import CRITICAL, Quorum, read_critical
 from mesh.effects import Address
-from mesh.errors import Backpressure, ConfigError, NodeClosed
+from mesh.errors import Backpressure, ConfigError, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import CaughtUp, Event
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
@@ -284,6 +284,16 @@ class Node(Handles):
         Raises as `critical(path).set` does; NotCommitted names the rule or judge that refused.
         """
         return await propose(self._clerk, thought, idempotency_key)
+
+    async def agree(self, wishes: Sequence[Wish]) -> list[Receipt | NotCommitted | OutcomeUnknown]:
+        """Several critical writes at once, under one signature for each block that they fill: what became of each, in order.
+
+            await node.agree([node.critical("tasks/1").to_set("r7"), node.critical("tasks/2").to_delete()])
+
+        Each stands for itself: one may be refused and the others done. Raises Backpressure, ValueTooLarge, and NotCommitted when
+        this mesh has no quorum; then none of them was asked for.
+        """
+        return await agree(self._clerk, wishes)
 
     async def set_rule(self, name: str, effect: str, when: str, because: str = "") -> Receipt:
         """Add or replace a rule on all agents (`consensus_escalation.policy`). Always wants a judge's yes."""

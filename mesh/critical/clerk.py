@@ -7,7 +7,7 @@ An entry's life ends in exactly one of three ways: done (its outcome, which beco
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -50,6 +50,25 @@ class _Waiting:
         self.event.set()
 
 
+@dataclass(slots=True)
+class _Group:
+    """Several entries that one task waits for."""
+
+    epoch: int
+    left: set[Key]
+    answers: dict[Key, Answered] = field(default_factory=dict)
+    event: trio.Event = field(default_factory=trio.Event)
+
+    def end(self, answer: Answered | None) -> None:
+        if answer is None:  # nor will any other come
+            self.left.clear()
+        else:
+            self.answers[answer.key] = answer
+            self.left.discard(answer.key)
+        if not self.left:
+            self.event.set()
+
+
 def format_key(key: Key) -> str:
     """An idempotency key that names exactly one attempt, with its age: what `OutcomeUnknown` carries."""
     return f"gm1-{key.since:x}-{key.number:x}"
@@ -65,7 +84,7 @@ class Clerk:
     def __init__(self, peer: Peer, clock: Clock, wake: Callable[[], None], next_turn: Callable[[], Awaitable[None]]) -> None:
         """`wake`: let the driver turn soon. `next_turn`: returns after its next turn, raises NodeClosed when there is none."""
         self._peer, self._clock, self._wake, self._next_turn = peer, clock, wake, next_turn
-        self._waiting: dict[Key, _Waiting] = {}
+        self._waiting: dict[Key, _Waiting | _Group] = {}
         self._reads: dict[int, trio.Event] = {}
         self._has_ended = False
         self._epoch = -1
@@ -130,8 +149,9 @@ class Clerk:
     # ---- waiting
 
     async def chain(self) -> Chain:
-        """The state as it is here, once there is one. Raises NotCommitted when this mesh has no quorum. No checkpoint when there
-        is one: each costs a round of the event loop, and all who call this wait for something afterwards."""
+        """The state as it is here, once there is one. Raises NotCommitted when this mesh has no quorum. Half a checkpoint: a
+        whole one costs a round of the event loop, and all who call this wait for something afterwards."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         while (chain := self._peer.quorum.chain) is None:
             self._check_open()
             if self._peer.synced and self._peer.directory.genesis() is None:
@@ -146,19 +166,35 @@ class Clerk:
         """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
         Backpressure."""
         answer, key = await self._ask(body, kind, idempotency_key)
-        if isinstance(answer, NotTaken):
-            if answer.reason in _AGES and idempotency_key is not None:
-                raise OutcomeUnknown(_too_old(key), format_key(key))
-            raise NotCommitted(answer.reason)
-        outcome = answer.outcome
-        if outcome.status is not Status.UNKNOWN:
-            return Decided(key, outcome)
-        why = _too_old(key)
-        if outcome.reason == Admission.FULL.value:
-            why = f"{outcome.reason}: wait with it, or leave the idempotency key out"
-        elif outcome.reason not in _AGES:
-            why = f"{outcome.reason}; but another copy of the request is under way: ask again with the same idempotency key"
-        raise OutcomeUnknown(why, format_key(key))
+        if isinstance(answer, NotTaken) and answer.reason in _AGES and idempotency_key is not None:
+            raise OutcomeUnknown(_too_old(key), format_key(key))
+        decided = _decided(answer)
+        if isinstance(decided, Decided):
+            return decided
+        raise decided
+
+    async def decide_all(self, bodies: Sequence[bytes]) -> list[Decided | NotCommitted | OutcomeUnknown]:
+        """What became of each, once all are decided. Raises NotCommitted when this mesh has no quorum, and Backpressure."""
+        chain = await self.chain()
+        self._check_open()
+        courier = self._peer.quorum.courier
+        keys = courier.want_all(chain, bodies)
+        group = _Group(chain.genesis.epoch, set(keys))
+        self._waiting.update(dict.fromkeys(keys, group))
+        self._wake()
+        try:
+            await group.event.wait()
+        finally:
+            for key in group.left:
+                self._waiting.pop(key, None)
+                courier.forget(key)
+        answers, why = group.answers, self._why_unanswered()
+        return [
+            _decided(answer) if (answer := answers.get(key)) is not None else OutcomeUnknown(why, format_key(key)) for key in keys
+        ]
+
+    def _why_unanswered(self) -> str:
+        return f"{'this node has ended' if self._has_ended else 'the quorum was begun anew'} before the outcome was known"
 
     async def _ask(self, body: bytes, kind: Kind, idempotency_key: str | bytes | None) -> tuple[Answered, Key]:
         chain = await self.chain()
@@ -167,6 +203,7 @@ class Clerk:
         named = self._named(chain, idempotency_key) if idempotency_key is not None else None
         key = courier.want(chain, body, kind=kind, key=named)
         waiting = self._waiting.setdefault(key, _Waiting(epoch))
+        assert isinstance(waiting, _Waiting), "the keys of a group are known when it has ended"
         waiting.tasks += 1
         self._wake()
         try:
@@ -177,14 +214,16 @@ class Clerk:
                 del self._waiting[key]
                 courier.forget(key)
         if waiting.answer is None:
-            why = "this node has ended" if self._has_ended else "the quorum was begun anew"
-            raise OutcomeUnknown(f"{why} before the outcome was known", format_key(key))
+            raise OutcomeUnknown(self._why_unanswered(), format_key(key))
         return waiting.answer, key
 
     def fresh_key(self) -> str:
         """An idempotency key that nothing was written under. Unlike a chosen one it is forgotten with this run of the agent."""
-        chain, wall = self._peer.quorum.chain, self._peer.quorum.wall
-        return format_key(self._peer.quorum.courier.next_key(wall if chain is None else max(chain.ledger.time, wall)))
+        quorum = self._peer.quorum
+        time, floor = quorum.wall, 0
+        if quorum.chain is not None:
+            time, floor = max(quorum.chain.ledger.time, time), quorum.chain.machine.ledger.sessions.floor
+        return format_key(quorum.courier.next_key(time, floor))
 
     def _named(self, chain: Chain, name: str | bytes) -> tuple[int, int]:
         """(since, number)."""
@@ -219,6 +258,21 @@ class Clerk:
 
     async def next_turn(self) -> None:
         await self._next_turn()
+
+
+def _decided(answer: Answered) -> Decided | NotCommitted | OutcomeUnknown:
+    key = answer.key
+    if isinstance(answer, NotTaken):
+        return NotCommitted(answer.reason)
+    outcome = answer.outcome
+    if outcome.status is not Status.UNKNOWN:
+        return Decided(key, outcome)
+    why = _too_old(key)
+    if outcome.reason == Admission.FULL.value:
+        why = f"{outcome.reason}: wait with it, or leave the idempotency key out"
+    elif outcome.reason not in _AGES:
+        why = f"{outcome.reason}; but another copy of the request is under way: ask again with the same idempotency key"
+    return OutcomeUnknown(why, format_key(key))
 
 
 def _too_old(key: Key) -> str:

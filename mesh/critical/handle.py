@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+import trio
 
 from consensus_escalation import command
 from consensus_escalation.block import Kind
@@ -16,7 +19,7 @@ from crdt.ops import Path, Value
 from crdt.types import format_path
 from crdt.types.base import plain
 from mesh.critical.clerk import Clerk, Decided, format_key, why_void
-from mesh.errors import NotCommitted, UnsupportedValue, ValueTooLarge
+from mesh.errors import NotCommitted, OutcomeUnknown, UnsupportedValue, ValueTooLarge
 from mesh.paths import PathLike, parse_path
 from mesh.wire.cbor import decode_untrusted, encode
 
@@ -55,6 +58,8 @@ class Thought:
 
     def to_wire(self) -> command.Thought:
         """Raises UnsupportedValue."""
+        if self is PLAIN:
+            return command.NO_THOUGHT
         for name in ("intent", "rationale", "trace"):
             text = getattr(self, name)
             if not isinstance(text, str):
@@ -64,11 +69,22 @@ class Thought:
 
 
 PLAIN: Final = Thought()
+_LARGE: Final = 1 << 63
 
 
 def encoded(value: Value) -> bytes:
-    """Raises UnsupportedValue: cbor2 takes more than the data model."""
+    """Raises UnsupportedValue: cbor2 takes more than the data model, so only what is surely in it goes there."""
+    kind = type(value)
+    if kind is bool or value is None or kind is bytes or (kind is int and -_LARGE < value < _LARGE):  # type: ignore[operator]
+        return encode(value)
     return codec.encode(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One of several writes that are asked for at once: made by `Critical.to_set` and the like, for `agree`."""
+
+    command: Command
 
 
 class Critical:
@@ -109,6 +125,17 @@ class Critical:
         asked = Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=thought.to_wire())
         return await submit(self._clerk, asked, idempotency_key)
 
+    # ---- for `agree`
+
+    def to_set(self, value: Value, *, thought: Thought = PLAIN) -> Wish:
+        return Wish(Command(Verb.SET, self._path, encoded(value), thought=thought.to_wire()))
+
+    def to_delete(self, *, thought: Thought = PLAIN) -> Wish:
+        return Wish(Command(Verb.DELETE, self._path, thought=thought.to_wire()))
+
+    def to_compare_and_set(self, old: Value, new: Value, *, thought: Thought = PLAIN) -> Wish:
+        return Wish(Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=thought.to_wire()))
+
     def __repr__(self) -> str:
         return f"<critical {self.path}: {self.value!r}>"
 
@@ -134,6 +161,28 @@ async def submit(clerk: Clerk, wanted: Command, idempotency_key: str | bytes | N
         # A rule that this agent did not know yet wants an endorsement: now it does.
 
 
+async def agree(clerk: Clerk, wishes: Sequence[Wish]) -> list[Receipt | NotCommitted | OutcomeUnknown]:
+    """What became of each, in order. Nothing of one is undone because another was refused."""
+    if not wishes:
+        await trio.lowlevel.checkpoint()
+        return []
+    bodies = [_body(await _classified(clerk, wish.command)) for wish in wishes]
+    epoch = (await clerk.chain()).genesis.epoch
+    found: list[Receipt | NotCommitted | OutcomeUnknown] = []
+    proofs: dict[int, Certificate | None] = {}
+    for decided in await clerk.decide_all(bodies):
+        if not isinstance(decided, Decided):
+            found.append(decided)
+        elif decided.outcome.status is not Status.DONE:
+            found.append(why_void(decided.outcome))
+        else:
+            index = decided.outcome.index
+            if index not in proofs:
+                proofs[index] = (await clerk.proven(index)).proof(index)
+            found.append(_receipt(epoch, decided, proofs[index]))
+    return found
+
+
 async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
     """One change of the rules; see `consensus_escalation.policy`. Raises NotCommitted, at once for what is no rule."""
     chain = await clerk.chain()
@@ -146,12 +195,18 @@ async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
 
 
 async def receipt(clerk: Clerk, decided: Decided) -> Receipt:
+    chain = await clerk.proven(decided.outcome.index)
+    found = _receipt(chain.genesis.epoch, decided, chain.proof(decided.outcome.index))
+    if isinstance(found, Receipt):
+        return found
+    raise found
+
+
+def _receipt(epoch: int, decided: Decided, certificate: Certificate | None) -> Receipt | NotCommitted:
     key, outcome = decided
-    chain = await clerk.proven(outcome.index)
-    certificate = chain.proof(outcome.index)
     if certificate is None:
-        raise NotCommitted(f"done at index {outcome.index}, whose proof is no longer kept: ask sooner")
-    return Receipt(chain.genesis.epoch, outcome.index, outcome.term, certificate, format_key(key))
+        return NotCommitted(f"done at index {outcome.index}, whose proof is no longer kept: ask sooner")
+    return Receipt(epoch, outcome.index, outcome.term, certificate, format_key(key))
 
 
 async def _classified(clerk: Clerk, wanted: Command) -> Command:
@@ -178,4 +233,4 @@ def body_of(wanted: Command) -> bytes:
     return _body(wanted)
 
 
-__all__ = ["NULL", "Critical", "Receipt", "Thought", "body_of", "change_policy", "propose", "submit"]
+__all__ = ["NULL", "Critical", "Receipt", "Thought", "Wish", "agree", "body_of", "change_policy", "propose", "submit"]

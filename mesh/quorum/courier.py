@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
@@ -110,9 +110,10 @@ class Courier:
 
         Raises Backpressure.
         """
-        if len(self._where) >= WAITING_MAX:
-            raise Backpressure(f"{WAITING_MAX} critical writes of this agent wait for the quorum: let some of them end first")
-        since, number = self._next(max(chain.ledger.time, self.wall())) if key is None else key
+        if key is None:
+            return self.want_all(chain, (body,), kind=kind)[0]
+        self._check_room(1)
+        since, number = key
         entry = Entry(kind, self.me, since, number, body)
         found = key_of(entry)
         known = chain.machine.recall(entry)
@@ -126,18 +127,39 @@ class Courier:
             self._drafts.append(entry)
         return found
 
-    def next_key(self, time: int) -> Key:
-        """For one entry; give it to `want` soon: of 256 later ones, it would be below the window that the log remembers."""
-        since, number = self._next(time)
+    def next_key(self, time: int, floor: int) -> Key:
+        """For one entry; give it to `want` soon: of 256 later ones, it would be below the window that the log remembers.
+        `floor`: of the log's memory (`consensus_escalation.sessions`)."""
+        since, number = self._next(time, floor)
         return Key(since, self.me, number)
 
-    def _next(self, time: int) -> tuple[int, int]:
-        """(since, number) of the next entry. A life ends after an hour, or when so many of its entries may be under way that the
-        log would forget the first."""
+    def want_all(self, chain: Chain, bodies: Sequence[bytes], *, kind: Kind = Kind.COMMAND) -> list[Key]:
+        """Bring these into the log, for the first time: an entry each, in this order, as few signatures as blocks take.
+
+        Raises Backpressure, with none of them wanted.
+        """
+        self._check_room(len(bodies))
+        time, floor, keys = max(chain.ledger.time, self.wall()), chain.machine.ledger.sessions.floor, []
+        for body in bodies:
+            entry = Entry(kind, self.me, *self._next(time, floor), body)
+            self._drafts.append(entry)
+            keys.append(key := key_of(entry))
+            self._where[key] = key
+        return keys
+
+    def _check_room(self, count: int) -> None:
+        if len(self._where) + count > WAITING_MAX:
+            raise Backpressure(f"{WAITING_MAX} critical writes of this agent wait for the quorum: let some of them end first")
+
+    def _next(self, time: int, floor: int) -> tuple[int, int]:
+        """(since, number) of the next entry. A life ends after an hour, when so many of its entries may be under way that the
+        log would forget the first, or when busy agents have pushed so much out of the log's memory that it would soon be too old:
+        it is as old as half of what is remembered."""
         while self._counts and Key(self._since, self.me, self._life << COUNT_BITS | self._counts[0]) not in self._where:
             self._counts.popleft()
         is_wide = bool(self._counts) and self._count - self._counts[0] >= WINDOW - 1
-        if self._since < 0 or time - self._since > LIFE_MICROSECONDS or is_wide or self._count >= COUNT_MASK:
+        is_old = time - self._since > min(LIFE_MICROSECONDS, (time - floor) // 2)
+        if self._since < 0 or is_old or is_wide or self._count >= COUNT_MASK:
             self._since, self._life, self._count = time, self.rng.getrandbits(LIFE_BITS), 0
             self._counts.clear()
         self._count += 1
@@ -181,8 +203,9 @@ class Courier:
             self._is_repeated, self._jumps = False, chain.jumps
             self.jumped(chain)
         for batch in self._batches() if self._drafts else ():
-            self._parcels[key_of(batch[0])] = Parcel(batch, {key: -self._left.pop(key, 0) for key in map(key_of, batch)})
-            self._where.update((key_of(entry), key_of(batch[0])) for entry in batch)
+            keys = [key_of(entry) for entry in batch]
+            self._parcels[keys[0]] = Parcel(batch, {key: -self._left.pop(key, 0) for key in keys})
+            self._where.update(dict.fromkeys(keys, keys[0]))
         if not self._parcels:
             return
         leader = self.leader()

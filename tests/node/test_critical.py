@@ -55,6 +55,39 @@ async def test_a_critical_write_on_any_agent_is_agreed_and_proven() -> None:
         assert await nodes[0].critical("tasks/42/owner").get() is None
 
 
+async def test_several_writes_are_agreed_on_at_once_and_each_has_its_own_outcome() -> None:
+    async with open_quorum("a", "b", "c", "d") as nodes:
+        *_, d = nodes
+        await d.critical("tasks/0/owner").set("somebody")
+        wishes = [d.critical(f"tasks/{number}/owner").to_set(number) for number in range(1, 100)]
+        wishes[10:10] = [
+            d.critical("tasks/0/owner").to_compare_and_set("nobody", "r7"),
+            d.critical("tasks/x/safety/enabled").to_set(False),
+            d.critical("tasks/1/owner").to_compare_and_set(1, "r1"),
+            d.critical("tasks/0/owner").to_delete(),
+        ]
+        found = await d.agree(wishes)
+        mismatch, refused = found[10:12]
+        assert isinstance(mismatch, mesh.NotCommitted)
+        assert mismatch.current == "somebody"
+        assert isinstance(refused, mesh.NotCommitted)
+        assert refused.reason == "rule: safety-off"
+        receipts = [each for each in found if isinstance(each, mesh.Receipt)]
+        assert len(receipts) == len(wishes) - 2
+        assert len({receipt.idempotency_key for receipt in receipts}) == len(receipts)
+        chain = d._peer.quorum.chain
+        assert chain is not None
+        blocks = [chain.log.get(index) for index in sorted({receipt.index for receipt in receipts})]
+        signed = [entry for block in blocks if block is not None for entry in block.entries if entry.signature]
+        assert 2 <= len(signed) <= 8, "a signature for each block that they fill"
+        assert [d.critical(f"tasks/{number}/owner").value for number in range(100)] == [None, "r1", *range(2, 100)]
+        assert await d.agree([]) == []
+        with trio.move_on_after(0) as cancelled:
+            await d.agree([d.critical("tasks/9/owner").to_delete()])
+        assert cancelled.cancelled_caught
+        assert await nodes[1].critical("tasks/9/owner").get() == 9, "cancelled before it was asked for"
+
+
 async def test_compare_and_set_has_one_winner() -> None:
     async with open_quorum("a", "b", "c", "d") as nodes:
         won: list[str] = []
@@ -115,6 +148,19 @@ async def test_what_ends_before_its_outcome_is_unknown() -> None:
         nursery.start_soon(write, a)
         await trio.sleep(0.05)
     assert caught[0].idempotency_key.startswith("gm1-")
+
+
+async def test_of_several_writes_what_ends_before_its_outcome_is_unknown() -> None:
+    found: list[mesh.Receipt | mesh.NotCommitted | mesh.OutcomeUnknown] = []
+
+    async def write(node: mesh.Node) -> None:
+        found.extend(await node.agree([node.critical(f"tasks/{number}").to_set(number) for number in range(3)]))
+
+    async with trio.open_nursery() as nursery, open_quorum("a", voters=1) as (a,):
+        a._peer.quorum._desk._submit = lambda _given: None  # the leader never hears of it
+        nursery.start_soon(write, a)
+        await trio.sleep(0.05)
+    assert [type(each) for each in found] == [mesh.OutcomeUnknown] * 3
 
 
 async def test_a_node_that_has_ended_says_so() -> None:

@@ -30,6 +30,10 @@ class OwnQuorum(FleetQuorum):
         """The same at one other member only: five of them keep a small machine busy by themselves."""
         await next(agent for name, agent in sorted(self._fleet.agents.items()) if name != leader).say("stream")
 
+    async def batches(self, clients: int, size: int, seconds: float) -> float:
+        """Entries per second, of clients that write so many at once."""
+        return float(await self._fleet.agents[await self.leader()].ask(f"batches {clients} {size} {seconds}", "batches"))
+
     async def leader(self) -> str:
         """Its name, once all agree on it and all vote."""
         deadline = time.monotonic() + START_SECONDS

@@ -39,6 +39,8 @@ class Voter:
                     say({"one": await self._one(float(seconds))})
                 case ["many", clients, seconds]:
                     say({"many": await self._many(int(clients), float(seconds))})
+                case ["batches", clients, size, seconds]:
+                    say({"batches": await self._many(int(clients), float(seconds), int(size))})
                 case ["stream"]:
                     self._nursery.start_soon(self._stream)
                 case ["commits"]:
@@ -63,14 +65,23 @@ class Voter:
             delays.append((time.perf_counter() - begun) * 1000)
         return delays
 
-    async def _many(self, clients: int, seconds: float) -> float:
+    async def _write_batch(self, size: int) -> None:
+        turns = [next(self._turns) for _ in range(size)]
+        critical = self._node.critical
+        receipts = await self._node.agree([critical(f"bench/{self._name}/{turn % PATHS}").to_set(turn) for turn in turns])
+        for receipt in receipts:
+            if not isinstance(receipt, mesh.Receipt):
+                raise receipt
+
+    async def _many(self, clients: int, seconds: float, size: int = 1) -> float:
+        """Entries per second."""
         count = 0
 
         async def client() -> None:
             nonlocal count
             while True:
-                await self._write()
-                count += 1
+                await (self._write() if size == 1 else self._write_batch(size))
+                count += size
 
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:

@@ -18,6 +18,8 @@ from tools.fleet import AgentFailed
 CLIENTS: Final = 64
 MANY_CLIENTS: Final = 512
 """Enough that every block is full of batches of one author."""
+BATCH: Final = 32
+BATCH_CLIENTS: Final = 32
 FIVE: Final = 5
 STREAM_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 4.0
@@ -31,12 +33,14 @@ async def writes(voters: int, seconds: float) -> dict[str, Any]:
         delays = await quorum.one(seconds)
         some = await quorum.many(CLIENTS, seconds)
         many = await quorum.many(MANY_CLIENTS, seconds)
+        batched = await quorum.batches(BATCH_CLIENTS, BATCH, seconds)
     return {
         "one_client_p50_ms": round(quantile(delays, 0.5), 2),
         "one_client_p99_ms": round(quantile(delays, 0.99), 2),
         "one_client_best_ms": round(min(delays), 2),
         f"{CLIENTS}_clients_per_second": round(some),
         f"{MANY_CLIENTS}_clients_per_second": round(many),
+        f"{BATCH_CLIENTS}_clients_batches_of_{BATCH}_entries_per_second": round(batched),
     }
 
 
