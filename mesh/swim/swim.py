@@ -332,6 +332,10 @@ class Swim:
             return False
         return record.suspicion is None or record.heard > record.suspicion.since
 
+    def is_open(self, peer: ReplicaId) -> bool:
+        """Whether there is a session: else frames wait, and a handshake that is lost is tried again by itself."""
+        return peer in self._prober.open_sessions
+
     def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
         """The shelf that a living member writes now."""
         record = self._roster.get(peer)

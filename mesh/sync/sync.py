@@ -120,7 +120,7 @@ class Sync:
         self.statements = StatementExchange(directory, port, rng)
         self._waiting: dict[bytes, tuple[ReplicaId, bool]] = {}
         self._changed: OrderedDict[ShelfId, float] = OrderedDict()
-        self._repeats = Repeats(port, self._floor_of, config.repeat_min_seconds)
+        self._repeats = Repeats(port, self._floor_of, self._recent.get, members.is_open, config.repeat_min_seconds)
         self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
         self._differed = Differed()
         self._differed_lately: frozenset[int] = frozenset()

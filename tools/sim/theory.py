@@ -2,9 +2,9 @@
 repair.
 
 A fresh delta goes from its author to all members, or down a tree of fixed degree in a large mesh (mesh.sync.tree). Each hop takes
-what the link takes. A delta that is lost on a hop shows in the floors that its sender repeats after 2, 4, 8 ... round trips
-(mesh.sync.repeat); the floor, the question and the answer may be lost in their turn. Not in it: deltas that follow soon and show
-the gap earlier, so a busy mesh may be faster than this, queues on links, and anything that is cut.
+what the link takes, also a first contact (mesh.wire.early). A delta that is lost on a hop goes again after 2, 4, 8 ... round
+trips (mesh.sync.repeat). Not in it: deltas that follow soon and show the gap earlier, so a busy mesh may be faster than this,
+queues on links, and anything that is cut.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mesh.presets import preset
 from mesh.sync.repeat import LOSSY_FACTORS
 from tools.sim.options import Options
 
-NAME: Final = "push tree, floors repeated after loss"
+NAME: Final = "push tree, repeated after loss"
 SAMPLES: Final = 20_000
 
 
@@ -36,8 +36,8 @@ def push_tree(options: Options, rng: random.Random) -> list[float]:
         if rng.random() >= link.loss:
             return hop()
         for factor in LOSSY_FACTORS:
-            if all(rng.random() >= link.loss for _ in range(3)):
-                return round_trip * factor + hop() + hop() + hop()
+            if rng.random() >= link.loss:
+                return round_trip * factor + hop()
         return round_trip * LOSSY_FACTORS[-1] + rng.uniform(0.0, sync.digest_quiet_seconds) + 3 * hop()
 
     times = []
