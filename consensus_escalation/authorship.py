@@ -57,4 +57,9 @@ def is_signed_untrusted(batch: Sequence[Entry], keys: Keys) -> bool:
     )
 
 
+def is_vouched_for(batch: Sequence[Entry], leader: bytes, is_signed: IsSigned) -> bool:
+    """Whether its author stands for this batch in a block that `leader` has signed: for the leader's own, that signature does."""
+    return is_batch(batch) if batch[0].author == leader else is_signed(batch)
+
+
 IsSigned = Callable[[Sequence[Entry]], bool]

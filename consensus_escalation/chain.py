@@ -115,6 +115,8 @@ class Chain:
         """Snapshot, changes of voters and what proves them, for whoever is far behind."""
         self.faults: list[str] = []
         """What no honest quorum does; to be taken away and told to the operator."""
+        self._told: dict[int, Certificate | None] = {}
+        """Proofs that were asked for since the last one came: many wait for one block."""
         self._state = (0, b"")
         self.source: Callable[[int], Block | None] = lambda _index: None
         """Where else a block may be: the log of this agent's own Raft, committed there or not."""
@@ -173,12 +175,14 @@ class Chain:
 
     def proof(self, index: int) -> Certificate | None:
         """The nearest certificate for the block at `index` or one that follows on it, headers included."""
-        found = None
-        for at in reversed(self.proofs):  # the newest are asked for
-            if at < index:
-                break
-            found = at
-        return None if found is None else self._full(index, self.proofs[found])
+        if index not in self._told:
+            found = None
+            for at in reversed(self.proofs):  # the newest are asked for
+                if at < index:
+                    break
+                found = at
+            self._told[index] = None if found is None else self._full(index, self.proofs[found])
+        return self._told[index]
 
     def has(self, index: int) -> bool:
         """Whether the block at `index` is applied, or waits for its proof."""
@@ -327,6 +331,7 @@ class Chain:
     def _prove(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> None:
         newest = self.proven
         self.proofs[index] = acks
+        self._told.clear()
         self._rows.append(Proof(index, digest, acks))
         if index < newest:
             self.proofs = OrderedDict(sorted(self.proofs.items()))
@@ -394,6 +399,7 @@ class Chain:
     def _forget_below(self) -> None:
         for index in [index for index in self.proofs if index <= self.log.base.index]:
             del self.proofs[index]
+        self._told.clear()
 
     # ---- jumping
 
@@ -474,6 +480,7 @@ class Chain:
         self._pending = {at: block for at, block in self._pending.items() if at > index}
         self._waiting = {at: waiting for at, waiting in self._waiting.items() if at > index}
         self.proofs.clear()
+        self._told.clear()
 
     # ---- from the disk
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, assert_never
 
-from consensus_escalation.authorship import IsSigned, batches, is_batch
+from consensus_escalation.authorship import IsSigned, batches, is_batch, is_vouched_for
 from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, cut, run_size
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
@@ -496,7 +496,7 @@ class Raft:
         """Structure, not judgement: batches are their authors', dangerous entries have their endorsements, demotions their
         proof."""
         core = self._core
-        if not all(map(self._is_signed, batches(block.entries))):
+        if not all(is_vouched_for(batch, block.header.leader, self._is_signed) for batch in batches(block.entries)):
             return False
         for entry in block.entries:
             if self._is_dangerous(entry) and not is_endorsed_untrusted(entry, block.header, config, core.keys):

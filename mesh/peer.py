@@ -473,9 +473,10 @@ class Peer(Port):
         """Drain what the quorum's disk should commit, at once and apart from all else."""
         return self.quorum.batch(now)
 
-    def urgent_committed(self, ticket: int, now: Now) -> None:
-        """All of `urgent` up to this ticket is durable: what waited for it goes out with the next `transmits`."""
-        self.quorum.durable(ticket, now)
+    def urgent_committed(self, ticket: int, now: Now) -> bool:
+        """All of `urgent` up to this ticket is durable: what waited for it goes out with the next `transmits`. False when nothing
+        did."""
+        return self.quorum.durable(ticket, now) or self.transport.has_frames
 
     def committed(self, batch: Batch) -> bool:
         """The store reports that a batch is durable: its floors may be acknowledged now. True when somebody waited for that, so

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from consensus_escalation.authorship import batches, is_signed_untrusted
+from consensus_escalation.authorship import batches, is_signed_untrusted, is_vouched_for
 from consensus_escalation.block import Block, Entry, Kind
 from consensus_escalation.certificate import Certificate, NotCertified, Trail
 from consensus_escalation.chain import Chain
@@ -235,9 +236,11 @@ class _Reader:
         return {block.index: machine.apply(block) for block in self.blocks}
 
     def _decisions(self, block: Block, outcomes: dict[int, tuple[Outcome, ...]]) -> list[Decision]:
-        signed = {entry for batch in batches(block.entries) if is_signed_untrusted(batch, self.keys) for entry in batch}
-        if not self.keys.verify(block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature):
+        leader = block.header.leader
+        if not self.keys.verify(leader, Purpose.BLOCK, block.header_bytes, block.signature):
             raise NotProven(f"block {block.index} is not signed by its leader")
+        is_signed = partial(is_signed_untrusted, keys=self.keys)
+        signed = {entry for batch in batches(block.entries) if is_vouched_for(batch, leader, is_signed) for entry in batch}
         found = []
         for place, entry in enumerate(block.entries):
             outcome = outcomes[block.index][place] if block.index in outcomes else None

@@ -64,8 +64,8 @@ class Core(Protocol):
     def urgent(self, now: Now) -> QuorumBatch | None:
         """Drain what the journal should commit, at once; None when there is nothing."""
 
-    def urgent_committed(self, ticket: int, now: Now) -> None:
-        """Everything that `urgent` gave up to this ticket is durable."""
+    def urgent_committed(self, ticket: int, now: Now) -> bool:
+        """Everything that `urgent` gave up to this ticket is durable. True when something follows from that."""
 
     def changes(self) -> Sequence[Key]:
         """Drain the keys whose cells changed."""
@@ -181,7 +181,8 @@ class Driver:
 
     def _urgent_durable(self, ticket: int) -> None:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
-        self._core.urgent_committed(ticket, self._clock.now())
+        if not self._core.urgent_committed(ticket, self._clock.now()):
+            return  # a leader whose followers have not answered yet
         if self._turning or self._waiting is None:
             self.wake()
         else:

@@ -145,7 +145,7 @@ class Quorum:
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._sent: tuple[Message | None, bytes] = (None, b"")
-        self._is_stepping = False
+        self._is_stepping = self._has_moved = False
         self._is_amnesiac = False
         self._is_mute = False
         """This voter's disk has lost what it may have acknowledged: it neither votes nor campaigns until a leader's own block is
@@ -450,15 +450,14 @@ class Quorum:
         """Effects in their order, up to one that waits for the disk."""
         while self._stream:
             effect = self._stream[0]
-            if isinstance(effect, Barrier):
-                if effect.ticket > self._writer.durable:
-                    return
-                self._stream.popleft()
-                if effect.persist:
-                    self._inputs.append(Persisted(effect.persist))
-                continue
+            if isinstance(effect, Barrier) and effect.ticket > self._writer.durable:
+                return
             self._stream.popleft()
-            self._carry_out(effect)
+            if not isinstance(effect, Barrier):
+                self._has_moved = True
+                self._carry_out(effect)
+            elif effect.persist:
+                self._inputs.append(Persisted(effect.persist))
 
     def _carry_out(self, effect: Effect) -> None:
         chain = self.chain
@@ -559,13 +558,14 @@ class Quorum:
         """Drain what should go to the disk; None when nothing has to, yet."""
         return self._writer.batch(self.chain.applied if self.chain is not None else 0, now)
 
-    def durable(self, ticket: int, now: Now) -> None:
-        """All batches up to this one are on the disk."""
-        self._now = now
+    def durable(self, ticket: int, now: Now) -> bool:
+        """All batches up to this one are on the disk. False when nothing follows but this voter's own acknowledgement."""
+        self._now, self._has_moved = now, False
         self._writer.committed(ticket)
         self._drain()
         if self._inputs and not self._is_stepping:
             self._step(self._inputs.popleft())
+        return self._has_moved or self._writer.is_urgent
 
     def _disk_stalls(self, now: Now) -> bool:
         return now.monotonic - self._writer.waiting_since >= STALL_ELECTIONS * self._pace.election_seconds

@@ -70,6 +70,11 @@ class Writer:
             self._asked.popleft()
 
     @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for what `batch` would give."""
+        return self._hurry
+
+    @property
     def due(self) -> float:
         """When `batch` wants to be asked."""
         return min(self._due if self._rows else inf, self._proof_due)

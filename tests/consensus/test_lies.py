@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from consensus_escalation.authorship import is_signed_untrusted, sign_batch
+from consensus_escalation.authorship import is_signed_untrusted, is_vouched_for, sign_batch
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import Impeached, Persist, Persisted, Received, Refused, Submit, Tick
@@ -126,6 +126,20 @@ def test_a_batch_is_taken_as_its_author_signed_it_and_no_other_way() -> None:
     assert reasons(alone(), (good[0], good[1]._replace(author=voter(3)))) == {"malformed"}
     assert reasons(alone(), (good[0]._replace(author=voter(3)), *good[1:])) == {"malformed"}
     assert reasons(alone(), (good[0], good[1]._replace(kind=Kind.CONFIG))) == {"malformed"}
+
+
+def test_a_leader_stands_for_its_own_batches_by_its_blocks_and_for_nobody_elses() -> None:
+    keys = keys_of(voter(1))
+
+    def is_taken(entries: tuple[Entry, ...]) -> bool:
+        return is_vouched_for(entries, voter(2), lambda each: is_signed_untrusted(each, keys))
+
+    own, others = batch(voter(2), b"a", b"b", b"c"), batch(voter(3), b"a", b"b", b"c")
+    assert is_taken(own)
+    assert is_taken((own[0]._replace(signature=bytes(64)), *own[1:])), "its signature on the block covers this"
+    assert not is_taken((own[0], own[2])), "but one batch it has to be"
+    assert is_taken(others)
+    assert not is_taken((others[0]._replace(signature=bytes(64)), *others[1:]))
 
 
 # ---- terms that nobody has reached

@@ -71,7 +71,7 @@ class EchoCore:
     def urgent(self, now: Now) -> QuorumBatch | None:
         return None
 
-    def urgent_committed(self, ticket: int, now: Now) -> None:
+    def urgent_committed(self, ticket: int, now: Now) -> bool:
         raise AssertionError("nothing was urgent")
 
     def changes(self) -> Sequence[Key]:

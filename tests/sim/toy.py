@@ -91,7 +91,7 @@ class Toy:
     def urgent(self, now: Now) -> None:
         return None
 
-    def urgent_committed(self, ticket: int, now: Now) -> None:
+    def urgent_committed(self, ticket: int, now: Now) -> bool:
         raise AssertionError("nothing was urgent")
 
 
