@@ -65,6 +65,8 @@ class NodeConfig:
         for seed in self.seeds:
             if _named("seeds", seed)[1] == 0:
                 raise ConfigError(f"seeds: {seed!r} has port 0, which nobody listens on")
+        if not isinstance(self.judges, Sequence) or not all(callable(judge) for judge in self.judges):
+            raise ConfigError(f"judges={self.judges!r}: a list of async functions, judges=[foreman]")
         _check_data_dir(self.data_dir)
         preset(self.preset)
         if isinstance(self.coalesce_ms, bool) or not isinstance(self.coalesce_ms, int | float):

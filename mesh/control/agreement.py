@@ -14,6 +14,7 @@ from mesh.critical.handle import Receipt, Thought
 from mesh.critical.lease import RENEWALS, Lease
 from mesh.errors import LeaseLost, MeshError, NotCommitted, OutcomeUnknown
 from mesh.nursery import open_plain_nursery
+from mesh.paths import PathLike
 
 if TYPE_CHECKING:
     from mesh.node import Node
@@ -21,12 +22,28 @@ if TYPE_CHECKING:
 Request: TypeAlias = Mapping[str, Any]
 TIMEOUT_S: Final = 10.0
 """For a majority, unless the request says otherwise: two elections and a slow disk (guess)."""
+MAJORITY_EVERY_S: Final = 5.0
+"""Between two looks whether a majority is there, while somebody waits for a lease. Guess."""
 CHUNK_BYTES: Final = 1 << 19
 """Of a file, in one line."""
 
 
 class BadRequest(MeshError):
     """The command was used wrongly."""
+
+
+async def agreed_now(node: Node, path: PathLike, request: Request) -> None:
+    """Until this agent has all that was ever committed. Raises NotCommitted when no majority answers in time."""
+    seconds = _seconds(request)
+    with trio.move_on_after(seconds) as waiting:
+        await node.critical(path).get()
+    if waiting.cancelled_caught:
+        found = node.quorum()
+        voters = ", ".join(sorted(node.name_of(voter) for voter in found.voters))
+        raise NotCommitted(
+            f"no majority of the voters ({voters}) answered within {seconds:g} s: bring them back (see `mesh members`), "
+            "or, if they are lost for ever, begin anew with `mesh quorum reset`"
+        )
 
 
 async def propose(node: Node, request: Request) -> Any:
@@ -126,8 +143,19 @@ async def lease(node: Node, request: Request) -> AsyncGenerator[Any, None]:
 
     async with open_plain_nursery() as nursery:
         nursery.start_soon(hold)
+        nursery.start_soon(_while_agreed, node, _text(request, "path"), request, is_held := trio.Event())
         async for item in receive:
+            is_held.set()
             yield item
+        nursery.cancel_scope.cancel()
+
+
+async def _while_agreed(node: Node, path: str, request: Request, is_held: trio.Event) -> None:
+    """A lease that somebody else holds is waited for; a majority that is not there, not for ever."""
+    while not is_held.is_set():
+        await agreed_now(node, path, request)
+        with trio.move_on_after(MAJORITY_EVERY_S):
+            await is_held.wait()
 
 
 def _until(lease: Lease) -> float:

@@ -14,7 +14,7 @@ from crdt.ops import Path
 from crdt.types import parse_path
 from mesh.config import format_endpoint
 from mesh.control.agreement import BadRequest as BadRequest
-from mesh.control.agreement import lease, ledger, propose, quorum
+from mesh.control.agreement import agreed_now, lease, ledger, propose, quorum
 from mesh.control.json_values import from_json_untrusted, to_json
 from mesh.control.writers import WRITERS
 from mesh.critical.view import CRITICAL, NAME
@@ -165,7 +165,7 @@ async def get(node: Node, request: Request) -> Any:
         return [{"path": request["path"], "type": "map", "value": to_json(found), "dot": None}] if found else []
     if node.is_critical(path) and name in (None, NAME):
         if request.get("now"):
-            await node.critical(path).get()
+            await agreed_now(node, path, request)
         changes = [node.read_value((CRITICAL, path)).change]
     elif request.get("now"):
         raise BadRequest(f"{request['path']} is not critical: nobody knows more of it than this agent, leave --now away")

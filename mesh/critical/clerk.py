@@ -16,16 +16,17 @@ import trio
 
 from consensus_escalation.block import Kind
 from consensus_escalation.chain import Chain
-from consensus_escalation.machine import MISMATCH, Outcome, Status
+from consensus_escalation.machine import MISMATCH, RULE, Outcome, Status
 from consensus_escalation.policy import NOT_ENDORSED
 from consensus_escalation.sessions import NAMED, Admission, Key
 from crdt.ids import ReplicaId
 from crdt.ops import Path
 from crdt.types import format_path
-from mesh.errors import NodeClosed, NotCommitted, NotPermitted, OutcomeUnknown
+from mesh.errors import NodeClosed, NotCommitted, NotPermitted, OutcomeUnknown, UnsupportedValue
 from mesh.net.clock import Clock
 from mesh.peer import Peer
 from mesh.quorum.courier import Answered, NotTaken
+from mesh.quorum.judging import NO_JUDGE
 from mesh.wire.cbor import decode_untrusted
 
 _MADE: Final = re.compile(r"gm1-([0-9a-f]{1,16})-([0-9a-f]{1,16})")
@@ -226,7 +227,9 @@ class Clerk:
         return format_key(quorum.courier.next_key(time, floor))
 
     def _named(self, chain: Chain, name: str | bytes) -> tuple[int, int]:
-        """(since, number)."""
+        """(since, number). Raises UnsupportedValue."""
+        if not isinstance(name, str | bytes) or not name:
+            raise UnsupportedValue(f"idempotency_key={name!r}: a text or bytes, not empty, that names this one write")
         made = _MADE.fullmatch(name) if isinstance(name, str) else None
         if made is not None:
             return int(made[1], 16), int(made[2], 16)
@@ -256,6 +259,24 @@ class Clerk:
             chain = await self.chain()
         return chain
 
+    def why_void(self, outcome: Outcome) -> NotCommitted:
+        """The error for an entry that is in the log and counts for nothing."""
+        if outcome.reason == MISMATCH:
+            current = None if outcome.value is None else decode_untrusted(outcome.value)
+            return NotCommitted(f"something else is there: {current!r}", reason=MISMATCH, current=current, index=outcome.index)
+        if outcome.reason.startswith(NOT_ENDORSED):
+            rule = outcome.reason.removeprefix(NOT_ENDORSED)
+            return NotCommitted(f"rule {rule} wants this to be endorsed first", reason=outcome.reason, index=outcome.index)
+        return NotCommitted(self._explained(outcome.reason), reason=outcome.reason, index=outcome.index)
+
+    def _explained(self, reason: str) -> str:
+        """With what the rules that it names say about themselves."""
+        chain, parts = self._peer.quorum.chain, []
+        for part in reason.split("; "):
+            rule = chain.machine.policy.rule(part.removeprefix(RULE).removeprefix(NO_JUDGE)) if chain is not None else None
+            parts.append(f"{part} ({rule.because})" if rule is not None and rule.because else part)
+        return "; ".join(parts)
+
     async def next_turn(self) -> None:
         await self._next_turn()
 
@@ -277,14 +298,3 @@ def _decided(answer: Answered) -> Decided | NotCommitted | OutcomeUnknown:
 
 def _too_old(key: Key) -> str:
     return f"the idempotency key {format_key(key)} is older than the quorum remembers (24 h): whether it was done is unknown"
-
-
-def why_void(outcome: Outcome) -> NotCommitted:
-    """The error for an entry that is in the log and counts for nothing."""
-    if outcome.reason == MISMATCH:
-        current = None if outcome.value is None else decode_untrusted(outcome.value)
-        return NotCommitted(f"something else is there: {current!r}", reason=MISMATCH, current=current, index=outcome.index)
-    if outcome.reason.startswith(NOT_ENDORSED):
-        rule = outcome.reason.removeprefix(NOT_ENDORSED)
-        return NotCommitted(f"rule {rule} wants this to be endorsed first", reason=outcome.reason, index=outcome.index)
-    return NotCommitted(outcome.reason, index=outcome.index)

@@ -18,7 +18,7 @@ from crdt import codec
 from crdt.ops import Path, Value
 from crdt.types import format_path
 from crdt.types.base import plain
-from mesh.critical.clerk import Clerk, Decided, format_key, why_void
+from mesh.critical.clerk import Clerk, Decided, format_key
 from mesh.errors import NotCommitted, OutcomeUnknown, UnsupportedValue, ValueTooLarge
 from mesh.paths import PathLike, parse_path
 from mesh.wire.cbor import decode_untrusted, encode
@@ -69,6 +69,15 @@ class Thought:
 
 
 PLAIN: Final = Thought()
+
+
+def _wire(thought: Thought) -> command.Thought:
+    """Raises UnsupportedValue."""
+    if not isinstance(thought, Thought):
+        raise UnsupportedValue(f"thought={thought!r}: write mesh.Thought(rationale=...)")
+    return thought.to_wire()
+
+
 _LARGE: Final = 1 << 63
 
 
@@ -111,37 +120,35 @@ class Critical:
 
     async def set(self, value: Value, *, idempotency_key: str | bytes | None = None, thought: Thought = PLAIN) -> Receipt:
         """Raises NotCommitted, OutcomeUnknown, Backpressure, ValueTooLarge or UnsupportedValue."""
-        return await submit(
-            self._clerk, Command(Verb.SET, self._path, encoded(value), thought=thought.to_wire()), idempotency_key
-        )
+        return await submit(self._clerk, Command(Verb.SET, self._path, encoded(value), thought=_wire(thought)), idempotency_key)
 
     async def delete(self, *, idempotency_key: str | bytes | None = None, thought: Thought = PLAIN) -> Receipt:
-        return await submit(self._clerk, Command(Verb.DELETE, self._path, thought=thought.to_wire()), idempotency_key)
+        return await submit(self._clerk, Command(Verb.DELETE, self._path, thought=_wire(thought)), idempotency_key)
 
     async def compare_and_set(
         self, old: Value, new: Value, *, idempotency_key: str | bytes | None = None, thought: Thought = PLAIN
     ) -> Receipt:
         """Only if `old` is there; None stands for nothing. Otherwise NotCommitted, whose `current` is what was there."""
-        asked = Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=thought.to_wire())
+        asked = Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=_wire(thought))
         return await submit(self._clerk, asked, idempotency_key)
 
     # ---- for `agree`
 
     def to_set(self, value: Value, *, thought: Thought = PLAIN) -> Wish:
-        return Wish(Command(Verb.SET, self._path, encoded(value), thought=thought.to_wire()))
+        return Wish(Command(Verb.SET, self._path, encoded(value), thought=_wire(thought)))
 
     def to_delete(self, *, thought: Thought = PLAIN) -> Wish:
-        return Wish(Command(Verb.DELETE, self._path, thought=thought.to_wire()))
+        return Wish(Command(Verb.DELETE, self._path, thought=_wire(thought)))
 
     def to_compare_and_set(self, old: Value, new: Value, *, thought: Thought = PLAIN) -> Wish:
-        return Wish(Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=thought.to_wire()))
+        return Wish(Command(Verb.COMPARE_AND_SET, self._path, encoded(new), encoded(old), thought=_wire(thought)))
 
     def __repr__(self) -> str:
         return f"<critical {self.path}: {self.value!r}>"
 
 
 async def propose(clerk: Clerk, thought: Thought, idempotency_key: str | bytes | None) -> Receipt:
-    wire = thought.to_wire()
+    wire = _wire(thought)
     if thought.path is None:
         return await submit(clerk, Command(Verb.DECIDE, thought=wire), idempotency_key)
     path = clerk.checked(parse_path(thought.path))
@@ -157,7 +164,7 @@ async def submit(clerk: Clerk, wanted: Command, idempotency_key: str | bytes | N
             return await receipt(clerk, decided)
         is_news = outcome.reason.startswith(NOT_ENDORSED) and not outcome.repeated and idempotency_key is None
         if not is_news or (await _classified(clerk, wanted)).thought.is_dangerous == wanted.thought.is_dangerous:
-            raise why_void(outcome)
+            raise clerk.why_void(outcome)
         # A rule that this agent did not know yet wants an endorsement: now it does.
 
 
@@ -174,7 +181,7 @@ async def agree(clerk: Clerk, wishes: Sequence[Wish]) -> list[Receipt | NotCommi
         if not isinstance(decided, Decided):
             found.append(decided)
         elif decided.outcome.status is not Status.DONE:
-            found.append(why_void(decided.outcome))
+            found.append(clerk.why_void(decided.outcome))
         else:
             index = decided.outcome.index
             if index not in proofs:
@@ -190,7 +197,7 @@ async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
         raise NotCommitted(why)
     decided = await clerk.decide(encoded(change), kind=Kind.POLICY)
     if decided.outcome.status is not Status.DONE:
-        raise why_void(decided.outcome)
+        raise clerk.why_void(decided.outcome)
     return await receipt(clerk, decided)
 
 

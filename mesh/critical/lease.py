@@ -21,7 +21,7 @@ from consensus_escalation.leases import HELD, TTL_MAX_MS, TTL_MIN_MS
 from consensus_escalation.machine import Outcome, Status
 from crdt.ops import Path
 from crdt.types import format_path
-from mesh.critical.clerk import Clerk, why_void
+from mesh.critical.clerk import Clerk
 from mesh.critical.handle import body_of
 from mesh.errors import LeaseLost, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.nursery import open_plain_nursery
@@ -89,7 +89,7 @@ async def _acquire(clerk: Clerk, path: Path, ttl: float, milliseconds: int) -> L
             # Granted so late that it is nearly over: give it back and try anew.
             await _decide(clerk, Command(Verb.RELEASE, path, token=outcome.token))
         elif outcome.reason != HELD:
-            raise why_void(outcome)
+            raise clerk.why_void(outcome)
         else:
             await _until_free(clerk, path)
 

@@ -59,3 +59,24 @@ def errors_of_sqlite(path: Path, corrupt: Callable[[str], StorageCorrupt], full:
         if code == sqlite3.SQLITE_FULL:
             raise full(str(error)) from error
         raise StorageError(f"{path} cannot be used now: {error} ({error.sqlite_errorname})") from error
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def require_named(path: Path, identity: tuple[int, int] | None) -> None:
+    """A file that somebody removed or replaced goes on taking writes, which are gone when this process ends.
+
+    Raises StorageError.
+    """
+    if identity_of(path) != identity or identity_of(path.with_name(path.name + "-wal")) is None:
+        raise StorageError(
+            f"{path} was removed or replaced while in use: nothing can be kept there any more. "
+            "Copy what matters from the running node, stop it, and start it again"
+        )

@@ -16,7 +16,7 @@ from typing import Final
 
 from mesh.errors import ConfigError, StorageCorrupt, StorageError, StorageFull
 from mesh.store import schema
-from mesh.store.database import errors_of_sqlite, make_whole, transaction
+from mesh.store.database import errors_of_sqlite, identity_of, make_whole, require_named, transaction
 from mesh.store.layout import restored
 from mesh.store.lock import DirectoryLock
 from mesh.store.pending import Pending
@@ -43,7 +43,7 @@ class Disk:
         try:
             with self._typed_errors():
                 self._database = self._open()
-                self._identity = _identity(self.path)
+                self._identity = identity_of(self.path)
         except BaseException:
             self._lock.release()
             raise
@@ -69,7 +69,7 @@ class Disk:
                 schema.drop(self._database, table, doomed[table])
                 schema.put(self._database, table, [(key, row) for key, row in rows.items() if row is not None])
             schema.sweep(self._database)
-            self._require_named()
+            require_named(self.path, self._identity)
 
     def close(self) -> None:
         """Also brings the write-ahead log into the file, as far as the disk allows. Idempotent."""
@@ -102,15 +102,6 @@ class Disk:
             database.close()
             raise
         return database
-
-    def _require_named(self) -> None:
-        """A file that somebody removed or replaced goes on taking writes, which are gone when this process ends."""
-        wal = self.path.with_name(FILE_NAME + _WAL)
-        if _identity(self.path) != self._identity or _identity(wal) is None:
-            raise StorageError(
-                f"{self.path} was removed or replaced while in use: nothing can be kept there any more. "
-                "Copy what matters from the running node, stop it, and start it again"
-            )
 
     def _require_whole(self) -> None:
         """A fresh start is a directory without our files. Anything between that and a whole file is damage."""
@@ -159,15 +150,6 @@ class Disk:
             f"{self.path} cannot grow ({complaint}): make room on that disk. "
             "What waits is kept in memory and written as soon as it can be"
         )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file has this name now; None when there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _lock(directory: Path) -> DirectoryLock:

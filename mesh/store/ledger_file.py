@@ -36,7 +36,7 @@ from consensus_escalation.wire import (
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
 from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
-from mesh.store.database import errors_of_sqlite, make_whole, transaction
+from mesh.store.database import errors_of_sqlite, identity_of, make_whole, require_named, transaction
 from mesh.wire import cbor
 
 FILE_NAME: Final = "quorum.db"
@@ -65,6 +65,7 @@ class LedgerFile:
         """Of the verdicts that are kept; as `load` finds it."""
         with self._typed_errors():
             self._database = self._open()
+            self._identity = identity_of(self.path)
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():
@@ -100,6 +101,7 @@ class LedgerFile:
             for batch in batches:
                 for row in batch.rows:
                     self._write(row, batch.commit)
+            require_named(self.path, self._identity)
 
     def _write(self, row: Row, commit: int) -> None:
         match row:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mesh.effects import Address, Now
-from mesh.errors import ConfigError, Malformed
+from mesh.errors import ConfigError, Malformed, MeshError
 from mesh.trust import keyfiles, proposals
 from mesh.trust.authority import Authority
 from mesh.trust.countersigning import Proposal, missing
@@ -193,13 +193,19 @@ def recover_authority(
     directory, what = Path(directory), str(recovery)
     by = Identity.from_text(keyfiles.read_secret(Path(recovery)), RECOVERY_KEY_PREFIX, what)
     with keyfiles.locked(directory / AUTHORITY_LOCK):
-        _, following, known, seeds = _next_authority(directory, by, statements)
-        if not known.is_authority(following.public_key):
-            if known.seat.recovery != by.public_key:
-                raise ConfigError(f"{recovery} is not the recovery key of this mesh, or was used already")
-            second = Identity.generate()
-            keyfiles.create_file(Path(new_recovery), second.to_text(RECOVERY_KEY_PREFIX), keyfiles.SECRET_MODE)
-            hand_over(known, by, following, second.public_key, until_serial=until_serial)
+        is_new = not (directory / AUTHORITY_NEXT).exists()
+        try:
+            _, following, known, seeds = _next_authority(directory, by, statements)
+            if not known.is_authority(following.public_key):
+                if known.seat.recovery != by.public_key:
+                    raise ConfigError(f"{recovery} is not the recovery key of this mesh, or was used already")
+                second = Identity.generate()
+                hand_over(known, by, following, second.public_key, until_serial=until_serial)
+                keyfiles.create_file(Path(new_recovery), second.to_text(RECOVERY_KEY_PREFIX), keyfiles.SECRET_MODE)
+        except MeshError:
+            if is_new:  # nothing rests on it yet
+                keyfiles.remove_file(directory / AUTHORITY_NEXT)
+            raise
         return _seat_authority(directory, following, known, seeds)
 
 

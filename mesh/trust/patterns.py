@@ -21,6 +21,8 @@ from mesh.paths import parse_path
 
 ONE: Final = "*"
 ANY: Final = "**"
+_GLOB: Final = frozenset("[]{}?")
+"""What shells make patterns of: in a user's list they look like they meant something."""
 PATTERNS_MAX: Final = 64
 """Of one credential or charter. The size of a statement limits them before; this bounds the work of one match."""
 
@@ -76,6 +78,11 @@ def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
     """A user's list of patterns as a tuple. Raises ConfigError, which names the pattern."""
     if isinstance(texts, str):  # a str is a sequence of str: ["t", "a", "s", "k", "s", ...] would be taken as patterns
         raise ConfigError(f"patterns come as a list: write [{texts!r}]")
+    for text in texts:
+        if isinstance(text, str) and (odd := sorted(set(text) & _GLOB)):
+            raise ConfigError(
+                f"pattern {text!r}: {odd[0]} means nothing here; * stands for one segment, ** for any number of them"
+            )
     return compile_patterns(tuple(texts)).texts
 
 

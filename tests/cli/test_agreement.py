@@ -40,7 +40,7 @@ def test_critical_writes_from_the_shell(shell: Shell) -> None:
     assert "verify FILE" in shell.run("history", "tasks/1/owner", "--dir", "c", exit_code=1), "not: nothing is there"
     assert "not critical" in shell.run("get", "robots/1", "--now", "--dir", "c", exit_code=2)
     assert "critical prefix" in shell.run("propose", "robots/1", "x", "--dir", "c", exit_code=1)
-    assert "shell-destroys" in shell.run("propose", "tasks/2", "rm -rf /", "--dir", "a", exit_code=1)
+    assert "shell-destroys (" in shell.run("propose", "tasks/2", "rm -rf /", "--dir", "a", exit_code=1), "and why"
     shell.run("propose", "tasks/2", exit_code=2)
     again = shell.json("propose", "tasks/1/owner", "r7", "--key", receipt["idempotency_key"], "--dir", "b")
     assert again["index"] == receipt["index"]
@@ -93,6 +93,11 @@ def test_without_a_majority_the_outcome_is_unknown(shell: Shell) -> None:
         process.wait()
     complaint = shell.run("propose", "tasks/1", "1", "--timeout", "0.5", "--key", "k", "--dir", "a", exit_code=3)
     assert "may still be done" in complaint
+    for words in (("get", "tasks/1", "--now"), ("lease", "locks/dock"), ("lease", "locks/dock", "--ttl", "1")):
+        rest = ("--", "true") if words[0] == "lease" else ()
+        complaint = shell.run(*words, "--timeout", "0.5", "--dir", "a", *rest, exit_code=1)
+        assert "no majority of the voters (a, b, c)" in complaint, "they said nothing, for ever"
+        assert "quorum reset" in complaint
     shell.run("keys", "rotate", "--dir", "a")  # the new epoch named its voter by the id of the new key, which is nobody's
     shell.run("quorum", "reset", "--yes", "--dir", "a")
     shell.until(lambda: has_voters(shell, "a", 1) and shell.json("quorum", "show", "--dir", "a")["epoch"] == 2)

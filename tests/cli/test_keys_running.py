@@ -120,6 +120,8 @@ def test_the_authoritys_key_is_replaced_and_recovered(shell: Shell) -> None:
     shell.run("invite", "--name", "d", "--dir", "b")
     complaint = shell.run("keys", "recover", "safe.key", "--new-recovery", "safe3.key", "--dir", "b", exit_code=1)
     assert "used already" in complaint
+    assert not Path("b/keys/authority.next.key").exists(), "a key that nothing rests on was left behind"
+    assert not Path("safe3.key").exists()
     shell.run("put", "after", "1", "--dir", "c", "--copies", "2")
     shell.run("keys", "revoke", "c", "--dir", "b")
     shell.until(lambda: shell.key_states("a")["c"] == "revoked")

@@ -394,3 +394,31 @@ async def test_nobody_writes_outside_its_rights_not_even_through_the_quorum() ->
             b._clerk.checked = lambda path: path  # type: ignore[method-assign]
             with pytest.raises(mesh.NotCommitted, match="outside what its author may write"):
                 await b.critical("tasks/a/1").set(1)
+
+
+@pytest.mark.parametrize("thought", ["x", 5, None, {}])
+async def test_a_thought_is_a_thought(thought: Any) -> None:
+    """It was a bare AttributeError."""
+    async with open_quorum("a", voters=1) as (a,):
+        with pytest.raises(mesh.UnsupportedValue, match=r"mesh\.Thought"):
+            await a.critical("tasks/1").set(1, thought=thought)
+        with pytest.raises(mesh.UnsupportedValue, match=r"mesh\.Thought"):
+            await a.propose(thought)
+
+
+@pytest.mark.parametrize("key", [5, "", b"", ["k"], 1.5])
+async def test_an_idempotency_key_is_a_name(key: Any) -> None:
+    """A number was a bare AttributeError, and an empty text a name like any other."""
+    async with open_quorum("a", voters=1) as (a,):
+        with pytest.raises(mesh.UnsupportedValue, match="idempotency_key"):
+            await a.critical("tasks/1").set(1, idempotency_key=key)
+
+
+async def test_a_refusal_says_why() -> None:
+    """It named the rule, and left out what the rule says for itself."""
+    async with open_quorum("a", voters=1) as (a,):
+        with pytest.raises(mesh.NotCommitted, match=r"shell-destroys \(it would destroy files") as caught:
+            await a.critical("tasks/1").set("rm -rf /")
+        assert caught.value.reason.endswith("shell-destroys")
+        with pytest.raises(mesh.NotCommitted, match=r"safety-off \(.+\)"):
+            await a.critical("tasks/1").set("x", thought=mesh.Thought(intent="safety.off"))

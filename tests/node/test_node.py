@@ -285,6 +285,8 @@ async def test_a_data_directory_belongs_to_one_node(tmp_path: Path) -> None:
         ({"data_dir": ""}, "data_dir"),
         ({"data_dir": b"data"}, "data_dir"),
         ({"data_dir": 7}, "data_dir"),
+        ({"judges": 5}, "judges"),
+        ({"judges": [5]}, "judges"),
     ],
 )
 def test_a_wrong_configuration_is_named(options: dict[str, Any], complaint: str) -> None:

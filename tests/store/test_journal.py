@@ -157,3 +157,13 @@ async def test_a_disk_that_fails_for_ever_does_not_keep_the_node_from_ending(tmp
     file = LedgerFile(tmp_path)
     assert file.load().blocks == (), "what comes after a batch that was lost would stand above a hole"
     file.close()
+
+
+def test_a_file_that_was_taken_away_takes_no_votes(tmp_path: Path) -> None:
+    """It went on: votes were reported as stored that no restart would have found."""
+    file = LedgerFile(tmp_path)
+    file.write([QuorumBatch(1, (TermAndVote(1, None),), 0, True)])
+    (tmp_path / FILE_NAME).rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=r"quorum\.db was removed or replaced while in use"):
+        file.write([QuorumBatch(2, (TermAndVote(2, None),), 0, True)])
+    file.close()

@@ -103,3 +103,10 @@ def test_patterns_reach_below_a_prefix_where_they_match_something_there(texts: l
     compiled = compile_patterns(tuple(texts))
     rests = [tuple("a" if each in ("*", "**") else each for each in text.split("/")[at:]) for text in texts for at in range(7)]
     assert compiled.reach_below(prefix) == any(compiled.matches(prefix + rest) for rest in ((), *rests))
+
+
+@pytest.mark.parametrize("pattern", ["tasks/[", "tasks/[0-9]", "tasks/{a,b}", "task?"])
+def test_a_users_pattern_that_looks_like_a_shells_is_refused(pattern: str) -> None:
+    """`mesh init --critical 'tasks/['` made a mesh whose tasks were not critical."""
+    with pytest.raises(ConfigError, match="means nothing here"):
+        checked_patterns([pattern])

@@ -21,7 +21,7 @@ from mesh.control.protocol import FAILED, UNKNOWN
 from tools.cli import complain
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import json_option, print_json
-from tools.cli.put import Seconds
+from tools.cli.put import TIMEOUT, Seconds
 from tools.control import Client, ControlError
 
 TOKEN_VARIABLE: Final = "MESH_FENCING_TOKEN"
@@ -39,21 +39,22 @@ _PR_SET_PDEATHSIG: Final = 1
 @click.option(
     "--ttl", type=Seconds(0.1, 24 * 3600), default=5.0, show_default=True, help="Seconds it outlives this machine; a day at most."
 )
+@click.option("--timeout", type=TIMEOUT, default=10.0, show_default=True, help="Seconds to wait for a majority of the voters.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @dir_option
 @json_option
-def lease(path: str, ttl: float, command: tuple[str, ...], directory: Path | None, as_json: bool) -> None:
+def lease(path: str, ttl: float, timeout: float, command: tuple[str, ...], directory: Path | None, as_json: bool) -> None:
     """Hold the lease on a critical PATH while COMMAND runs: `mesh lease locks/dock-3 --ttl 5 -- dock.sh`.
 
-    Waits until the lease is free. COMMAND finds the fencing token in $MESH_FENCING_TOKEN; what it works on should refuse
-    smaller ones.
+    Waits until the lease is free, but not for voters that are away. COMMAND finds the fencing token in $MESH_FENCING_TOKEN;
+    what it works on should refuse smaller ones.
     Exits as COMMAND does. When the lease is lost, COMMAND is ended and the exit code is 3.
     """
     words = list(command[1:] if command[:1] == ("--",) else command)
     if not words:
         raise click.UsageError("Which command? Write it after --.", click.get_current_context())
     with Client(find_home(directory).data_dir) as node:
-        items = node.stream("lease", path=path, ttl=ttl)
+        items = node.stream("lease", path=path, ttl=ttl, timeout=timeout)
         held = next(items)
         if as_json:
             print_json({"path": path, "fencing_token": held["token"]})

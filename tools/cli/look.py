@@ -12,6 +12,7 @@ import click
 from tools.cli import complain
 from tools.cli.home import dir_option, find_home
 from tools.cli.output import escape, is_terminal, json_option, print_json, print_pairs, print_table, show_value
+from tools.cli.put import TIMEOUT
 from tools.control import Client, ControlError
 
 type_option = click.option("--type", "type_name", metavar="TYPE", help="register, counter, set ...: where a path has several.")
@@ -97,17 +98,18 @@ def _clock(offset_s: float | None) -> str:
 @type_option
 @dir_option
 @click.option("--now", is_flag=True, help="Of a critical path: ask the quorum what is there now, not what was proven here.")
+@click.option("--timeout", type=TIMEOUT, default=10.0, show_default=True, help="With --now: seconds to wait for a majority.")
 @json_option
-def get(path: str, type_name: str | None, directory: Path | None, now: bool, as_json: bool) -> None:
+def get(path: str, type_name: str | None, directory: Path | None, now: bool, timeout: float, as_json: bool) -> None:
     """Print the value at PATH.
 
     When PATH ends with a slash: all values at and below it. `mesh get /` prints everything.
     """
-    with Client(find_home(directory).data_dir) as node:
+    with Client(find_home(directory).data_dir, timeout=30 + timeout) as node:
         if path.endswith("/"):
             _print_values(node.stream("snapshot", prefix=path, type=type_name), as_json)
             return
-        found = node.ask("get", path=path, type=type_name, now=now)
+        found = node.ask("get", path=path, type=type_name, now=now, timeout=timeout)
     if not found:
         what = f"no {type_name}" if type_name else "nothing"
         raise ControlError(f"{what} at {path}: `mesh get {path}/` lists what is below it, `mesh get /` everything")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mesh.control.protocol import FAILED
 from mesh.errors import MeshError
 from mesh.nursery import open_plain_nursery
 from tools.demo.director import Course, Outcome, run_course
@@ -49,7 +50,7 @@ def command(agents: int, loss: float, seed: int, as_json: bool, keep: Path | Non
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("demo: stopped, all agents ended", err=True)
-        sys.exit(130)
+        sys.exit(FAILED)
     figures = summarise(outcome)
     if as_json:
         click.echo(json.dumps(figures, indent=2))

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from mesh.control.protocol import FAILED
 from tools.sim import hunt, progress
 from tools.sim.history import Outcome
 from tools.sim.hunt import Bag
@@ -18,8 +19,6 @@ from tools.sim.options import Options
 
 TOLD_EVERY: Final = 100
 """Runs, for logs in which no bar moves."""
-INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C, as a shell gives it."""
 
 
 def go(
@@ -61,7 +60,7 @@ def go(
             interrupted = True
     click.echo(_json(bag, commit) if as_json else "\n".join(_text(bag, time.monotonic() - began)))
     if interrupted:
-        return INTERRUPTED
+        return FAILED
     return 1 if bag.failures or not bag.runs or (bag.never() and "faults" not in given) else 0
 
 
