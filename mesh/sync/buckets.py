@@ -26,6 +26,8 @@ LOOSE_PER_FLOOR: Final = 8
 """Loose seqs named beside a floor in passing: the lowest."""
 LOOSE_PER_PAGE: Final = 64
 """Named where two replicas differ: other ones each time, so that all are found, however many there are."""
+DIGESTS_BETWEEN_MAX: Final = 32
+"""Between two times that a peer is told of a bucket that goes on differing. Guess: some seconds, in which much was pulled."""
 LOWEST: Final = bytes(12)
 HIGHEST: Final = b"\xff" * 12
 
@@ -162,20 +164,38 @@ def ahead_of(theirs: Iterable[Floor], read: Callable[[ShelfId], Floor | None]) -
 
 
 class Differed:
-    """Which buckets differed in the last digest of each peer: one number a peer, a bit a bucket."""
+    """Which buckets differed in the last digest of each peer: one number a peer, a bit a bucket. And which of them that peer was
+    told of: one that goes on differing, because what it lacks takes a while to come, is told of more and more rarely.
+    """
 
     def __init__(self) -> None:
         self._last: dict[ReplicaId, int] = {}
+        self._told: dict[ReplicaId, dict[int, tuple[int, int]]] = {}
+        """Per bucket the digests that it still waits, and how many it waited last."""
 
     def again(self, peer: ReplicaId, differing: Collection[int]) -> list[int]:
-        """Those of them that differed last time, too."""
-        before = self._last.get(peer, 0)
+        """Those of them that differed last time, too, and that it is time to tell of."""
+        before, told = self._last.get(peer, 0), self._told.pop(peer, None)
         self._last[peer] = sum(1 << bucket for bucket in differing)
-        return [bucket for bucket in sorted(differing) if before >> bucket & 1]
+        lasting = [bucket for bucket in sorted(differing) if before >> bucket & 1]
+        if not told:
+            return lasting
+        kept = {bucket: (told[bucket][0] - 1, told[bucket][1]) for bucket in lasting if bucket in told}
+        if kept:
+            self._told[peer] = kept
+        return [bucket for bucket in lasting if bucket not in kept or kept[bucket][0] <= 0]
+
+    def tells(self, peer: ReplicaId, bucket: int) -> None:
+        """It is told of now: next after 1, 2, 4 ... further digests in which it differs."""
+        told = self._told.setdefault(peer, {})
+        span = min(2 * told[bucket][1], DIGESTS_BETWEEN_MAX) if bucket in told else 1
+        told[bucket] = (span, span)
 
     def suspect_all(self, peer: ReplicaId) -> None:
         """Whatever differs the next time is looked at without waiting for a second one."""
         self._last[peer] = (1 << BUCKETS) - 1
+        self._told.pop(peer, None)
 
     def forget(self, peer: ReplicaId) -> None:
         self._last.pop(peer, None)
+        self._told.pop(peer, None)

@@ -333,6 +333,8 @@ class Puller:
                 self._ask_bodies(pull, pull.incoming, now)
 
     def _start(self, now: Now) -> None:
+        if len(self._active) >= ACTIVE_MAX or not self._windows.has_any_room:
+            return
         ready = [p for p in self._pulls.values() if p.shelf not in self._active and p.due <= now.monotonic]
         ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
         wants: dict[ReplicaId, list[tuple[Floor, int]]] = {}

@@ -550,6 +550,7 @@ class Sync:
             budget -= len(pages)
             if budget < 0:
                 break
+            self._differed.tells(peer, bucket)
             for page in pages:
                 self._port.send(peer, Lane.BULK, Frame.BUCKETS, page.encode())
 

@@ -8,8 +8,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdt.ids import ShelfId
-from mesh.sync.buckets import HIGHEST, LOWEST, FloorTable, bucket_of
+from crdt.ids import ReplicaId, ShelfId
+from mesh.sync.buckets import HIGHEST, LOWEST, Differed, FloorTable, bucket_of
 from mesh.sync.messages import Floor
 from mesh.wire.packer import FRAME_BYTES_MAX
 
@@ -76,3 +76,31 @@ def test_pages_cover_every_id_once_and_fit(count: int) -> None:
     for page in pages:
         assert len(page.encode()) <= FRAME_BYTES_MAX
         assert side.table.within(7, page.low, page.high) == list(page.floors)
+
+
+def test_a_bucket_that_goes_on_differing_is_told_of_more_and_more_rarely() -> None:
+    """A newcomer was once told the floors of all shelves with every digest, for as long as it pulled them: where that took long,
+    nothing else was done."""
+    differed, peer = Differed(), ReplicaId(b"newcomer")
+    told = []
+    for digest in range(200):
+        due = differed.again(peer, (3, 5) if digest else (3,))
+        if 3 in due:
+            differed.tells(peer, 3)
+            told.append(digest)
+        assert (5 in due) == (digest >= 2), "nobody told it of this one: it stays due"
+    assert told == [1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192]
+
+
+def test_a_bucket_that_was_equal_meanwhile_is_told_of_at_once() -> None:
+    differed, peer = Differed(), ReplicaId(b"newcomer")
+    for _ in range(10):
+        if differed.again(peer, (3,)):
+            differed.tells(peer, 3)
+    assert differed.again(peer, ()) == []
+    assert [differed.again(peer, (3,)) for _ in range(2)] == [[], [3]]
+    for _ in range(10):
+        if differed.again(peer, (3,)):
+            differed.tells(peer, 3)
+    differed.suspect_all(peer)
+    assert differed.again(peer, (3,)) == [3]
