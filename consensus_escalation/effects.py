@@ -26,6 +26,8 @@ from consensus_escalation.verdict import Proposal, Verdict
 class Received:
     sender: Voter
     message: Message
+    is_followed: bool = False
+    """The next input is of the same kind and sender, so that an answer to that one will do: for Append."""
 
 
 @dataclass(frozen=True, slots=True)

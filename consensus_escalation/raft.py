@@ -194,8 +194,8 @@ class Raft:
         core = self._core
         core.now = now
         match given:
-            case Received(sender, message):
-                self._received(sender, message)
+            case Received(sender, message, is_followed):
+                self._received(sender, message, is_followed)
             case Tick():
                 self._tick()
             case Persisted(number):
@@ -230,7 +230,7 @@ class Raft:
         effects, core.effects = core.effects, []
         return effects
 
-    def _received(self, sender: Voter, message: Message) -> None:
+    def _received(self, sender: Voter, message: Message, is_followed: bool) -> None:
         core = self._core
         if message.term > core.term + TERM_JUMP_MAX:
             return  # no honest voter was away for so many elections
@@ -253,7 +253,7 @@ class Raft:
             self._election.lost_to(message.term)
         match message:
             case Append():
-                self._appended(sender, message)
+                self._appended(sender, message, is_followed)
             case Accepted():
                 self._replication.accepted(sender, message)
                 if self._handback.heir == sender:
@@ -271,7 +271,7 @@ class Raft:
             case ReadAt():
                 self._reads.answered(message)
             case SnapshotPiece():
-                self._appended(sender, message)
+                self._appended(sender, message, is_followed)
             case Propose():
                 self._docket.proposed(sender, message.proposal)
             case CastVerdict():
@@ -281,7 +281,7 @@ class Raft:
             case _:
                 assert_never(message)
 
-    def _appended(self, sender: Voter, message: Append | SnapshotPiece) -> None:
+    def _appended(self, sender: Voter, message: Append | SnapshotPiece, is_followed: bool) -> None:
         core = self._core
         if message.term < core.term:
             core.send(sender, Rejected(core.term, 0, core.commit, 0))
@@ -296,7 +296,7 @@ class Raft:
         core.follow(sender)
         self._election.heard_leader()
         if isinstance(message, Append):
-            self._replication.appended(sender, message)
+            self._replication.appended(sender, message, is_followed)
         else:
             self._replication.snapshot_came(sender, message)
 

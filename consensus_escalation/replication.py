@@ -127,6 +127,8 @@ class Replication:
         self._core, self._is_allowed = core, is_allowed
         self.leading: Leading | None = None
         self._ack = (b"", b"")
+        self._unanswered = (0, 0)
+        """(term, match): what this voter has stored, and said or is about to say."""
         self._incoming = Incoming()
         self.proofs: list[bytes] = []
         """Against leaders, found in what they sent; the caller takes them away."""
@@ -292,8 +294,8 @@ class Replication:
 
     # ---- follower
 
-    def appended(self, sender: Voter, message: Append) -> None:
-        """The sender leads this term: the caller has seen to that."""
+    def appended(self, sender: Voter, message: Append, is_followed: bool) -> None:
+        """The sender leads this term: the caller has seen to that. `is_followed`: the answer to the next one will do."""
         core = self._core
         blocks = self._beyond_base(message)
         prev_index = blocks[0].index - 1 if blocks else message.prev_index
@@ -310,7 +312,11 @@ class Replication:
             core.store(fresh)
         match = max(prev_index + len(blocks), min(message.prev_index + len(message.blocks), core.commit))
         core.commit_to(min(message.commit, match))
-        core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
+        term, reached = self._unanswered
+        match = max(match, reached) if term == message.term else match
+        self._unanswered = (message.term, match)
+        if not is_followed:
+            core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
 
     def is_of_the_future(self, message: Append) -> bool:
         """Whether it would raise log time far above this voter's clock. A log time that is there already is nobody's fault."""

@@ -220,11 +220,13 @@ class Courier:
                 self._dispatch(parcel, leader, others, now)
 
     def _dispatch(self, parcel: Parcel, leader: ReplicaId | None, voters: list[ReplicaId], now: Now) -> None:
-        """To the leader; every other time to some voter, who may know better."""
-        parcel.sent_to = leader
-        if voters and (leader is None or parcel.tries % 2 == 1):
+        """To the leader; every other time to some voter, who may know better. What this agent's own Raft was given is not lost on
+        the way: more copies of it would only keep a busy leader busier."""
+        parcel.sent_to, is_own = leader, leader == self.me
+        if voters and not is_own and (leader is None or parcel.tries % 2 == 1):
             parcel.sent_to = voters[(parcel.tries + parcel.batch[0].number) % len(voters)]
-        parcel.due = now.monotonic + self.again_seconds * 2 ** min(parcel.tries, AGAIN_DOUBLINGS_MAX)
+        doublings = AGAIN_DOUBLINGS_MAX if is_own else min(parcel.tries, AGAIN_DOUBLINGS_MAX)
+        parcel.due = now.monotonic + self.again_seconds * 2**doublings
         parcel.tries = min(parcel.tries + 1, 16)
         if parcel.sent_to is not None:
             parcel.copies += 1

@@ -63,6 +63,7 @@ from mesh.errors import Refused as Turned
 from mesh.events import LeaderElected, QuorumFault
 from mesh.port import Port
 from mesh.presets import Preset
+from mesh.quorum.burst import Burst
 from mesh.quorum.courier import Courier
 from mesh.quorum.desk import Desk, Seat
 from mesh.quorum.electors import Electors
@@ -142,6 +143,7 @@ class Quorum:
         self._writer = Writer()
         self.keeper = Keeper(me, port.notify, directory.name)
         self._genesis = b""
+        self._burst = Burst(self._step)
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._sent: tuple[Message | None, bytes] = (None, b"")
@@ -197,8 +199,7 @@ class Quorum:
 
     def handle_untrusted(self, peer: ReplicaId, kind: Frame, payload: bytes, now: Now) -> bool:
         """One frame of an authenticated peer. False when the kind is not ours. Raises Malformed or Refused, state as it was."""
-        handler = self._handlers.get(kind)
-        if handler is None:
+        if (handler := self._handlers.get(kind)) is None:
             return False
         self._now = now
         handler(peer, payload, now)
@@ -209,6 +210,7 @@ class Quorum:
         self._now, chain = now, self.chain
         if chain is None:  # a mesh without a quorum pays nothing for it
             return self._outlook.tick(self._has_quorum, now)
+        self._burst.end()
         self._settle(now)
         self._begin_log(now)
         raft = self.raft
@@ -411,15 +413,13 @@ class Quorum:
         if isinstance(message, ReadAt) and self._may_speak(peer):
             self.questions.answered(message.number, message.index, now)
             return
-        if not self._may_speak(peer):
-            if isinstance(message, AskRead) and self.raft is not None and message.term <= self.raft.term:
-                self._step(Received(peer, message))
-                return
+        is_question = isinstance(message, AskRead) and self.raft is not None and message.term <= self.raft.term
+        if not is_question and not self._may_speak(peer):
             raise Turned("Raft from who is no voter")
         if self.raft is None and self._may_join(message):
             self._join(now)
         if self.raft is not None and not (self._is_mute and isinstance(message, AskVote | AskPreVote | HandOver)):
-            self._step(Received(peer, message))
+            self._burst.take(Received(peer, message))
 
     def _step(self, given: Input) -> None:
         """One input to Raft, and all that follows from it. What the effects bring about is a further input, after them."""

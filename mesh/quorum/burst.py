@@ -1,0 +1,34 @@
+"""Blocks that arrive together are acknowledged together: one signature, one datagram and one look at them by the leader.
+
+The newest Append waits for what comes after it, until the turn ends at the latest; only the last of a burst is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from consensus_escalation.effects import Received
+from consensus_escalation.messages import Append
+
+
+class Burst:
+    def __init__(self, step: Callable[[Received], None]) -> None:
+        self._step = step
+        self._waiting: Received | None = None
+
+    def take(self, given: Received) -> None:
+        """Everything goes to Raft in the order in which it came."""
+        before, self._waiting = self._waiting, None
+        is_append = isinstance(given.message, Append)
+        if before is not None:
+            self._step(Received(before.sender, before.message, is_append and before.sender == given.sender))
+        if isinstance(given.message, Append) and given.message.blocks:
+            self._waiting = given
+        else:
+            self._step(given)
+
+    def end(self) -> None:
+        """Nothing else has come."""
+        before, self._waiting = self._waiting, None
+        if before is not None:
+            self._step(before)
