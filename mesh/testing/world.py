@@ -1,7 +1,8 @@
 """Discrete events on virtual time: N hosts, each running one core, over a simulated network.
 
 A host's loop mirrors the real driver (mesh.net.driver): it is readable, or its deadline has come, or a local call woke it; it
-drains the socket into the core, ticks when due, then carries out what the core wants. Nothing here knows what a core is for.
+drains the socket into the core, ticks when due, then carries out what the core wants. After deliveries that want nothing it only
+tells, and lets the rest of the turn wait. Nothing here knows what a core is for.
 
     world = World(seed=7)
     for number in range(3):
@@ -35,6 +36,8 @@ RECEIVE_BUFFER_BYTES: Final = 212_992
 """Linux's default net.core.rmem_default."""
 DATAGRAM_OVERHEAD_BYTES: Final = 512
 """What the kernel charges a small datagram against the receive buffer, besides its bytes (measured on Linux: 512-768)."""
+REST: Final = SECOND // 10
+"""As mesh.net.driver.REST_SECONDS: how long the rest of a turn may wait after a delivery."""
 SPIN_TICKS_MAX: Final = 500
 """More runs without input than this within one virtual millisecond mean a core whose deadline never moves on."""
 
@@ -46,6 +49,8 @@ class Core(Protocol):
 
     @property
     def deadline(self) -> float: ...
+    @property
+    def may_rest(self) -> bool: ...
     def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None: ...
     def tick(self, now: Now) -> None: ...
     def transmits(self, now: Now) -> Sequence[Transmit]: ...
@@ -245,7 +250,12 @@ class Host(Generic[CoreT]):
             return
         self._inbox_bytes += len(datagram) + DATAGRAM_OVERHEAD_BYTES
         self._inbox.append((datagram, address))
-        self._run()
+        core, now = self.core, self.clock.now(world.time)
+        self._drain(core, now)
+        if self._inbox or not core.may_rest:
+            self._turn(core, now)
+        else:
+            self._rest(core)
 
     def timer(self, armed_at: int) -> None:
         if armed_at != self._timer_at or self.core is None:
@@ -259,14 +269,23 @@ class Host(Generic[CoreT]):
         self._run()
 
     def _run(self) -> None:
-        core, world = self.core, self._world
+        core, now = self.core, self.clock.now(self._world.time)
         assert core is not None
-        time = world.time
-        now = self.clock.now(time)
-        self.runs += 1
-        inbox = self._inbox
-        if inbox:
+        if self._inbox:
             self._drain(core, now)
+        self._turn(core, now)
+
+    def _rest(self, core: CoreT) -> None:
+        """What came is told, and that is all for now."""
+        changes = core.changes()
+        if changes:
+            for observer in self._world.observers:
+                observer(self, (), changes)
+        self._arm(max(self._world.time + REST, self._busy_until))
+
+    def _turn(self, core: CoreT, now: Now) -> None:
+        world, time = self._world, self._world.time
+        self.runs += 1
         core.tick(now)
         for transmit in core.transmits(now):
             self.datagrams_sent += 1

@@ -34,6 +34,8 @@ class Notebook:
 class Toy:
     """PUSH = b"+" fact; OFFER = b"?" facts; the answer to an offer is a push of what it lacks."""
 
+    may_rest = False
+
     def __init__(self, boot: Boot, peers: Sequence[Address]) -> None:
         self.facts: set[bytes] = set(boot.restored or ())
         self.heard: list[tuple[float, bytes]] = []
