@@ -284,7 +284,21 @@ class Critical:
     def _is_fit(self, number: int) -> bool:
         host = self._mesh.hosts[number]
         disk = host.journal
-        return host.core is not None and not host.paused and not host.core.left and (disk is None or not disk.full)
+        runs = host.core is not None and not host.paused and not host.core.left
+        return runs and (disk is None or not disk.full) and not self._has_forgotten(number)
+
+    def _has_forgotten(self, number: int) -> bool:
+        """A voter without a disk that was started again lost what it acknowledged, and rightly stays out until it is replaced."""
+        host = self._mesh.hosts[number]
+        return host.journal is None and host.starts > 1 and host.core is not None and host.core.quorum.raft is None
+
+    def _is_lost(self) -> bool:
+        """Whether a majority of the voters has forgotten: nothing will ever be agreed on again in this epoch."""
+        found = self._voters()
+        if found is None:
+            return False
+        knowing = {self._mesh.memberships[number].replica_id for number in found[0] if not self._has_forgotten(number)}
+        return not has_quorum(found[1], knowing)
 
     @staticmethod
     def _peer(host: Host[Peer]) -> Peer:
@@ -296,7 +310,10 @@ class Critical:
     def settled(self) -> None:
         mesh = self._mesh
         alive = lambda asked: mesh.hosts[asked.host].starts == asked.start and mesh.hosts[asked.host].core is not None  # noqa: E731
-        if not mesh.run_until(lambda: not any(map(alive, [*self._asked.values(), *self._reads.values()])), ENDING_SECONDS):
+        is_lost = self._is_lost()
+        self._ground.counts[f"{self.name} quorums lost for ever"] += is_lost
+        is_over = lambda: not any(map(alive, [*self._asked.values(), *self._reads.values()]))  # noqa: E731
+        if not is_lost and not mesh.run_until(is_over, ENDING_SECONDS):
             self._ground.fail(self.name, None, "operations under way have no outcome, long after everything was well")
         self.history += [asked.operation for asked in self._asked.values() if asked.operation.kind != "lease"]
         self._asked.clear()
