@@ -12,16 +12,17 @@ certificate stands for all blocks before it. A voter's own Raft may bring blocks
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from consensus_escalation.block import Block, Header, Kind, header_from_bytes_untrusted
+from consensus_escalation.block import Block, Entry, Header, Kind, header_from_bytes_untrusted
 from consensus_escalation.certificate import HEADERS_MAX, Ack, Certificate, NotCertified, Trail, ack_bytes
 from consensus_escalation.core import Genesis
 from consensus_escalation.ledger import Ledger, ReadScore
 from consensus_escalation.log import Log
 from consensus_escalation.machine import Machine, Outcome
+from consensus_escalation.policy import Predicate
 from consensus_escalation.quorum import Config
 from consensus_escalation.snapshot import SNAPSHOT_BYTES_MAX, Snapshot, empty_log, snapshot_from_bytes_untrusted
 from consensus_escalation.types import Keys, Position, Purpose
@@ -95,8 +96,17 @@ Kept = Step | Bundle | Proof | State
 
 
 class Chain:
-    def __init__(self, genesis: Genesis, keys: Keys, read_score: ReadScore, snapshot_blocks: int) -> None:
-        self.genesis, self.keys = genesis, keys
+    def __init__(
+        self,
+        genesis: Genesis,
+        keys: Keys,
+        read_score: ReadScore,
+        snapshot_blocks: int,
+        predicates: Mapping[str, Predicate] | None = None,
+    ) -> None:
+        self.genesis, self.keys, self._predicates = genesis, keys, predicates
+        self.lacking = ""
+        """A predicate of the rules that this agent does not have: it would judge otherwise than the others, so it stops."""
         self.machine = self._new_machine(read_score)
         self._read_score, self._snapshot_blocks = read_score, snapshot_blocks
         self.log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
@@ -137,7 +147,10 @@ class Chain:
         """How often the state came as a whole instead of block by block."""
 
     def _new_machine(self, read_score: ReadScore) -> Machine:
-        return Machine(read_score=read_score, encode=self.keys.encode, decode_untrusted=self.keys.decode_untrusted)
+        keys = self.keys
+        return Machine(
+            read_score=read_score, predicates=self._predicates, encode=keys.encode, decode_untrusted=keys.decode_untrusted
+        )
 
     # ---- what it shows
 
@@ -270,15 +283,26 @@ class Chain:
     def settle(self) -> bool:
         """Apply what is proven now; True when something was, or a certificate was added."""
         progress = False
-        while self._waiting and any(self._try(index) for index in sorted(self._waiting, reverse=True)):
+        while self._waiting and not self.lacking and any(self._try(index) for index in sorted(self._waiting, reverse=True)):
             progress = True
         self._looked_at = self._stage()
         return progress
 
     def committed(self, block: Block) -> None:
         """This agent's own Raft says so."""
-        if block.index == self.applied + 1 and block.header.prev == self.log.last_hash:
+        if block.index == self.applied + 1 and block.header.prev == self.log.last_hash and not self._lacks(block.entries):
             self._apply(block)
+
+    def _lacks(self, entries: Iterable[Entry]) -> bool:
+        """Whether to stop here."""
+        lacking = self.machine.policy.lacking or self.machine.lacks(entries)
+        if lacking and not self.lacking:
+            self.faults.append(
+                f"the rules call {lacking}, which this agent lacks or has in another version: it applies nothing and does not "
+                "vote until it is started with what the others have (NodeConfig.predicates)"
+            )
+        self.lacking = lacking
+        return bool(lacking)
 
     # ---- proving
 
@@ -322,9 +346,11 @@ class Chain:
         except NotCertified:
             self.refused += 1
             return False
-        self._prove(index, digest, acks)
         for each in blocks:
+            if self._lacks(each.entries):
+                return True
             self._apply(each)
+        self._prove(index, digest, acks)
         self._make_bundle(certificate, block)
         return True
 
@@ -481,6 +507,7 @@ class Chain:
         self._waiting = {at: waiting for at, waiting in self._waiting.items() if at > index}
         self.proofs.clear()
         self._told.clear()
+        self._lacks(())
 
     # ---- from the disk
 

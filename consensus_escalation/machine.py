@@ -9,17 +9,16 @@ snapshot can be checked against the `result_digest` of a certified block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from consensus_escalation.block import Block, Entry, Kind
 from consensus_escalation.command import NO_THOUGHT, NULL, Command, Verb, command_from_bytes_untrusted
-from consensus_escalation.expression import Function
 from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing_token
 from consensus_escalation.ledger import Ledger, ReadScore, key_of
-from consensus_escalation.policy import NOT_ENDORSED, POLICY, SILENCE, Judgement, Policy, State, Subject, subject_of
+from consensus_escalation.policy import NOT_ENDORSED, POLICY, SILENCE, Judgement, Policy, Predicate, State, Subject, subject_of
 from consensus_escalation.sessions import Admission, Past
 from crdt.codec import decode_untrusted as plain_decode_untrusted
 from crdt.codec import encode as plain_encode
@@ -32,7 +31,7 @@ STATE_BYTES_MAX: Final = 32 << 20
 """Of all cells together: half of what a snapshot may be. Critical state is owners and settings, not data."""
 CELL_BYTES: Final = 200
 """What a cell costs beside its path and value, in Python."""
-SNAPSHOT_FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 2
 MISMATCH, MALFORMED = "mismatch", "malformed"
 OTHER_WRITE: Final = "its idempotency key was used for another write"
 RULE: Final = "rule: "
@@ -79,12 +78,12 @@ class Machine:
         self,
         *,
         read_score: ReadScore = no_scores,
-        functions: Mapping[str, Function] | None = None,
+        predicates: Mapping[str, Predicate] | None = None,
         encode: Callable[[object], bytes] = plain_encode,
         decode_untrusted: Callable[[bytes], Any] = plain_decode_untrusted,
     ) -> None:
-        """`functions`: see `policy.Policy`. The codec is deterministic CBOR; `mesh` injects a faster one."""
-        self.policy = Policy(functions=functions)
+        """`predicates`: see `policy.Policy`. The codec is deterministic CBOR; `mesh` injects a faster one."""
+        self.policy = Policy(predicates=predicates)
         self._encode, self._decode_untrusted = encode, decode_untrusted
         self.ledger = Ledger(read_score)
         self._leases = Leases()
@@ -155,6 +154,18 @@ class Machine:
         return lease.holder.hex() if lease else None
 
     # ---- applying
+
+    def lacks(self, entries: Iterable[Entry]) -> str:
+        """The predicate that these bring into the rules and this agent does not have; empty when it has all."""
+        for entry in entries:
+            if entry.kind is Kind.POLICY:
+                try:
+                    match as_lists(self._decode_untrusted(entry.body)):
+                        case ["predicate", str(name), str(version)] if self.policy.lacks(name, version):
+                            return name
+                except Malformed:  # void
+                    continue
+        return ""
 
     def apply(self, block: Block) -> tuple[Outcome, ...]:
         """The block after `index`. One outcome for each entry, in order. Never fails for what a client wrote."""

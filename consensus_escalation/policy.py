@@ -13,7 +13,7 @@ sets or removes one rule, or takes another shipped set as the base. What an expr
     time          log time, seconds since 1970
     state(path)   what the path holds now
     holder(path)  who holds that lease, in hexadecimal; null when nobody does
-    matches(path, pattern), lower(text), words(text), len(x), number(x)
+    matches(path, pattern), lower(text), words(text), len(x), number(x); predicates of this mesh's own that were declared
 
 A rule that runs out of steps or makes no sense of what it sees meets the entry: the safe side.
 """
@@ -25,6 +25,7 @@ import tomllib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
+from keyword import iskeyword
 from typing import Any, Final, NamedTuple
 
 from consensus_escalation.block import Entry, Kind
@@ -55,6 +56,10 @@ PATHS_REMEMBERED_MAX: Final = 4096
 NAME_BYTES_MAX: Final = 64
 REASON_BYTES_MAX: Final = 200
 
+PREDICATES_MAX: Final = 32
+"""Guess."""
+PREDICATE_BYTES: Final = 16
+"""Of the hash that is a predicate's version."""
 REFUSE, ENDORSE, JUDGE = "refuse", "endorse", "judge"
 POLICY: Final = "policy"
 """The verb of a policy change, and the rule that always wants a judge for it."""
@@ -75,6 +80,14 @@ class Rule(NamedTuple):
     effect: str
     when: str
     because: str = ""
+
+
+class Predicate(NamedTuple):
+    """A function of this mesh's own that rules may call, once it is declared in the log."""
+
+    function: Function
+    version: str
+    """Hexadecimal: of its source, so that agents which judge otherwise are told apart."""
 
 
 class Judgement(NamedTuple):
@@ -149,10 +162,13 @@ class Steps(Budget):
 class Policy:
     """Changed only by `change_untrusted`, in the order of the log."""
 
-    def __init__(self, base: str = NEWEST, functions: Mapping[str, Function] | None = None) -> None:
-        """`functions`: more Python predicates for this mesh's own rules. They have to be the same on every agent, and pure."""
+    def __init__(self, base: str = NEWEST, predicates: Mapping[str, Predicate] | None = None) -> None:
+        """`predicates`: those that this agent has. Rules may call them once they were declared, in the version that was."""
         self.base = base
-        self._functions: dict[str, Function] = {**_BUILT_IN, **SHIPPED, **(functions or {})}
+        self._has = dict(predicates or {})
+        self._declared: dict[str, str] = {}
+        """Name -> version, as all agents have to have it."""
+        self._functions: dict[str, Function] = {**_BUILT_IN, **SHIPPED}
         self._own: dict[str, Rule | None] = {}
         """What was set or (None) removed on top of the base."""
         self._rules: list[tuple[Rule, Compiled]] = []
@@ -165,7 +181,19 @@ class Policy:
     def rule(self, name: str) -> Rule | None:
         return next((rule for rule in self if rule.name == name), None)
 
+    def lacks(self, name: str, version: str) -> bool:
+        """Whether this agent does not have that predicate in that version."""
+        return name not in self._has or self._has[name].version != version
+
+    @property
+    def lacking(self) -> str:
+        """A declared predicate that this agent does not have; empty when it has all."""
+        return next((name for name, version in self._declared.items() if self.lacks(name, version)), "")
+
     def _rebuild(self) -> None:
+        declared = {name: self._has[name] for name, version in self._declared.items() if not self.lacks(name, version)}
+        self._functions = {**_BUILT_IN, **SHIPPED, **dict.fromkeys(self._declared, _missing)}
+        self._functions |= {name: _guarded(predicate.function) for name, predicate in declared.items()}
         rules: dict[str, Rule | None] = {rule.name: rule for rule in shipped(self.base)}
         rules.update(self._own)
         self._rules = [(rule, compile_untrusted(rule.when, self._functions)) for rule in rules.values() if rule is not None]
@@ -219,6 +247,15 @@ class Policy:
                 if self.rule(name) is None:
                     return "no such rule"
                 self._own[name] = None
+            case ["predicate", str(name), str(version)]:
+                if why := self._declare(name, version):
+                    return why
+            case ["forget", str(name)]:
+                if name not in self._declared:
+                    return "no such predicate"
+                if any(name in reads_of(rule.when).functions for rule in self):
+                    return "a rule calls it"
+                del self._declared[name]
             case ["base", str(name)]:
                 if name not in shipped_names():
                     return "no such rule set"
@@ -226,6 +263,14 @@ class Policy:
             case _:
                 return "malformed"
         self._rebuild()
+        return ""
+
+    def _declare(self, name: str, version: str) -> str:
+        if not is_free_name(name) or not re.fullmatch(rf"[0-9a-f]{{{2 * PREDICATE_BYTES}}}", version):
+            return "not a predicate"
+        if name not in self._declared and len(self._declared) >= PREDICATES_MAX:
+            return "too many predicates"
+        self._declared[name] = version
         return ""
 
     def why_not(self, rule: Rule) -> str:
@@ -244,19 +289,24 @@ class Policy:
     # ---- as a value
 
     def to_value(self) -> list[object]:
-        return [self.base, [list(rule) if rule else [name] for name, rule in self._own.items()]]
+        rules = [list(rule) if rule else [name] for name, rule in self._own.items()]
+        return [self.base, rules, [list(each) for each in sorted(self._declared.items())]]
 
     def load_untrusted(self, value: Any) -> None:
         """Raises Malformed."""
         try:
-            base, rows = value
+            base, rows, declared = value
+            known = {name: str(version) for name, version in declared}
             own = {row[0]: Rule(*row) if len(row) > 1 else None for row in rows}
         except (TypeError, ValueError, IndexError) as error:
             raise Malformed("policy has another shape") from error
-        wrong = any(rule and why_not(rule, self._functions) for rule in own.values())
+        names = {*_BUILT_IN, *SHIPPED, *known}
+        wrong = any(rule and why_not(rule, names) for rule in own.values())
+        if not all(isinstance(name, str) and is_free_name(name) for name in known) or len(known) > PREDICATES_MAX:
+            raise Malformed("policy has predicates that are none")
         if wrong or base not in shipped_names() or len(own) > 2 * RULES_MAX:
             raise Malformed("policy has rules that are none")
-        self.base, self._own = base, own
+        self.base, self._own, self._declared = base, own, known
         self._rebuild()
 
 
@@ -482,3 +532,33 @@ _BUILT_IN: Final[dict[str, Function]] = {
     "state": _state,
     "holder": _holder,
 }
+
+
+# ---- predicates of this mesh's own
+
+
+def is_free_name(name: str) -> bool:
+    """Whether a predicate may have it: none of ours, and one that an expression can call."""
+    taken = name in _BUILT_IN or name in SHIPPED or name in ("any", "all")
+    return not taken and len(name) <= NAME_BYTES_MAX and bool(re.fullmatch(r"[a-z_][a-z0-9_]*", name)) and not iskeyword(name)
+
+
+def _missing(_budget: Budget, *_arguments: object) -> bool:
+    raise Undecided("a predicate that this agent lacks")
+
+
+def _guarded(function: Function) -> Function:
+    """Whatever it raises is no opinion; what it gives is a plain value."""
+
+    def call(budget: Budget, *arguments: object) -> object:
+        try:
+            found = function(budget, *arguments)
+        except Undecided:
+            raise
+        except Exception as error:
+            raise Undecided(f"a predicate failed: {error!r}") from error
+        if not (found is None or type(found) in (bool, int, float, str, bytes)):
+            raise Undecided("a predicate gives a plain value")
+        return found
+
+    return call

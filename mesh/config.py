@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mesh.effects import Address
 from mesh.errors import ConfigError
@@ -50,6 +50,9 @@ class NodeConfig:
     judges: Sequence[Judge] = ()
     """Of a voter: who says yes or no to what the rules leave open (`mesh.critical.judges`). Without any, the answer is no."""
 
+    predicates: Sequence[Callable[..., Any]] = ()
+    """Python functions that this mesh's own rules may call, the same on every agent (`mesh.critical.predicates`)."""
+
     control: bool = True
     """Answer the `mesh` command through a socket in `data_dir`; its mode lets only the owner in."""
 
@@ -67,6 +70,12 @@ class NodeConfig:
                 raise ConfigError(f"seeds: {seed!r} has port 0, which nobody listens on")
         if not isinstance(self.judges, Sequence) or not all(callable(judge) for judge in self.judges):
             raise ConfigError(f"judges={self.judges!r}: a list of async functions, judges=[foreman]")
+        if not isinstance(self.predicates, Sequence):
+            raise ConfigError(f"predicates={self.predicates!r}: a list of functions, predicates=[in_pool]")
+        if self.predicates:
+            from mesh.critical.predicates import predicates_of
+
+            predicates_of(self.predicates)
         _check_data_dir(self.data_dir)
         preset(self.preset)
         if isinstance(self.coalesce_ms, bool) or not isinstance(self.coalesce_ms, int | float):

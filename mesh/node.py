@@ -295,6 +295,21 @@ class Node(Handles):
         """
         return await agree(self._clerk, wishes)
 
+    async def declare_predicate(self, name: str) -> Receipt:
+        """Let rules call this function of `NodeConfig.predicates`, in the version that this agent has.
+
+        Always wants a judge's yes. Raises ConfigError when this agent has none of that name, and NotCommitted, too where a
+        majority of the voters has not.
+        """
+        found = self._peer.config.predicates.get(name)
+        if found is None:
+            raise ConfigError(f"{name} is no predicate of this agent: give it to NodeConfig(predicates=[...])")
+        return await change_policy(self._clerk, ["predicate", name, found.version])
+
+    async def forget_predicate(self, name: str) -> Receipt:
+        """No rule may call it any more. Always wants a judge's yes."""
+        return await change_policy(self._clerk, ["forget", name])
+
     async def set_rule(self, name: str, effect: str, when: str, because: str = "") -> Receipt:
         """Add or replace a rule on all agents (`consensus_escalation.policy`). Always wants a judge's yes."""
         return await change_policy(self._clerk, ["set", name, effect, when, because])

@@ -91,8 +91,7 @@ class Peer(Port):
         self._events: list[Event] = []
         self._journal: list[crdt.JournalEntry] = []
         self._statements: list[bytes] = []
-        self._draft_due = inf
-        self._sealed_at = -inf
+        self._draft_due, self._sealed_at = inf, -inf
         self._eager = TokenBucket(EAGER_PER_SECOND, EAGER_BURST)
         self._asked_copies_at = -inf
         self._asked_copies_of = 0
@@ -171,6 +170,7 @@ class Peer(Port):
             rng=rng,
             targets=self.sync.targets,
             restored=quorum,
+            predicates=config.predicates,
             now=now,
             may_begin=lambda: self.sync.synced,
         )

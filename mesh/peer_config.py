@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import crdt
+from consensus_escalation.policy import Predicate
 from mesh.effects import Address
 from mesh.presets import LAN, Preset
 from mesh.trust import Membership
@@ -30,6 +31,8 @@ class PeerConfig:
     """Writes that follow within this long of a delta share the next one (DESIGN section 2)."""
     durable: bool = False
     """There is a disk: acknowledge only what the store reported as committed."""
+    predicates: Mapping[str, Predicate] = field(default_factory=dict)
+    """What this mesh's own rules may call (`mesh.critical.predicates`)."""
     crypto: Crypto = LIBSODIUM
     read_delta_untrusted: Callable[[bytes], crdt.Delta] = delta_from_bytes_untrusted
     """Checks all but the signature; raises Malformed. A simulator injects one that remembers."""

@@ -15,6 +15,7 @@ import trio
 
 from mesh.config import NodeConfig, format_endpoint
 from mesh.control.server import serve
+from mesh.critical.predicates import predicates_of
 from mesh.effects import Address
 from mesh.errors import ConfigError
 from mesh.events import Event
@@ -81,6 +82,7 @@ def _peer_config(config: NodeConfig, address: Address) -> PeerConfig:
         entropy=secrets.token_bytes,
         seeds=tuple(parse_endpoint(seed) for seed in _seeds(config) if _is_numeric(seed)),
         preset=preset(config.preset),
+        predicates=predicates_of(config.predicates),
         coalesce_seconds=config.coalesce_ms / 1e3,
         durable=config.data_path is not None,
     )

@@ -233,7 +233,12 @@ class _Reader:
         if self.blocks[0].index != 1:
             return {}
         machine = Machine(read_score=read_score, encode=encode, decode_untrusted=decode_untrusted)
-        return {block.index: machine.apply(block) for block in self.blocks}
+        found: dict[int, tuple[Outcome, ...]] = {}
+        for block in self.blocks:
+            if machine.lacks(block.entries):
+                break  # how that mesh's own predicates judge is known to its agents only
+            found[block.index] = machine.apply(block)
+        return found
 
     def _decisions(self, block: Block, outcomes: dict[int, tuple[Outcome, ...]]) -> list[Decision]:
         leader = block.header.leader

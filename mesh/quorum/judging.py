@@ -25,6 +25,8 @@ QUESTIONS_MAX: Final = 64
 """That wait for judges at once; more are refused. As `docket.WAITING_MAX`."""
 NO_JUDGE: Final = "no judge: "
 """Before the name of the rule that wants one."""
+LACKS: Final = "this voter has another or no "
+"""Before the name of the predicate that the rules are to call."""
 TOO_MANY: Final = "judges are busy"
 
 
@@ -77,6 +79,8 @@ class Judging:
         """The rule that refuses, empty to endorse; None: the judges will say. May be asked again and again."""
         if digest in self._asked:
             return None
+        if name := machine.lacks((proposal.entry,)):
+            return LACKS + name
         judgement = machine.judge(proposal.entry)
         if judgement.refused_by:
             return judgement.refused_by

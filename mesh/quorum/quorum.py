@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -53,6 +53,7 @@ from consensus_escalation.effects import (
     Tick,
 )
 from consensus_escalation.messages import Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
+from consensus_escalation.policy import Predicate
 from consensus_escalation.quorum import Config, has_quorum
 from consensus_escalation.raft import Raft
 from consensus_escalation.types import Role, Voter
@@ -111,13 +112,14 @@ class Quorum:
         rng: random.Random,
         targets: Callable[[ReplicaId], Sequence[ReplicaId]],
         restored: QuorumRestored,
+        predicates: Mapping[str, Predicate],
         now: Now,
         may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
         """`sign` and `verify`: (purpose, bytes) with this agent's key, (who, purpose, bytes, signature) with anybody's.
         `may_begin`: whether this replica has heard what others know, so that an empty disk here means an empty log."""
         self.me, self._directory, self._members, self._port = me, directory, members, port
-        self._pace, self._rng = preset.quorum, rng
+        self._pace, self._rng, self._predicates = preset.quorum, rng, predicates
         self._may_begin = may_begin
         self.keys = keys_of(me, sign, verify)
         self._electors = Electors(me, directory, members)
@@ -147,11 +149,8 @@ class Quorum:
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._sent: tuple[Message | None, bytes] = (None, b"")
-        self._is_stepping = self._has_moved = False
-        self._is_amnesiac = False
-        self._is_mute = False
-        """This voter's disk has lost what it may have acknowledged: it neither votes nor campaigns until a leader's own block is
-        committed here, for then it has again all that was ever committed."""
+        self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
+        """Mute: it neither votes nor campaigns, for its disk lost what it may have acknowledged, or it judges otherwise."""
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.RAFT: self._raft_untrusted,
             Frame.BLOCK: self._spread.block_untrusted,
@@ -216,7 +215,7 @@ class Quorum:
         raft = self.raft
         if raft is not None and now.monotonic >= raft.deadline and not self._is_mute:
             self._step(Tick())
-        if raft is not None and raft.role is Role.LEADER and self._disk_stalls(now):
+        if raft is not None and raft.role is Role.LEADER and (self._is_mute or self._disk_stalls(now)):
             self._step(Resign())
         self._spread.tick(now)
         leads = self.raft is not None and self.raft.role is Role.LEADER
@@ -295,7 +294,7 @@ class Quorum:
         self._genesis, self.raft, self._sent = raw, None, (None, b"")
         self._guide.begin()
         self._stream.clear()
-        self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks)
+        self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks, self._predicates)
         self._spread.begin(self.chain, now)
 
     def _restore(self, restored: QuorumRestored, now: Now) -> None:
@@ -436,8 +435,9 @@ class Quorum:
                         self._stream.append(self._barrier(effect) if isinstance(effect, Persist) else effect)
                 self._drain()
             self._inputs.clear()
-            raft = self.raft
-            if self._is_mute and raft is not None and raft.leader is not None and raft.log.term_at(raft.commit) == raft.term:
+            raft, lacking = self.raft, self.chain is None or self.chain.lacking
+            is_whole = raft is not None and raft.leader is not None and raft.log.term_at(raft.commit) == raft.term
+            if self._is_mute and is_whole and not lacking:
                 self._is_mute = False
                 self._writer.put((Forgot(is_over=True),), self._now)
         finally:
@@ -537,6 +537,7 @@ class Quorum:
             for fault in chain.faults:
                 self._port.notify(QuorumFault(fault))
             chain.faults.clear()
+            self._is_mute |= bool(chain.lacking)
 
     # ---- the disk
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -18,13 +18,19 @@ CRITICAL = ("tasks/**", "locks/**", "valves/**")
 
 
 @asynccontextmanager
-async def open_quorum(*names: str, voters: int = 3, judges: Sequence[Judge] = ()) -> AsyncIterator[list[mesh.Node]]:
-    """Agents of one mesh, the first of which vote; waits until they do."""
+async def open_quorum(
+    *names: str,
+    voters: int = 3,
+    judges: Sequence[Judge] = (),
+    predicates: Mapping[str, Sequence[Callable[..., Any]]] | None = None,
+) -> AsyncIterator[list[mesh.Node]]:
+    """Agents of one mesh, the first of which vote; waits until they do. `predicates`: by the name of the agent."""
     one_mesh = Mesh(CRITICAL)
     async with AsyncExitStack() as stack:
         nodes: list[mesh.Node] = []
         for number, name in enumerate(names):
-            config = one_mesh.config(name, voter=number < voters, judges=judges)
+            given = (predicates or {}).get(name, ())
+            config = one_mesh.config(name, voter=number < voters, judges=judges, predicates=given)
             node = await stack.enter_async_context(mesh.open_node(config))
             one_mesh.seeds.append(seed_of(node))
             nodes.append(node)
