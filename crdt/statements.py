@@ -83,6 +83,7 @@ class Jump:
         """False when two live ops share a key, which no honest author's shelf has."""
         named: set[tuple[Key, ShelfId]] = set()
         slot_of, host = self.state.index.slot, self.base.shelf
+        is_new = not (self.base.own or self.base.hosted)
         for entry, body in zip(entries, bodies, strict=True):
             held = self.base.get(entry.place, entry.shelf, entry.seq)
             if held and held.body.hash != body.hash:
@@ -91,6 +92,12 @@ class Jump:
             have = held.mask if held else 0
             if entry.mask & ~have:
                 self.added[entry[:3]] = (body, entry.mask & ~have)
+            if is_new and body.plain and entry.mask == (1 << len(body.ops)) - 1:  # as most are that a newcomer takes
+                before = len(named)
+                named.update([((op[1], op[2]), op[5]) for op in body.ops])
+                if len(named) < before + len(body.ops):
+                    return False
+                continue
             for index, op in enumerate(body.ops):
                 if not entry.mask >> index & 1:
                     continue
@@ -151,7 +158,13 @@ class Jump:
             for index in _bits(mask):
                 state.remove(held, index)
         for name, (body, mask) in sorted(self.added.items()):
-            held = base.get(*name) or Held(base.shelf, name[0], body, 0, state.judge(body))
+            known = base.get(*name)
+            if known is None and body.plain and name[1] == base.shelf and mask == (1 << len(body.ops)) - 1:
+                void = state.judge(body)
+                state.report_void(body, void)
+                state.take_whole(base, Held(base.shelf, name[0], body, mask, void))
+                continue
+            held = known or Held(base.shelf, name[0], body, 0, state.judge(body))
             state.report_void(body, held.void & mask)
             state.hold(base, held)
             for index in _bits(mask):

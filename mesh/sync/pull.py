@@ -338,15 +338,20 @@ class Puller:
         ready = [p for p in self._pulls.values() if p.shelf not in self._active and p.due <= now.monotonic]
         ready.sort(key=lambda p: (p.target - self._replica.reached(p.shelf), p.shelf))
         wants: dict[ReplicaId, list[tuple[Floor, int]]] = {}
+        full: set[ReplicaId] = set()
         for pull in ready:
             if len(self._active) >= ACTIVE_MAX or not self._windows.has_any_room:
                 break
+            if full and pull.sources.keys() <= full:
+                pull.due = now.monotonic + FULL_SECONDS
+                continue
             source = self._choose(pull, now)
             if source is None:
                 self._end(pull)
                 self.counters.given_up += 1
                 continue
             if not self._windows.has_room(source):
+                full.add(source)
                 pull.due = now.monotonic + FULL_SECONDS
                 continue
             self._active[pull.shelf] = pull
