@@ -94,6 +94,11 @@ def any_state(_index: int, _state: bytes) -> bool:
     return True
 
 
+def marks(entries: Sequence[Entry]) -> list[tuple[Key, int]]:
+    """What tells the batches in these from others: their first entry, and how many they are."""
+    return [(name_of(batch[0]), len(batch)) for batch in batches(entries)]
+
+
 class Raft:
     def __init__(
         self,
@@ -127,8 +132,8 @@ class Raft:
         self._pending: deque[tuple[Entry, ...]] = deque()
         """Batches, each under one signature."""
         self._pending_entries = 0
-        self._taken: dict[Key, int] = {}
-        """While it leads: entries that wait for a block (0) or are in one (its index), so that none is taken twice."""
+        self._taken: dict[tuple[Key, int], int] = {}
+        """While it leads: batches that wait for a block (0) or are in one (its index), so that none is taken twice."""
         self._heartbeat_at = inf
         self._lead_alone()
 
@@ -384,7 +389,7 @@ class Raft:
         core.role = Role.LEADER
         core.set_leader(core.me)
         for block in core.log.between(core.commit + 1, core.log.last_index):
-            self._taken.update((name_of(entry), block.index) for entry in block.entries if entry.author)
+            self._taken.update((mark, block.index) for mark in marks(block.entries))
         self._replication.lead(core.log.last_index + 1)
         self._append((Entry(Kind.NOOP),))
         self._demote()
@@ -409,7 +414,7 @@ class Raft:
         )
         time = max(core.now.wall, before.time if before else 0, core.ledger.time)
         core.store((cut(header, time, entries, core.keys),))
-        self._taken.update((name_of(entry), header.index) for entry in entries if entry.author)
+        self._taken.update((mark, header.index) for mark in marks(entries))
         self._replication.refresh()
 
     def _submit(self, batch: tuple[Entry, ...]) -> None:
@@ -422,7 +427,7 @@ class Raft:
             if not self._docket.propose(batch[0]):
                 self._core.effects.append(Refused(batch[0], Admission.REPEATED.value, self._core.leader))
         else:
-            self._taken.update((name_of(entry), 0) for entry in batch if entry.author)
+            self._taken.update((mark, 0) for mark in marks(batch))
             self._pending.append(batch)
             self._pending_entries += len(batch)
 
@@ -440,7 +445,7 @@ class Raft:
             return "too large"
         if not batch[0].author:
             return ""
-        if all(name_of(entry) in self._taken for entry in batch):
+        if (name_of(batch[0]), len(batch)) in self._taken:
             return Admission.REPEATED.value
         if not self._is_signed(batch):
             return "not signed by its author"
@@ -471,7 +476,7 @@ class Raft:
             self._taken.clear()
             return
         if len(self._taken) > 4 * core.pace.pending_entries_max:
-            self._taken = {name: index for name, index in self._taken.items() if not 0 < index <= core.commit}
+            self._taken = {mark: index for mark, index in self._taken.items() if not 0 < index <= core.commit}
         if self._handback.heir is not None or not self._pending or core.is_writing:
             return
         while self._pending:

@@ -100,7 +100,7 @@ class Desk:
         assert seat is not None
         if seat.leads and not self._is_permitted(batch):
             self._refusals += [(entry, NOT_PERMITTED if seat.is_settled else BUSY) for entry in batch]
-        elif seat.leads and is_in_log(batch[0], seat.chain):
+        elif seat.leads and all(is_in_log(entry, seat.chain) for entry in batch):
             self._refusals += [(entry, Admission.REPEATED.value) for entry in batch]
         elif seat.leads and has_no_room(batch[0], seat.chain):
             self._refusals += [(entry, Admission.FULL.value if seat.is_settled else BUSY) for entry in batch]

@@ -451,6 +451,13 @@ def test_a_second_copy_is_not_put_into_the_log() -> None:
         mesh.run(0.5)
         entries = [entry for block in raft.log.between(before + 1, raft.log.last_index) for entry in block.entries]
         assert [entry.number for entry in entries if entry.author == author.replica_id] == [77]
+        both = sign_batch(
+            [batch[0]._replace(signature=b""), batch[0]._replace(number=78, signature=b"")], mesh.peer(3).quorum.keys
+        )
+        mesh.peer(first).quorum.handle_untrusted(author.replica_id, Frame.REQUEST, Request(1, False, both).encode(), now)
+        mesh.run(0.5)
+        entries = [entry for block in raft.log.between(before + 1, raft.log.last_index) for entry in block.entries]
+        assert 78 in [entry.number for entry in entries], "another batch that begins alike is another batch"
 
 
 def test_a_block_that_no_voter_signed_is_neither_kept_nor_passed_on() -> None:
