@@ -67,10 +67,10 @@ class Allowance:
 
     def take(self, peer: ReplicaId, kind: Frame, now: float) -> bool:
         """Whether a frame of this kind may be looked at now; then it is paid for. `now`: monotonic seconds."""
+        bucket = self._buckets.get(peer) or self._bucket(peer)
         price = PRICES.get(kind)
         if price is None:
-            return self._bucket(peer).refill(now) > 0.0
-        bucket = self._bucket(peer)
+            return bucket.refill(now) > 0.0
         if bucket.refill(now) < price:
             return False
         bucket.tokens -= price

@@ -6,6 +6,7 @@ so that a thousand peers in one process do not verify one delta a thousand times
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Protocol
 
 from nacl import bindings
@@ -20,6 +21,9 @@ SIGNATURE_BYTES: Final = 64
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 24
 TAG_BYTES: Final = 16
+CONVERTED_MAX: Final = 256
+"""Keys kept as X25519 takes them: finding that of a member costs as much as agreeing with it, and its own one uses each time.
+Guess: who meets again and again."""
 
 
 class Crypto(Protocol):
@@ -42,6 +46,16 @@ class Crypto(Protocol):
 
     def open(self, key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
         """The message, or None when it was not sealed like this. `sealed` may have any length."""
+
+
+@lru_cache(maxsize=CONVERTED_MAX)
+def _public_on_the_curve(public_key: bytes) -> bytes:
+    return bindings.crypto_sign_ed25519_pk_to_curve25519(public_key)
+
+
+@lru_cache(maxsize=CONVERTED_MAX)
+def _secret_on_the_curve(secret_key: bytes) -> bytes:
+    return bindings.crypto_sign_ed25519_sk_to_curve25519(secret_key)
 
 
 class Libsodium:
@@ -68,8 +82,7 @@ class Libsodium:
         if len(public_key) != PUBLIC_KEY_BYTES:
             return None
         try:
-            theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(public_key)
-            return bindings.crypto_scalarmult(bindings.crypto_sign_ed25519_sk_to_curve25519(secret_key), theirs)
+            return bindings.crypto_scalarmult(_secret_on_the_curve(secret_key), _public_on_the_curve(public_key))
         except CryptoError:
             return None
 
