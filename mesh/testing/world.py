@@ -277,6 +277,7 @@ class Host(Generic[CoreT]):
 
     def _rest(self, core: CoreT) -> None:
         """What came is told, and that is all for now."""
+        self.runs += 1
         changes = core.changes()
         if changes:
             for observer in self._world.observers:

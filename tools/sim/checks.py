@@ -136,8 +136,8 @@ class Bases:
     def _look(self, host: Host[Peer], *, at_all: bool = False) -> None:
         assert host.core is not None
         replica, number = host.core.replica, host.number
-        for shelf in replica.shelves():
-            head = replica.head(shelf)
+        for shelf, base in replica.bases.items():
+            head = base.head
             if head is None or (self._held.get((number, shelf)) is head and not at_all):
                 continue
             self._held[number, shelf] = head
@@ -187,6 +187,8 @@ class Copies:
         self._ground = ground
         self._stored: dict[tuple[int, ShelfId], int] = {}
         """The most that a host's disks ever had of a shelf."""
+        self._right: dict[int, tuple[ShelfId, int, int]] = {}
+        """By host: what was found right at the last look. What disks ever had does not become less."""
 
     def stored(self, number: int, shelf: ShelfId, seq: int) -> None:
         self._stored[number, shelf] = max(seq, self._stored.get((number, shelf), 0))
@@ -201,11 +203,12 @@ class Copies:
             return
         self._ground.counts[self.name] += 1
         said = host.core.sync.copies.count(seq)
-        if not said:
+        if not said or self._right.get(host.number) == (shelf, seq, said):
             return
         there = sum(number != host.number and self._stored.get((number, shelf), 0) >= seq for number in range(len(mesh.hosts)))
         if said > there:
             self._ground.fail(self.name, host, f"counts {said} copies of its delta {seq}, {there} are on disks")
+        self._right[host.number] = (shelf, seq, said)
 
     def settled(self) -> None:
         pass

@@ -128,9 +128,9 @@ def _once(chosen: Scenario, *, as_json: bool, svg_path: Path | None, cut_down: b
                 click.echo(f"{chosen.title}: {chosen.about}")
             click.echo(report.heading(one, commit()))
         collect_rarely()
-        began = time.monotonic()
+        began, began_cpu = time.monotonic(), time.process_time()
         outcome = one.play()
-        took = time.monotonic() - began
+        took, took_cpu = time.monotonic() - began, time.process_time() - began_cpu
     summary = report.summary(one)
     missed = [text for must in chosen.must if (text := must.missed(summary))] if outcome.passed else []
     if svg_path is not None:
@@ -140,7 +140,7 @@ def _once(chosen: Scenario, *, as_json: bool, svg_path: Path | None, cut_down: b
         click.echo(json.dumps({**options, **summary, "missed": missed}, ensure_ascii=False))
     else:
         click.echo(report.text(one))
-        click.echo(f"  {'took':<22}{took:.1f} s for {outcome.virtual_seconds:.1f} virtual seconds")
+        click.echo(f"  {'took':<22}{took:.1f} s, {took_cpu:.1f} s of a core, for {outcome.virtual_seconds:.1f} virtual seconds")
         for must in chosen.must:
             if must.missed(summary) is None:
                 click.echo(f"  as it must be: {'.'.join(must.figure)} {must}, is {must.found(summary):g}")
