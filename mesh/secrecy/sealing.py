@@ -56,6 +56,8 @@ def seal_value(key: bytes, epoch: bytes, nonce: bytes, value: Value, bound_to: b
 
 def open_value_untrusted(key: bytes, payload: bytes, bound_to: bytes) -> Any:
     """The value. Raises Malformed when it was not sealed with this key for this place."""
+    if len(payload) < OVERHEAD_BYTES:
+        raise Malformed("an encrypted value that is too short to be one")
     epoch, nonce = payload[len(MAGIC) : _NONCE_AT], payload[_NONCE_AT:_SEALED_AT]
     plain = LIBSODIUM.open(key, nonce, payload[_SEALED_AT:], epoch + bound_to)
     if plain is None:

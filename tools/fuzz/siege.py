@@ -30,11 +30,14 @@ from mesh.trust.statements import PURPOSE, STATEMENT_BYTES_MAX
 from mesh.values import history_of, read_value
 from mesh.wire import cbor, cose
 from mesh.wire.cose import to_be_signed
+from mesh.wire.crypto import NONCE_BYTES
 from mesh.wire.delta import delta_bytes, sign_header
+from mesh.wire.early import EARLY_BYTES_MAX, early_key
 from mesh.wire.frames import Frame
-from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, PLAIN_BYTES_MAX, encode_frame, frames_untrusted
+from mesh.wire.handshake import HANDSHAKE_NONCE_BYTES, Init, encode_init, mesh_tag
+from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, PLAIN_BYTES_MAX, TokenBucket, encode_frame, frames_untrusted
 from tools.fuzz.author import Chain
-from tools.fuzz.material import SEED, Material, TappedMesh, listen, material, write_all_types
+from tools.fuzz.material import SEED, UNLIMITED, Material, TappedMesh, listen, material, write_all_types
 from tools.fuzz.mutate import Mutator
 from tools.fuzz.subject import Broken, Source, Subject, Target, same
 
@@ -77,6 +80,8 @@ class Way(IntEnum):
     """A datagram that was on the wire lately, as it was or changed: four bytes say which and how."""
     TIME = 9
     """Time goes on, and honest members write."""
+    EARLY = 10
+    """Sealed by the insider along with the first question of a handshake."""
 
 
 class Siege(Subject):
@@ -98,7 +103,7 @@ class Siege(Subject):
             write_all_types(self.mesh.node(number), number)
         self.mesh.run(0.5)
         self._chains: dict[Way, Chain] = {}
-        self._writes = 0
+        self._writes = self._questions = 0
 
     def _count(self, host: int, _kind: Frame, payload: bytes) -> bytes:
         self._sent[0] += host == VICTIM
@@ -136,6 +141,8 @@ class Siege(Subject):
                 return self._deliver(self._recorded(rest), insider)
             case Way.SEALED:
                 return self._deliver(_changed(self._seal(rest[4 : 4 + PLAIN_BYTES_MAX]), rest[:4]), insider)
+            case Way.EARLY:
+                return self._deliver(self._question(rest[:EARLY_BYTES_MAX]), insider, plain=rest[:EARLY_BYTES_MAX])
             case Way.FRAMES:
                 return self._deliver(self._seal(rest[:PLAIN_BYTES_MAX]), insider, plain=rest[:PLAIN_BYTES_MAX])
             case _:
@@ -198,6 +205,23 @@ class Siege(Subject):
         if peer is None or not peer.sessions:
             raise Broken("the victim gives a member no session any more")
         return peer.sessions[0].session.seal(plain)
+
+    def _question(self, plain: bytes) -> bytes:
+        """An INIT of the insider that brings this along. No rate is exceeded: what is over it the victim would not read."""
+        mesh, crypto = self.mesh, self.mesh.crypto
+        insider, victim = (mesh.memberships[number].identity for number in (INSIDER, VICTIM))
+        transport = mesh.peer(VICTIM).transport
+        known = transport._peers.get(insider.replica_id)
+        if known is None:
+            raise Broken("the victim knows a member no more")
+        known.early = transport._early._all = TokenBucket(UNLIMITED, UNLIMITED)
+        shared = crypto.agree(crypto.keypair(insider.seed)[1], victim.public_key)
+        if shared is None:
+            raise Broken("two members cannot agree on a key")
+        self._questions += 1
+        init = Init(self._questions.to_bytes(HANDSHAKE_NONCE_BYTES, "big"), insider.public_key)
+        key = early_key(shared, init, victim.public_key, mesh.authority.mesh_id).key
+        return encode_init(mesh_tag(mesh.authority.mesh_id), init) + crypto.seal(key, bytes(NONCE_BYTES), plain, b"")
 
     def _recorded(self, recipe: bytes) -> bytes:
         rng = random.Random(recipe)
@@ -404,6 +428,7 @@ _MAKERS: Final[dict[Way, Callable[[random.Random, Material], Draw]]] = {
     Way.STATEMENT: lambda rng, stuff: lambda: stuff.grammar(rng, living_shelves()).statement_payload(),
     Way.RECORDED: _recipe,
     Way.TIME: _recipe,
+    Way.EARLY: _plain,
 }
 
 SIEGES: Final[tuple[Target, ...]] = (
@@ -419,7 +444,7 @@ SIEGES: Final[tuple[Target, ...]] = (
         "insider",
         "frames of a member that went mad",
         Siege,
-        _ways((Way.FRAMES, 80), (Way.SEALED, 10), (Way.RECORDED, 6), (Way.TIME, 4)),
+        _ways((Way.FRAMES, 72), (Way.EARLY, 8), (Way.SEALED, 10), (Way.RECORDED, 6), (Way.TIME, 4)),
         block=2_000,
         weight=12,
     ),
