@@ -287,3 +287,29 @@ def test_files_that_are_not_python_are_packaged() -> None:
     for found in (root / "tools").rglob("*"):
         if found.is_file() and found.suffix not in (".py", ".pyc") and "." in found.name:
             assert any(fnmatch(found.name, pattern) for pattern in patterns), found
+
+
+@pytest.mark.parametrize(
+    ("where", "arguments"),
+    [
+        ("tools.sim.hunt.hunt", ["sim", "--seeds", "1", "5"]),
+        ("tools.demo.show._run", ["demo"]),
+        ("tools.cli.enrol.init_dir", ["init", "here", "--name", "a"]),
+    ],
+)
+def test_who_presses_ctrl_c_sees_the_same_exit_code_everywhere(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, where: str, arguments: list[str]
+) -> None:
+    """Some exited with 130, which is none of the four codes."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    assert mesh(*arguments).exit_code == 1
+
+
+def test_a_critical_pattern_that_means_nothing_is_refused(mesh: Mesh) -> None:
+    result = mesh("init", "here", "--name", "a", "--critical", "tasks/[")
+    assert result.exit_code == 1
+    assert "[ means nothing here" in result.stderr
