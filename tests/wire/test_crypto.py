@@ -48,5 +48,9 @@ def test_never_lets_libsodium_read_past_a_short_key_or_nonce() -> None:
     for key, nonce in ((KEY[:31], NONCE), (KEY, NONCE[:23])):
         with pytest.raises(ValueError, match="a key has 32 bytes"):
             LIBSODIUM.seal(key, nonce, b"message", b"")
-        with pytest.raises(ValueError, match="a key has 32 bytes"):
-            LIBSODIUM.open(key, nonce, bytes(32), b"")
+    with pytest.raises(ValueError, match="a key has 32 bytes"):
+        LIBSODIUM.open(KEY[:31], NONCE, bytes(32), b"")
+    for size in (0, 23, 25):
+        assert LIBSODIUM.open(KEY, bytes(size), bytes(32), b"") is None, (
+            "an encrypted value of a liar was a traceback at its readers"
+        )
