@@ -21,6 +21,7 @@ from mesh.wire.delta import BODY_BYTES_MAX, delta_bytes, delta_from_bytes_untrus
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.handshake import Init, encode_init, mesh_tag
 from mesh.wire.transport import Transport
+from tools.garbage import THRESHOLDS
 
 Figures = dict[str, Any]
 PATH_TWENTY = ("robots", "r7", "battery_v")
@@ -69,6 +70,8 @@ class Author:
 def _timed(author: Author, raws: Sequence[bytes], rounds: int) -> list[float]:
     """Seconds per round; each round starts from an empty replica and ends with its digest up to date."""
     seconds = []
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*THRESHOLDS)  # as in an agent
     gc.collect()
     gc.freeze()  # what the author holds is here for the measurement only: a receiver's collector would not walk it
     for _ in range(rounds):
@@ -81,6 +84,7 @@ def _timed(author: Author, raws: Sequence[bytes], rounds: int) -> list[float]:
         seconds.append(time.process_time() - start)
         replica.take_changes()
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
     return seconds
 
 
