@@ -67,6 +67,8 @@ from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
+FULL = BODY_BYTES_MAX * 3 // 4
+"""What waits for a busy disk beyond this is cut all the same: company would save it less than a third of a block."""
 TERM_JUMP_MAX: Final = 1 << 20
 """How far one message may raise the term: a day of elections, one after the other. To reach the last of the 64 bits, after which
 nobody could be elected, a liar would need 50 years of 10,000 messages a second."""
@@ -132,6 +134,8 @@ class Raft:
         self._pending: deque[tuple[Entry, ...]] = deque()
         """Batches, each under one signature."""
         self._pending_entries = 0
+        self._pending_size = 0
+        """Bytes that they take in blocks."""
         self._taken: dict[tuple[Key, int], int] = {}
         """While it leads: batches that wait for a block (0) or are in one (its index), so that none is taken twice."""
         self._heartbeat_at = inf
@@ -428,8 +432,7 @@ class Raft:
                 self._core.effects.append(Refused(batch[0], Admission.REPEATED.value, self._core.leader))
         else:
             self._taken.update((mark, 0) for mark in marks(batch))
-            self._pending.append(batch)
-            self._pending_entries += len(batch)
+            self._wait_for_block(batch)
 
     def _reason_against(self, batch: tuple[Entry, ...]) -> str:
         core = self._core
@@ -461,36 +464,43 @@ class Raft:
         return bool(entry.author) and entry.kind in (Kind.COMMAND, Kind.POLICY, Kind.RESTORE)
 
     def _flush(self) -> None:
-        """Cut what waits, unless the disk is busy: then it waits for the disk, and batches grow by themselves."""
+        """Cut what waits, unless the disk is busy: then it waits for the disk, and batches grow by themselves. A block that is
+        nearly full has nothing to wait for, and followers can begin with it."""
         core = self._core
         self._look_for_guilt()
         for entry in self._docket.take():
-            self._pending.append((entry,))
-            self._pending_entries += 1
+            self._wait_for_block((entry,))
         if core.role is not Role.LEADER:
             self._replication.stop()
             self._handback.reset()
             core.effects.extend(Refused(entry, NOT_LEADER, core.leader) for batch in self._pending for entry in batch)
             self._pending.clear()
-            self._pending_entries = 0
+            self._pending_entries = self._pending_size = 0
             self._taken.clear()
             return
         if len(self._taken) > 4 * core.pace.pending_entries_max:
             self._taken = {mark: index for mark, index in self._taken.items() if not 0 < index <= core.commit}
-        if self._handback.heir is not None or not self._pending or core.is_writing:
-            return
-        while self._pending:
+        fill, last = (FULL if core.is_writing else 0), core.log.last_index
+        while self._handback.heir is None and self._pending_size > fill:
             self._append(self._batch())
-        self._replication.broadcast()
+        if core.log.last_index > last:
+            self._replication.broadcast()
+
+    def _wait_for_block(self, batch: tuple[Entry, ...]) -> None:
+        self._pending.append(batch)
+        self._pending_entries += len(batch)
+        self._pending_size += run_size(batch)
 
     def _batch(self) -> tuple[Entry, ...]:
         """As many waiting batches as fit one block."""
         entries: list[Entry] = []
-        size = TIME_BYTES
+        room = BODY_BYTES_MAX - TIME_BYTES
         while self._pending:
-            size += run_size(self._pending[0])
-            if entries and size > BODY_BYTES_MAX:
+            size = run_size(self._pending[0])
+            if entries and size > room:
                 break
+            room -= size
+            self._pending_size -= size
             entries += self._pending.popleft()
         self._pending_entries -= len(entries)
         return tuple(entries)
