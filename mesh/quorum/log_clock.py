@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from consensus_escalation.chain import Chain
 from mesh.effects import Now
 
 LIMIT_MICROSECONDS: Final = 3600 * 1_000_000
@@ -27,6 +28,8 @@ class LogClock:
     def __init__(self, outvoted: Callable[[int, Now], int | None]) -> None:
         """`outvoted`: (limit, now) -> how far the peers' median is from this clock, when most of them are beyond the limit."""
         self._outvoted = outvoted
+        self.chain: Chain | None = None
+        """A time that a majority has agreed on is not in the future, whatever the clocks here say."""
         self._start: int | None = None
         """What the believed wall clock said when the monotonic one was 0."""
         self._believe_at = inf
@@ -35,6 +38,12 @@ class LogClock:
 
     def at(self, now: Now) -> Now:
         """`now`, with the wall clock that counts."""
+        found = self._corrected(now)
+        if self.chain is not None and found.wall < self.chain.ledger.time:
+            return found._replace(wall=self.chain.ledger.time)
+        return found
+
+    def _corrected(self, now: Now) -> Now:
         start = now.wall - int(now.monotonic * 1e6)
         if self._start is None:
             self._start = start

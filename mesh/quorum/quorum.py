@@ -294,7 +294,7 @@ class Quorum:
         self._genesis, self.raft, self._sent = raw, None, (None, b"")
         self._guide.begin()
         self._stream.clear()
-        self.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks, self._predicates)
+        self.chain = self._log_clock.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks, self._predicates)
         self._spread.begin(self.chain, now)
 
     def _restore(self, restored: QuorumRestored, now: Now) -> None:

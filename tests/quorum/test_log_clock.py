@@ -42,3 +42,24 @@ def test_a_leader_whose_clock_is_set_wrong_goes_on_leading() -> None:
         chain = mesh.peer(3).quorum.chain
         assert chain is not None
         assert abs(chain.ledger.time - mesh.hosts[3].now().wall) < HOUR
+
+
+def test_a_voter_whose_clock_is_a_day_behind_follows_what_a_majority_agreed_on() -> None:
+    """After a restart it took its peers' clocks ten seconds and more to come round; until then it heard no leader."""
+    with open_mesh(4, voters=3, critical=("tasks/**",)) as mesh:
+        assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
+        first = leader(mesh)
+        assert first is not None
+        behind = next(number for number in range(3) if number != first and mesh.peer(number).quorum.raft is not None)
+        mesh.crash(behind)
+        mesh.hosts[behind].clock.jump(-86_400)
+        assert wait(mesh, 3, put(mesh, 3, "tasks/1", 1)).status is DONE
+        mesh.restart(behind)
+        mesh.run(2.0)
+        for number in range(5):
+            assert wait(mesh, 3, put(mesh, 3, f"tasks/{number}", number)).status is DONE
+        mesh.run(1.0)
+        raft, leading = mesh.peer(behind).quorum.raft, mesh.peer(first).quorum.raft
+        assert raft is not None
+        assert leading is not None
+        assert raft.commit == leading.commit

@@ -49,6 +49,7 @@ FIXED: Final = {
     "Sessions._oldest_lives": OUTCOMES_MAX,
     "Sessions._oldest_names": NAMES_MAX,
     "Courier._left": COURIER_MAX,
+    "Outbox._queues": 2 * LAN.quorum.window_blocks,
     "Raft._taken": 5 * LAN.quorum.pending_entries_max,
     "Keeper._changed": CHANGED_MAX,
     "Housekeeper._marks": int(RETIRE_ANYWAY_SECONDS / ALONE_SECONDS) + 2,
