@@ -20,9 +20,7 @@ from crdt.takeover import NOTHING, Record, runs_of
 from crdt.writer import Writer
 
 WASTE_MAX: Final = 0.06
-"""Repack when dead, lonely and superfluous bytes are this much of the live ones. An op that is issued again costs 4 to 7
-bytes more (dot and time), so the state comes to rest below 1.2 times a fresh replica's (measured: 1.13 after 10^6 adds and
-removes of 5,000 elements by three authors, ops of 22 bytes)."""
+"""Repack when dead, lonely and superfluous bytes are this much of the live ones. Guess."""
 WASTE_LEFT: Final = 0.03
 """Repack until that little is left: half of the trigger, so that each round pays."""
 WASTE_SHARE_MIN: Final = 0.1
@@ -32,7 +30,14 @@ REPACK_BYTES: Final = 8192
 writes come."""
 REPACK_SHARE: Final = 1 / 32
 WASTE_SLACK_BYTES: Final = 2048
-"""A shelf this small is left alone (guess: 25 single-op deltas)."""
+"""So much more waste is left alone while it is young: what is written again and again leaves by itself, and costs nothing to wait
+for (guess: 25 single-op deltas)."""
+SETTLED_WASTE_MAX: Final = 0.04
+SETTLED_WASTE_LEFT: Final = 0.02
+SETTLED_SLACK_BYTES: Final = 256
+"""The same for bodies that have stood for some time: they will go on standing. An op that is issued again takes 2 to 7 bytes
+more (dot and time), a tenth of an op of 20 bytes, so a state that is to rest below 1.2 times a fresh one has little room for
+waste."""
 ENTRY_BYTES: Final = 48
 """What a body costs beside its bytes in lists and stores: place, name, hash, mask."""
 BODY_OVERHEAD_BYTES: Final = 20
@@ -187,8 +192,10 @@ def _check_covers(writer: Writer) -> None:
 # --- repack
 
 
-def repack(writer: Writer) -> int:
-    """Issue the live ops of sparse and of small bodies again, packed, when there is too much waste. Returns the number of ops."""
+def repack(writer: Writer, settled: int) -> int:
+    """Issue the live ops of sparse and of small bodies again, packed, when there is too much waste. What stands up to the place
+    `settled` is looked at more sternly. Returns the number of ops.
+    """
     base = writer.bases.get(writer.shelf)
     if base is None:
         return 0
@@ -202,10 +209,17 @@ def repack(writer: Writer) -> int:
     chores.worn.clear()
     all_bytes = base.body_bytes + ENTRY_BYTES * (len(base.own) + len(base.hosted))
     live_bytes = all_bytes - chores.wasted_bytes
-    if chores.wasted_bytes <= WASTE_SLACK_BYTES + WASTE_MAX * live_bytes:
+    budget = max(REPACK_BYTES, REPACK_SHARE * live_bytes)
+    if chores.wasted_bytes > WASTE_SLACK_BYTES + WASTE_MAX * live_bytes:
+        return reissue(writer, _worth_it(chores.waste, chores.wasted_bytes - WASTE_LEFT * live_bytes, budget))
+    too_much = SETTLED_SLACK_BYTES + SETTLED_WASTE_MAX * live_bytes
+    if chores.wasted_bytes <= too_much:
         return 0
-    excess = chores.wasted_bytes - WASTE_LEFT * live_bytes
-    return reissue(writer, _worth_it(chores.waste, excess, max(REPACK_BYTES, REPACK_SHARE * live_bytes)))
+    waste = {held: wasted for held, wasted in chores.waste.items() if held.place <= settled}
+    wasted_bytes = sum(waste.values())
+    if wasted_bytes <= too_much:
+        return 0
+    return reissue(writer, _worth_it(waste, wasted_bytes - SETTLED_WASTE_LEFT * live_bytes, budget))
 
 
 def _waste(writer: Writer, held: Held) -> int:

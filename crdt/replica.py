@@ -305,9 +305,10 @@ class Replica(Writer):
         shelf up to a seq. Returns how many cells go."""
         return housekeeping.retire(self, acknowledged)
 
-    def repack(self) -> int:
-        """Draft the live ops of sparse bodies again, when there is much waste (rule 6). Returns how many."""
-        return housekeeping.repack(self)
+    def repack(self, settled: int = 0) -> int:
+        """Draft the live ops of sparse bodies again, when there is much waste (rule 6); less of it is enough where it stands in
+        deltas up to `settled`. Returns how many."""
+        return housekeeping.repack(self, settled)
 
     def unhost(self) -> int:
         """Draft again all that our shelf hosts of former ones, so that nothing refers to them any more. Returns how many ops."""

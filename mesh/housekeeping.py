@@ -1,39 +1,53 @@
 """When a replica tidies its own shelf: pure timing around rules 4, 5, 6 and 8 of the design.
 
 The rules are safe whenever they run; waiting only keeps views from flickering and the network quiet. Housekeeping
-rides in the next own delta when there is one, goes alone at most every ALONE_SECONDS, and is never pushed: it reaches
+rides in the next own delta when there is one, goes alone at most every `alone_seconds`, and is never pushed: it reaches
 others as the next digest shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import crdt
 from mesh.effects import Now
 
-ALONE_SECONDS: Final = 10.0
-"""DESIGN section 1: alone at most every 10 s."""
-DROP_PATIENCE_SECONDS: Final = 30.0
-"""DESIGN section 1: a covered cell stays for 30 s, so that a delta on its way does not make the covering write
-flicker.
-"""
-RETIRE_ANYWAY_SECONDS: Final = 3600.0
-"""DESIGN section 1: gc_floor rises to what peers have reported, or after an hour without them."""
 FINISHED_SECONDS: Final = 86_400.0
 """DESIGN rule 8: after a day without news a former shelf is finished."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidying:
+    """Seconds. The defaults suit a LAN, where whoever is out of step hears of it within some digests of 5 s."""
+
+    alone_seconds: float = 10.0
+    """DESIGN section 1: alone at most every 10 s."""
+    patience_seconds: float = 30.0
+    """DESIGN section 1: a covered cell stays for 30 s, so that a delta on its way does not make the covering write flicker: six
+    digests at their slowest."""
+    settled_seconds: float = 60.0
+    """A body that stands for so long will go on standing, so that to pack it pays. Guess: twice the patience."""
+    retire_anyway_seconds: float = 3600.0
+    """DESIGN section 1: gc_floor rises to what peers have reported, or after an hour without them."""
+
+
 class Housekeeper:
     def __init__(
-        self, replica: crdt.Replica, acknowledged_by_all: Callable[[int], bool], may_take_over: Callable[[], bool], now: Now
+        self,
+        replica: crdt.Replica,
+        acknowledged_by_all: Callable[[int], bool],
+        may_take_over: Callable[[], bool],
+        pace: Tidying,
+        now: Now,
     ) -> None:
         self._replica = replica
         self._may_take_over = may_take_over
         self._acknowledged_by_all = acknowledged_by_all
+        self._pace = pace
         self._started = now.monotonic
-        self._next = now.monotonic + ALONE_SECONDS
+        self._next = now.monotonic + pace.alone_seconds
         self._marks: list[tuple[float, int]] = []
 
     def begin_again(self, now: Now) -> None:
@@ -55,18 +69,23 @@ class Housekeeper:
         """Puts what is due into the replica's draft; True when there is something."""
         if now.monotonic < self._next:
             return False
-        self._next = now.monotonic + ALONE_SECONDS
+        pace = self._pace
+        self._next = now.monotonic + pace.alone_seconds
         self._marks.append((now.monotonic, self._replica.floor(self._replica.shelf)))
-        while len(self._marks) > 1 and self._marks[1][0] <= now.monotonic - RETIRE_ANYWAY_SECONDS:
+        while len(self._marks) > 1 and self._marks[1][0] <= now.monotonic - pace.retire_anyway_seconds:
             self._marks.pop(0)
         final = now.monotonic - self._started >= FINISHED_SECONDS
         done = self._replica.take_over(final=final) if self._may_take_over() else 0
-        done += self._replica.drop(now.monotonic, DROP_PATIENCE_SECONDS)
+        done += self._replica.drop(now.monotonic, pace.patience_seconds)
         done += self._replica.retire(self._may_retire(now))
-        done += self._replica.repack()
+        done += self._replica.repack(self._settled(now))
         return done > 0
+
+    def _settled(self, now: Now) -> int:
+        """Up to where our shelf stands as it did when it had settled."""
+        return next((seq for at, seq in reversed(self._marks) if at <= now.monotonic - self._pace.settled_seconds), 0)
 
     def _may_retire(self, now: Now) -> Callable[[int], bool]:
         at, seq = self._marks[0]
-        old = seq if at <= now.monotonic - RETIRE_ANYWAY_SECONDS else 0
+        old = seq if at <= now.monotonic - self._pace.retire_anyway_seconds else 0
         return lambda upto: upto <= old or self._acknowledged_by_all(upto)

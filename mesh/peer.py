@@ -150,7 +150,7 @@ class Peer(Port):
             self.directory,
             self.swim,
             self,
-            config.preset.sync,
+            config.preset,
             rng,
             read_delta_untrusted=config.read_delta_untrusted,
             verify_delta=self.notary.verify_delta,
@@ -177,7 +177,7 @@ class Peer(Port):
         self.vault = Vault(self.replica, self.directory.mesh_id, config.crypto, config.entropy)
         self.vault.become(membership.keys)
         self.closer = Closer(self.replica_id, self.replica, self.directory, self.sync, lambda: self.swim.living, self, now)
-        self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, self.closer.may_take_over, now)
+        self._housekeeper = Housekeeper(self.replica, self.sync.copies_at_all, self.closer.may_take_over, config.preset.tidy, now)
         self._incarnation_stored = restored.incarnation
         self._alone_at = now.monotonic + (ALONE_SECONDS if config.seeds or restored.peers else 0.0)
         self._begin(now)

@@ -11,6 +11,7 @@ from typing import Final
 
 from consensus_escalation.types import Pace
 from mesh.errors import ConfigError
+from mesh.housekeeping import Tidying
 from mesh.swim.config import SwimConfig
 from mesh.wire.limits import TransportLimits
 
@@ -42,6 +43,8 @@ class Preset:
     transport: TransportLimits
     quorum: Pace = field(default_factory=Pace)
     """Its defaults suit a LAN."""
+    tidy: Tidying = field(default_factory=Tidying)
+    """As above."""
 
 
 LAN: Final = Preset(
@@ -135,6 +138,11 @@ WAN: Final = Preset(
         slot_seconds=0.7,  # guess: PreVote and vote are two round trips of up to 300 ms
         stable_seconds=10.0,  # guess
     ),
+    tidy=Tidying(
+        alone_seconds=20.0,  # as lan, two digests
+        patience_seconds=60.0,  # as lan, six
+        settled_seconds=120.0,  # as lan, twice that
+    ),
 )
 
 LORA: Final = Preset(
@@ -186,6 +194,12 @@ LORA: Final = Preset(
         verdict_seconds=120.0,  # guess
         replace_seconds=6 * 3600.0,  # guess: nights without power are normal
         window_blocks=2,  # guess: 2 kB are minutes of airtime
+    ),
+    tidy=Tidying(
+        alone_seconds=1800.0,  # as lan, two digests
+        patience_seconds=5400.0,  # as lan, six
+        settled_seconds=10_800.0,  # as lan, twice that
+        retire_anyway_seconds=86_400.0,  # guess: nights without power are normal
     ),
 )
 

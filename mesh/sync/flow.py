@@ -40,12 +40,13 @@ class Window:
         self._size = float(min(WINDOW_START_BYTES, limit_bytes))
         self._threshold = float(limit_bytes)
         self._in_flight: dict[Token, Request] = {}
-        self._bytes = 0
+        self.bytes = 0
+        """In flight."""
         self._calm_until = -inf
 
     @property
     def has_room(self) -> bool:
-        return self._bytes < self._size
+        return self.bytes < self._size
 
     def __contains__(self, token: Token) -> bool:
         return token in self._in_flight
@@ -56,13 +57,13 @@ class Window:
     def open(self, token: Token, request: Request) -> None:
         self.forget(token)
         self._in_flight[token] = request
-        self._bytes += request.estimate_bytes
+        self.bytes += request.estimate_bytes
 
     def forget(self, token: Token) -> Request | None:
         """Out of flight without a word about the link: answered in another way, or not wanted any more."""
         request = self._in_flight.pop(token, None)
         if request:
-            self._bytes -= request.estimate_bytes
+            self.bytes -= request.estimate_bytes
         return request
 
     def answered(self, token: Token) -> bool:
@@ -110,6 +111,11 @@ class Windows:
     def has_room(self, peer: ReplicaId) -> bool:
         window = self._windows.get(peer)
         return self._bytes < self._limit and (window is None or window.has_room)
+
+    def in_flight(self, peer: ReplicaId) -> int:
+        """Bytes asked of this peer, and not answered yet."""
+        window = self._windows.get(peer)
+        return window.bytes if window is not None else 0
 
     def __contains__(self, token: Token) -> bool:
         return token in self._asked

@@ -75,9 +75,7 @@ BODY_FRAME_OVERHEAD_BYTES: Final = 24
 PATIENCE_MIN_SECONDS: Final = 0.05
 """Guess: a busy two-core machine answers within 50 ms."""
 TIMEOUTS_MAX: Final = 16
-"""Lost answers per pull, plus a quarter of its bodies, before it starts over with another source. Guess: outlives 20%
-loss.
-"""
+"""Lost answers per pull, plus a quarter of its bodies, before it starts over with another source. Guess: outlives 20% loss."""
 PAGES_AHEAD: Final = 4
 BODIES_PUSHED_MAX: Final = 8
 """A listing this short is followed by its bodies unasked: one round trip less for small shelves."""
@@ -190,6 +188,7 @@ class Puller:
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
         is_known: Callable[[ReplicaId], bool],
         round_trip: Callable[[ReplicaId], float],
+        rate: float,
         reachable: Callable[[ReplicaId], bool],
         on_lie: Callable[[ReplicaId, ShelfId], None] = lambda peer, shelf: None,
         on_doubt: Callable[[ReplicaId, ShelfId, Now], None] = lambda peer, shelf, now: None,
@@ -205,6 +204,7 @@ class Puller:
         self._check_head = check_head
         self._is_known = is_known
         self._round_trip = round_trip
+        self._rate = rate
         self._reachable = reachable
         self._members = members
         self._pulls: dict[ShelfId, Pull] = {}
@@ -420,17 +420,18 @@ class Puller:
             self._avoided[pull.source] = now.monotonic + AVOID_SECONDS
             self._on_lie(pull.source, pull.shelf)
 
-    def _patience(self, peer: ReplicaId) -> float:
-        """Seconds until an answer counts as lost: four round trips, as a first retransmission timer without variance
-        (RFC 6298).
-        """
-        return max(4 * self._round_trip(peer) + 0.02, PATIENCE_MIN_SECONDS)
+    def _patience(self, peer: ReplicaId, estimate_bytes: float) -> float:
+        """Seconds until an answer counts as lost: four round trips, as a first retransmission timer without variance (RFC 6298),
+        after the time that all that is asked for takes at the rate of the preset."""
+        sending = (self._windows.in_flight(peer) + estimate_bytes) / self._rate
+        return sending + max(4 * self._round_trip(peer) + 0.02, PATIENCE_MIN_SECONDS)
 
     def _open(self, pull: Pull, token: Token, estimate_bytes: float, now: Now) -> None:
         source = pull.source
         assert source is not None
         pull.tokens.add(token)
-        self._windows.open(token, Request(source, int(estimate_bytes), now.monotonic + self._patience(source)))
+        until = now.monotonic + self._patience(source, estimate_bytes)
+        self._windows.open(token, Request(source, int(estimate_bytes), until))
 
     def _answered(self, pull: Pull, token: Token) -> None:
         pull.tokens.discard(token)

@@ -29,7 +29,7 @@ from mesh.errors import Malformed, Refused
 from mesh.events import CatchingUp, CaughtUp, RelayLied
 from mesh.fair import loser
 from mesh.port import Port
-from mesh.presets import SyncConfig
+from mesh.presets import Preset
 from mesh.sync.births import Births
 from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, Differed, FloorTable, ahead_of
 from mesh.sync.collect import Collector
@@ -78,7 +78,7 @@ class Sync:
         directory: Directory,
         members: Members,
         port: Port,
-        config: SyncConfig,
+        preset: Preset,
         rng: random.Random,
         *,
         read_delta_untrusted: Callable[[bytes], crdt.Delta],
@@ -92,7 +92,7 @@ class Sync:
         self._directory = directory
         self._members = members
         self._port = port
-        self._config = config
+        self._config = config = preset.sync
         self._rng = rng
         self._read_delta_untrusted = read_delta_untrusted
         self._verify_delta = verify_delta
@@ -108,6 +108,7 @@ class Sync:
             check_head=check_head,
             is_known=lambda replica: directory.public_key(replica) is not None,
             round_trip=members.round_trip,
+            rate=preset.transport.rate_bytes_per_s,
             reachable=members.is_reachable,
             on_lie=lambda peer, shelf: port.notify(RelayLied(peer, directory.name(peer), shelf)),
             on_doubt=self._doubt,

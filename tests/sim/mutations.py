@@ -26,7 +26,9 @@ from crdt.replica import HeadSet, LiveSet
 from crdt.state import RULES, State
 from crdt.types import bounded_counter
 from mesh import housekeeping
+from mesh.housekeeping import Tidying
 from mesh.peer import Peer
+from mesh.presets import LAN, PRESETS
 from mesh.store.rows import Batch
 from mesh.swim.beliefs import Beliefs
 from mesh.swim.reconnect import Reconnect
@@ -364,7 +366,8 @@ MUTATIONS: Final = [
 @contextmanager
 def hasty() -> Iterator[None]:
     """Housekeeping every half second, without patience."""
-    with mock.patch.object(housekeeping, "ALONE_SECONDS", 0.5), mock.patch.object(housekeeping, "DROP_PATIENCE_SECONDS", 0.2):
+    tidying = Tidying(alone_seconds=0.5, patience_seconds=0.2, settled_seconds=0.4)
+    with mock.patch.dict(PRESETS, lan=replace(LAN, tidy=tidying)):
         yield
 
 

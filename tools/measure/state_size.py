@@ -15,7 +15,7 @@ from crdt.delta import Delta
 from crdt.ids import ReplicaId, shelf_id
 from crdt.types.local import Local
 from mesh.effects import Now
-from mesh.housekeeping import RETIRE_ANYWAY_SECONDS, Housekeeper
+from mesh.housekeeping import Housekeeper, Tidying
 from tools.weigh import fresh_bytes, state_bytes
 
 Figures = dict[str, Any]
@@ -28,7 +28,7 @@ ELEMENTS: Final = 5_000
 OPERATIONS_PER_SECOND: Final = 100
 TURN_OPERATIONS: Final = 20
 """Of one author in a row: what a node that writes in bursts seals into one delta."""
-REST_SECONDS: Final = 2 * int(RETIRE_ANYWAY_SECONDS)
+REST_SECONDS: Final = 2 * int(Tidying().retire_anyway_seconds)
 """Without a write, for housekeeping to end: longer than its longest patience."""
 
 
@@ -39,7 +39,7 @@ class Meeting:
         self.rng = random.Random(seed)
         self.now = Now(0.0, START_WALL)
         self.authors = [Local(shelf_id(ReplicaId(bytes((number + 1,)) * 8), 1)) for number in range(authors)]
-        self.keepers = [Housekeeper(author, lambda seq: True, lambda: True, self.now) for author in self.authors]
+        self.keepers = [Housekeeper(author, lambda seq: True, lambda: True, Tidying(), self.now) for author in self.authors]
 
     def turn(self, writes: int) -> None:
         """One author adds what is absent and removes what is there; then time passes, and housekeeping runs where it is due."""

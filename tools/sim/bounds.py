@@ -9,7 +9,7 @@ from consensus_escalation.chain import PROOFS_KEPT
 from consensus_escalation.sessions import NAMES_MAX, OUTCOMES_MAX, WINDOW
 from crdt.ops import Key
 from mesh.events import Event
-from mesh.housekeeping import ALONE_SECONDS, RETIRE_ANYWAY_SECONDS
+from mesh.housekeeping import Tidying
 from mesh.peer import Peer
 from mesh.permits import DRAFT_BYTES_MAX
 from mesh.presets import LAN
@@ -52,7 +52,7 @@ FIXED: Final = {
     "Outbox._queues": 2 * LAN.quorum.window_blocks,
     "Raft._taken": 5 * LAN.quorum.pending_entries_max,
     "Keeper._changed": CHANGED_MAX,
-    "Housekeeper._marks": int(RETIRE_ANYWAY_SECONDS / ALONE_SECONDS) + 2,
+    "Housekeeper._marks": int(Tidying().retire_anyway_seconds / Tidying().alone_seconds) + 2,
 }
 """Containers with a limit of their own, which small meshes reach."""
 SPARE: Final = 96

@@ -10,15 +10,19 @@ from typing import Final, Protocol
 from crdt.ids import ShelfId
 from crdt.ops import Key
 from mesh.events import Event, MemberDown, MemberLeft, MemberUp
+from mesh.housekeeping import Tidying
 from mesh.peer import Peer
 from mesh.testing import SECOND, Host, Mesh, SimulationError
+from mesh.testing.clock import microseconds
 from tools.sim.calls import Calls
 from tools.sim.oracle import Oracle
 
-FORMING_SECONDS: Final = 3
-"""A mesh that forms for the first time has nothing to catch up with."""
-PATIENCE_SECONDS: Final = 28
-"""A replica that was in touch for so long sees no flicker: mesh.housekeeping.DROP_PATIENCE_SECONDS is 30, less some delay."""
+FORMING_SHARE: Final = 0.1
+"""Of housekeeping's patience. A mesh that forms for the first time has nothing to catch up with."""
+IN_TOUCH_SHARE: Final = 28 / 30
+"""Of the patience. A replica that was in touch for so long sees no flicker; the rest is for what is under way."""
+SAMPLES: Final = 28
+"""Of all floors, kept from within that time."""
 
 
 class CheckFailure(SimulationError):
@@ -61,33 +65,37 @@ class Touch:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
+        seconds = max(mesh.preset.tidy.patience_seconds, Tidying().patience_seconds)  # who has none, as tests do, flickers
+        patience = microseconds(seconds)
+        self._forming = int(FORMING_SHARE * patience)
+        self._patience = int(IN_TOUCH_SHARE * patience)
         self._apart_at: dict[int, int] = {}
         self._floors: deque[tuple[int, dict[ShelfId, int]]] = deque()
         self._numbers = {membership.replica_id: number for number, membership in enumerate(mesh.memberships)}
 
     def started(self, number: int) -> None:
-        if self._mesh.world.time > FORMING_SECONDS * SECOND:
+        if self._mesh.world.time > self._forming:
             self._apart_at[number] = self._mesh.world.time
 
     def turned(self, host: Host[Peer], events: Sequence[Event]) -> None:
         time = self._mesh.world.time
-        for event in events if time > FORMING_SECONDS * SECOND else ():
+        for event in events if time > self._forming else ():
             if isinstance(event, MemberDown | MemberLeft | MemberUp):
                 self._apart_at[host.number] = self._apart_at[self._numbers[event.replica]] = time
-        if not self._floors or time - self._floors[-1][0] >= SECOND:
+        if not self._floors or time - self._floors[-1][0] >= self._patience // SAMPLES:
             peers = [self._mesh.peer(number).replica for number in self._mesh.running]
             self._floors.append((time, {replica.shelf: replica.floor(replica.shelf) for replica in peers}))
-            while len(self._floors) > 1 and self._floors[1][0] <= time - PATIENCE_SECONDS * SECOND:
+            while len(self._floors) > 1 and self._floors[1][0] <= time - self._patience:
                 self._floors.popleft()
 
     def is_behind(self, host: Host[Peer]) -> bool:
         """It was down, alone or given up within the patience, or lacks what its authors had that long ago."""
         time = self._mesh.world.time
         apart_at = self._apart_at.get(host.number)
-        if host.core is None or (apart_at is not None and time - apart_at < PATIENCE_SECONDS * SECOND):
+        if host.core is None or (apart_at is not None and time - apart_at < self._patience):
             return True
         since, floors = self._floors[0]
-        if since > time - PATIENCE_SECONDS * SECOND:
+        if since > time - self._patience:
             return False
         replica = host.core.replica
         return any(replica.reached(shelf) < floor for shelf, floor in floors.items())

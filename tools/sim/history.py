@@ -30,8 +30,8 @@ STALL_EVERY_SECONDS: Final = 10.0
 STALL_SECONDS_MAX: Final = 1.0
 SAMPLES_MAX: Final = 400
 """Looks along a phase: an hour-long run is not looked at every second."""
-QUIET_SECONDS: Final = 12.0
-"""Longer than housekeeping's rhythm of 10 s."""
+QUIET_ROUNDS: Final = 1.2
+"""Longer than housekeeping's rhythm."""
 REST_SECONDS: Final = 5.0
 """After convergence nothing may move any more (but housekeeping, which rests by itself)."""
 
@@ -140,7 +140,7 @@ class Run:
         self._pass(REST_SECONDS)
         self.inspector.settled()
         if options.rest:
-            self.inspector.rest.rested(QUIET_SECONDS, options.rest)
+            self.inspector.rest.rested(QUIET_ROUNDS * mesh.preset.tidy.alone_seconds, options.rest)
             self.inspector.settled()
         self.stage.play(parse(options.finale))
         if options.rate * options.seconds >= WRITES_MIN and not (outcome.writes and self.inspector.oracle.keys):
