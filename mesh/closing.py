@@ -174,7 +174,8 @@ class Closer:
     @property
     def deadline(self) -> float:
         collector = self._sync.collector
-        return min(self._check_due, collector.deadline if collector.current else self._close_at)
+        check_due = self._check_due if self._replica.unchecked else inf
+        return min(check_due, collector.deadline if collector.current else self._close_at)
 
     @property
     def _close_at(self) -> float:

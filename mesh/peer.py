@@ -101,7 +101,7 @@ class Peer(Port):
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self._hurried = False  # something came in since the last tick that is not restful
-        self._unsettled: Now | None = None  # when the first delta did
+        self.unsettled: Now | None = None  # when the first delta did
         self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
@@ -224,10 +224,10 @@ class Peer(Port):
                 self.drops["over_allowance"] += 1
                 continue
             if kind is Frame.DELTA:
-                self._unsettled = self._unsettled or now
+                self.unsettled = self.unsettled or now
             elif kind not in RESTFUL:
                 self._hurried = True
-                if self._unsettled:  # it may ask for what they brought
+                if self.unsettled:  # it may ask for what they brought
                     self._settle(now)
             try:
                 if not (
@@ -297,7 +297,7 @@ class Peer(Port):
         if alone <= self._now.monotonic:
             alone = inf
         return min(
-            self._expiry_due,
+            self._expiry_due if self.directory.expires else inf,
             self.transport.deadline,
             self.swim.deadline,
             self.sync.deadline,
@@ -329,7 +329,7 @@ class Peer(Port):
 
     def _settle(self, now: Now) -> None:
         """What moved in one part is told to the others: once a turn, however many datagrams it took in."""
-        came, self._unsettled = self._unsettled or now, None
+        came, self.unsettled = self.unsettled or now, None
         if self.directory.has_moved:
             self._trust_moved(now)
         journal = self.replica.take_journal()

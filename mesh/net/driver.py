@@ -52,6 +52,10 @@ class Core(Protocol):
     def may_rest(self) -> bool:
         """Whether all that came in since the last tick shows already in `changes`, and nothing is to be sent or told for it."""
 
+    @property
+    def unsettled(self) -> Now | None:
+        """When the first of what a turn is to settle soon came in since the last one; None: nothing did."""
+
     def tick(self, now: Now) -> None:
         """Do what is due; harmless when nothing is."""
 
@@ -217,7 +221,9 @@ class Driver:
                     return
                 if changes := self._core.changes():
                     self._on_changes(changes)
-                if not rests:
+                if self._core.unsettled is None:  # all that came is done with, perhaps what was waited for: an answer to a ping
+                    self._waiting.deadline = self._trio_time(self._core.deadline)
+                elif not rests:
                     rests = True
                     self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + REST_SECONDS)
         self._waiting, self._awake = None, False

@@ -36,6 +36,8 @@ RECEIVE_BUFFER_BYTES: Final = 212_992
 """Linux's default net.core.rmem_default."""
 DATAGRAM_OVERHEAD_BYTES: Final = 512
 """What the kernel charges a small datagram against the receive buffer, besides its bytes (measured on Linux: 512-768)."""
+NEVER: Final = 1 << 62
+"""World time that never comes: no timer is armed for it."""
 REST: Final = SECOND // 10
 """As mesh.net.driver.REST_SECONDS: how long the rest of a turn may wait after a delivery."""
 SPIN_TICKS_MAX: Final = 500
@@ -51,6 +53,8 @@ class Core(Protocol):
     def deadline(self) -> float: ...
     @property
     def may_rest(self) -> bool: ...
+    @property
+    def unsettled(self) -> Now | None: ...
     def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None: ...
     def tick(self, now: Now) -> None: ...
     def transmits(self, now: Now) -> Sequence[Transmit]: ...
@@ -265,6 +269,9 @@ class Host(Generic[CoreT]):
             self._arm(self._busy_until)
             return
         if not self._inbox:
+            if self.core.unsettled is None and (wanted := self._wanted(self.core)) > armed_at:
+                self._arm(wanted)  # the deadline has moved on
+                return
             self._guard_against_spinning(armed_at)
         self._run()
 
@@ -282,7 +289,8 @@ class Host(Generic[CoreT]):
         if changes:
             for observer in self._world.observers:
                 observer(self, (), changes)
-        self._arm(max(self._world.time + REST, self._busy_until))
+        if core.unsettled is not None:
+            self._arm(max(self._world.time + REST, self._busy_until))
 
     def _turn(self, core: CoreT, now: Now) -> None:
         world, time = self._world, self._world.time
@@ -305,11 +313,12 @@ class Host(Generic[CoreT]):
         events, changes = core.events(), core.changes()
         for observer in world.observers:
             observer(self, events, changes)
+        self._arm(max(self._wanted(core), time + 1, self._busy_until))
+
+    def _wanted(self, core: CoreT) -> int:
+        """World time of the core's deadline."""
         deadline = core.deadline
-        if deadline < 1e15:
-            wanted = self.clock.when(deadline)
-            earliest = max(time + 1, self._busy_until)
-            self._arm(wanted if wanted > earliest else earliest)
+        return self.clock.when(deadline) if deadline < 1e15 else NEVER
 
     def _drain(self, core: CoreT, now: Now) -> None:
         inbox, taken = self._inbox, min(len(self._inbox), DRAIN_MAX)
@@ -326,6 +335,8 @@ class Host(Generic[CoreT]):
 
     def _arm(self, time: int) -> None:
         """At most one timer counts. One that is too early is kept and looks again when it fires: deadlines mostly move on."""
+        if time >= NEVER:
+            return
         if self._timer_at < 0 or time < self._timer_at or self._timer_at <= self._world.time:
             self._timer_at = time
             self._world.schedule_timer(time, self)

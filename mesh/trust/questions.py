@@ -212,10 +212,18 @@ class Questions:
 
     def expired(self, now: Now) -> list[ReplicaId]:
         """Whose credential has run out by this machine's clock, ascending: their sessions are to be closed."""
+        return [each for each in self._those_that_expire() if self.admission(each, now) is Admission.EXPIRED]
+
+    @property
+    def expires(self) -> bool:
+        """Whether any credential ever runs out by itself."""
+        return bool(self._those_that_expire())
+
+    def _those_that_expire(self) -> list[ReplicaId]:
         if self._expiring is None:
             standings = self._ledger.standings
             self._expiring = [each for each in self.replicas() if standings[each].newest.terms.expires is not None]
-        return [each for each in self._expiring if self.admission(each, now) is Admission.EXPIRED]
+        return self._expiring
 
     def verdict(self, shelf: ShelfId, seq: int, rights: Rights) -> Verdict:
         """Whether delta `seq` of `shelf`, written under `rights`, counts: UNKNOWN means that a statement may still be on its

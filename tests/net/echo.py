@@ -28,6 +28,8 @@ class EchoCore:
         self.gone: list[Address] = []
         self.poison = False
         self.may_rest = False
+        self.settles_at_once = False
+        self.unsettled: Now | None = None
         self._transmits: list[Transmit] = []
         self._changes: list[Key] = []
         self._events: list[Event] = []
@@ -45,6 +47,7 @@ class EchoCore:
             return
         number = int(datagram)
         self.received.append(number)
+        self.unsettled = None if self.settles_at_once else self.unsettled or now
         self._changes.append((0, (str(number),)))
         self._events.append(Answered())
         if number < self.limit:
@@ -55,6 +58,7 @@ class EchoCore:
 
     def tick(self, now: Now) -> None:
         self.ticks.append(now)
+        self.unsettled = None
         if now.monotonic >= self.deadline:
             self.deadline = math.inf
 

@@ -35,6 +35,7 @@ class Toy:
     """PUSH = b"+" fact; OFFER = b"?" facts; the answer to an offer is a push of what it lacks."""
 
     may_rest = False
+    unsettled = None
 
     def __init__(self, boot: Boot, peers: Sequence[Address]) -> None:
         self.facts: set[bytes] = set(boot.restored or ())
