@@ -128,7 +128,7 @@ class Replication:
         self.leading: Leading | None = None
         self._ack = (b"", b"")
         self._unanswered = (0, 0)
-        """(term, match): what this voter has stored, and said or is about to say."""
+        """(term, match): what this voter has stored and will say when the burst is over."""
         self._incoming = Incoming()
         self.proofs: list[bytes] = []
         """Against leaders, found in what they sent; the caller takes them away."""
@@ -314,7 +314,7 @@ class Replication:
         core.commit_to(min(message.commit, match))
         term, reached = self._unanswered
         match = max(match, reached) if term == message.term else match
-        self._unanswered = (message.term, match)
+        self._unanswered = (message.term, match) if is_followed else (0, 0)
         if not is_followed:
             core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
 

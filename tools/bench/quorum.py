@@ -34,6 +34,10 @@ class OwnQuorum(FleetQuorum):
         """Entries per second, of clients that write so many at once."""
         return float(await self._fleet.agents[await self.leader()].ask(f"batches {clients} {size} {seconds}", "batches"))
 
+    async def cpu(self) -> dict[str, float]:
+        """Seconds of CPU so far, by the name of the voter."""
+        return {name: float(used) for name, used in (await self._fleet.ask_all("cpu", "cpu")).items()}
+
     async def leader(self) -> str:
         """Its name, once all agree on it and all vote."""
         deadline = time.monotonic() + START_SECONDS

@@ -1,6 +1,8 @@
 """A voter in a process of its own, with clients inside it. The lines are those of `tools.bench.commits`, and
 
 quorum      {"quorum": [name of the leader or "", number of voters]}
+batches CLIENTS SIZE SECONDS      {"batches": entries per second}, of clients that write so many at once
+cpu         {"cpu": seconds that this process has used}
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ class Voter:
                     self._nursery.start_soon(self._stream)
                 case ["commits"]:
                     say({"commits": self._commits})
+                case ["cpu"]:
+                    say({"cpu": time.process_time()})
                 case ["quorum"]:
                     say({"quorum": self._quorum()})
                 case ["leave"]:

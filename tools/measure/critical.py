@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -14,6 +15,8 @@ from mesh.wire.cbor import encode
 from tools.bench.quorum import open_ours
 from tools.figures import quantile
 from tools.fleet import AgentFailed
+
+T = TypeVar("T")
 
 CLIENTS: Final = 64
 MANY_CLIENTS: Final = 512
@@ -28,19 +31,33 @@ WATCHED: Final[Path] = ("bench", "failover")
 
 
 async def writes(voters: int, seconds: float) -> dict[str, Any]:
-    """Of clients in the leader's process."""
+    """Of clients in the leader's process; and what a write costs, which is the figure to compare on a machine that others use."""
+    costs: dict[str, str] = {}
     async with open_ours(voters) as quorum:
-        delays = await quorum.one(seconds)
-        some = await quorum.many(CLIENTS, seconds)
-        many = await quorum.many(MANY_CLIENTS, seconds)
-        batched = await quorum.batches(BATCH_CLIENTS, BATCH, seconds)
+
+        async def costed(name: str, run: Awaitable[T], writes: Callable[[T], float]) -> T:
+            leader, before = await quorum.leader(), await quorum.cpu()
+            result = await run
+            each = {voter: 1e6 * (after - before[voter]) / writes(result) for voter, after in (await quorum.cpu()).items()}
+            costs[f"{name}_leader_cpu_us"] = f"{each.pop(leader):.0f}"
+            costs[f"{name}_follower_cpu_us"] = f"{sum(each.values()) / max(len(each), 1):.0f}"
+            return result
+
+        def rate(per_second: float) -> float:
+            return max(per_second * seconds, 1.0)
+
+        delays = await costed("one_client", quorum.one(seconds), lambda found: max(len(found), 1))
+        some = await costed(f"{CLIENTS}_clients", quorum.many(CLIENTS, seconds), rate)
+        many = await costed(f"{MANY_CLIENTS}_clients", quorum.many(MANY_CLIENTS, seconds), rate)
+        batched = await costed(f"batches_of_{BATCH}", quorum.batches(BATCH_CLIENTS, BATCH, seconds), rate)
     return {
         "one_client_p50_ms": round(quantile(delays, 0.5), 2),
         "one_client_p99_ms": round(quantile(delays, 0.99), 2),
         "one_client_best_ms": round(min(delays), 2),
         f"{CLIENTS}_clients_per_second": round(some),
         f"{MANY_CLIENTS}_clients_per_second": round(many),
-        f"{BATCH_CLIENTS}_clients_batches_of_{BATCH}_entries_per_second": round(batched),
+        f"batches_of_{BATCH}_entries_per_second": round(batched),
+        **costs,
     }
 
 
