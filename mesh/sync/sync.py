@@ -31,7 +31,7 @@ from mesh.fair import loser
 from mesh.port import Port
 from mesh.presets import Preset
 from mesh.sync.births import Births
-from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, Differed, FloorTable, ahead_of
+from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, LOOSE_PER_PAGE, Differed, FloorTable, ahead_of
 from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
@@ -551,7 +551,8 @@ class Sync:
             budget -= len(pages)
             if budget < 0:
                 break
-            self._differed.tells(peer, bucket)
+            if all(len(floor.loose) < LOOSE_PER_PAGE for page in pages for floor in page.floors):
+                self._differed.tells(peer, bucket)  # all there is; else other ones are named the next time
             for page in pages:
                 self._port.send(peer, Lane.BULK, Frame.BUCKETS, page.encode())
 
