@@ -66,6 +66,14 @@ def test_the_draw_reaches_every_kind_and_every_line_reads_back() -> None:
     assert verbs >= {"link", "cut", "mend", "clock", "crash", "restart", "backup", "pause", "disk", "move", "leave"}
 
 
+def test_narrow_links_drop_what_does_not_fit_their_queues() -> None:
+    """Regression: 64 kB waited before each of them, which nothing ever filled, so hunts reported a fault that never happened."""
+    narrow = Options(nodes=3, seconds=4.0, rate=30.0, disks=False, faults=("bandwidth",))
+    outcomes = [Run(replace(narrow, seed=seed)).play() for seed in (1, 5)]
+    assert not any(outcome.failure for outcome in outcomes)
+    assert all(outcome.happened["datagrams dropped by queue"] > 10 for outcome in outcomes)
+
+
 def test_faults_keep_the_pace_of_the_preset() -> None:
     """Regression: crashes were drawn by the minute, while a LoRa agent takes two to probe once: hundreds of starts in an hour,
     none of which met anybody.

@@ -252,6 +252,7 @@ _LINK: Final[dict[str, Callable[[str], Any]]] = {
     "reorder_delay": lambda text: microseconds(units.seconds(text)),
     "mtu": int,
     "bandwidth": _optional_rate,
+    "queue": int,
 }
 
 
