@@ -6,6 +6,7 @@ import gc
 import random
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import crdt
@@ -132,16 +133,27 @@ def costs(repeats: int = 20_000) -> Figures:
     garbage = b"\x01" + rng.randbytes(1000)
     source = ("127.0.0.1", 9)
     init = encode_init(mesh_tag(mesh_id), Init(rng.randbytes(16), rng.randbytes(32)))
+    member = Identity.generate(rng.randbytes(32))
+    transport.route(member.replica_id, member.public_key, source)
+    borrowed = encode_init(mesh_tag(mesh_id), Init(rng.randbytes(16), member.public_key)) + rng.randbytes(300)
     replayed, forged, victim = _recorded(rng)
+    seconds = count(1)
 
     def answer() -> None:
         transport.receive_untrusted(init, source, now)
         transport.flush(now)
 
+    def answer_a_member() -> None:
+        """What it says is sealed is garbage; looked at as often as the rate allows."""
+        later = Now(float(next(seconds)), 1)
+        transport.receive_untrusted(borrowed, source, later)
+        transport.flush(later)
+
     return {
         "digest_one_body_us": microseconds(lambda: hashes.add(1, shelf, 1, body_hash, 1), repeats),
         "garbage_from_outside_us": microseconds(lambda: transport.receive_untrusted(garbage, source, now), repeats),
         "init_from_outside_and_its_cookie_us": microseconds(answer, repeats),
+        "init_with_forged_deltas_in_a_members_name_us": microseconds(answer_a_member, repeats),
         "replayed_datagram_us": microseconds(lambda: victim.receive_untrusted(replayed, source, now), repeats),
         "live_tag_forged_content_us": microseconds(lambda: victim.receive_untrusted(forged, source, now), repeats),
     }
