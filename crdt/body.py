@@ -88,6 +88,11 @@ class Body:
         """The one that is new, and may add a former shelf; -1 without."""
 
     @property
+    def every(self) -> int:
+        """Mask of all ops."""
+        return (1 << len(self.ops)) - 1
+
+    @property
     def hash(self) -> bytes:
         """16 bytes of BLAKE2b. Computed when asked for: kept, it would take as much memory as a small op."""
         return digest_16(self.raw)

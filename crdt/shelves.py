@@ -27,7 +27,7 @@ class Shelves(State):
         if body.takeover >= 0:
             self._absorb(base, body)
         if body.ops:
-            self.take_whole(base, Held(base.shelf, body.seq, body, (1 << len(body.ops)) - 1, void))
+            self.take_whole(base, Held(base.shelf, body.seq, body, body.every, void))
         self._sweep(base, gc_floor)
 
     def take_whole(self, base: Base, held: Held) -> None:

@@ -92,7 +92,7 @@ class Jump:
             have = held.mask if held else 0
             if entry.mask & ~have:
                 self.added[entry[:3]] = (body, entry.mask & ~have)
-            if is_new and body.plain and entry.mask == (1 << len(body.ops)) - 1:  # as most are that a newcomer takes
+            if is_new and body.plain and entry.mask == body.every:  # as most are that a newcomer takes
                 before = len(named)
                 named.update([((op[1], op[2]), op[5]) for op in body.ops])
                 if len(named) < before + len(body.ops):
@@ -159,13 +159,12 @@ class Jump:
                 state.remove(held, index)
         for name, (body, mask) in sorted(self.added.items()):
             known = base.get(*name)
-            if known is None and body.plain and name[1] == base.shelf and mask == (1 << len(body.ops)) - 1:
-                void = state.judge(body)
-                state.report_void(body, void)
+            void = known.void if known else state.judge(body)
+            state.report_void(body, void & mask)
+            if known is None and body.plain and name[1] == base.shelf and mask == body.every:
                 state.take_whole(base, Held(base.shelf, name[0], body, mask, void))
                 continue
-            held = known or Held(base.shelf, name[0], body, 0, state.judge(body))
-            state.report_void(body, held.void & mask)
+            held = known or Held(base.shelf, name[0], body, 0, void)
             state.hold(base, held)
             for index in _bits(mask):
                 state.put(held, index)

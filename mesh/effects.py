@@ -7,10 +7,14 @@ The peer core never touches a socket, a clock or a disk. It is given a `Now` wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 Address: TypeAlias = tuple[str, int]
 """(numeric host, port)."""
+REST_SECONDS: Final = 0.1
+"""How long both loops let the rest of a turn wait after what came in was told. What came is in memory meanwhile, and at whoever
+sent it. Guess: an agent among 32 wakes up for something else within 30 ms, so that this costs no wake-up of its own.
+"""
 
 
 class Now(NamedTuple):

@@ -202,19 +202,9 @@ class Node(Handles):
         in can read all that this agent can. Takes a credential with `$keys/secret/**` among its patterns. Raises ConfigError,
         NotPermitted.
         """
-        peer = self._peer
-        found = [self._reader(each) for each in readers]
-        number = encrypt(
-            parse_pattern(pattern),
-            found,
-            me=self.replica_id,
-            vault=peer.vault,
-            cells=peer.replica,
-            directory=peer.directory,
-            write=self.draft,
-            entropy=peer.config.entropy,
-            crypto=peer.config.crypto,
-        )
+        peer, found = self._peer, [self._reader(each) for each in readers]
+        prefix = parse_pattern(pattern)
+        number = encrypt(peer.vault, prefix, found, me=self.replica_id, directory=peer.directory, write=self.draft)
         self.settle()
         return number
 

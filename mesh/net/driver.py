@@ -16,11 +16,12 @@ The simulator's loop is the same one, with its own network, clock and disk in th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import trio
 
 from crdt.ops import Key
+from mesh.effects import REST_SECONDS as REST_SECONDS
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import NodeClosed
 from mesh.events import Event
@@ -28,11 +29,6 @@ from mesh.net.clock import Clock
 from mesh.net.udp import UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.rows import Batch
-
-REST_SECONDS: Final = 0.1
-"""How long the rest of a turn may wait after what came in was told. What came is in memory meanwhile, and at whoever sent it.
-Guess: an agent among 32 wakes up for something else within 30 ms, so that this costs no wake-up of its own.
-"""
 
 
 class Core(Protocol):

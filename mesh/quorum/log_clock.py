@@ -13,11 +13,9 @@ from typing import Final
 
 from consensus_escalation.chain import Chain
 from mesh.effects import Now
+from mesh.permits import CLOCK_OFFSET_MAX_MICROSECONDS
+from mesh.swim.clock import STEP_MICROSECONDS
 
-LIMIT_MICROSECONDS: Final = 3600 * 1_000_000
-"""As `mesh.permits.CLOCK_OFFSET_MAX_MICROSECONDS`: DESIGN section 1."""
-STEP_MICROSECONDS: Final = 60 * 1_000_000
-"""As mesh.swim.clock: a step of the own clock against the monotonic one."""
 SETTLE_SECONDS: Final = 10.0
 """After a step, until it is believed if nobody objects. Guess: a few rounds of probes, each brings a peer's clock."""
 LOOK_SECONDS: Final = 1.0
@@ -52,7 +50,7 @@ class LogClock:
             self._believe_at = now.monotonic + SETTLE_SECONDS
         if now.monotonic >= self._look_at or has_stepped:
             self._look_at = now.monotonic + LOOK_SECONDS
-            self._offset = self._outvoted(LIMIT_MICROSECONDS, now) or 0
+            self._offset = self._outvoted(CLOCK_OFFSET_MAX_MICROSECONDS, now) or 0
         if has_stepped and not self._offset and now.monotonic < self._believe_at:
             return now._replace(wall=self._start + int(now.monotonic * 1e6))
         self._start, self._believe_at = start, inf

@@ -96,8 +96,7 @@ class Spread:
         self._ahead.clear()
         self.hears_of_blocks, self._fruitless = False, 0
         self._asked.clear()
-        self._fresh.clear()
-        self._authors.clear()
+        self.drop_fresh()
         self._news(now)
 
     # ---- time
@@ -218,7 +217,7 @@ class Spread:
                 self._port.send(target, Lane.CRITICAL, Frame.PROOF, payload)
 
     def drop_fresh(self) -> None:
-        """No longer the leader."""
+        """No longer the leader, or not of this epoch."""
         self._fresh.clear()
         self._authors.clear()
         self._pushed.clear()

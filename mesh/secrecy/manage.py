@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from crdt.ids import ReplicaId
 from crdt.ops import Key, Path
 from mesh.errors import ConfigError, NotPermitted
-from mesh.secrecy.prefixes import READERS_MAX, Cells, epoch_key, format_pattern, newest_of, wrap_key_of
+from mesh.secrecy.prefixes import READERS_MAX, epoch_key, format_pattern, newest_of, wrap_key_of
 from mesh.secrecy.sealing import EPOCH_BYTES, is_wrapped_for, where_of, wrap_key
 from mesh.secrecy.vault import Vault
 from mesh.trust import Directory
-from mesh.wire.crypto import KEY_BYTES, Crypto
+from mesh.wire.crypto import KEY_BYTES
 
 
 class Writer(Protocol):
@@ -22,16 +22,7 @@ class Writer(Protocol):
 
 
 def encrypt(
-    prefix: Path,
-    readers: Collection[ReplicaId],
-    *,
-    me: ReplicaId,
-    vault: Vault,
-    cells: Cells,
-    directory: Directory,
-    write: Writer,
-    entropy: Callable[[int], bytes],
-    crypto: Crypto,
+    vault: Vault, prefix: Path, readers: Collection[ReplicaId], *, me: ReplicaId, directory: Directory, write: Writer
 ) -> int:
     """Makes `readers`, and this agent, the readers of what is below `prefix`. Gives the number of the epoch in use.
 
@@ -52,15 +43,15 @@ def encrypt(
         raise NotPermitted(f"{format_pattern(prefix)} is encrypted already, and this agent is no reader of it: ask one that is")
     number, current = (epoch.number, epoch.id) if epoch is not None else (0, b"")
     if epoch is None or set(epoch.readers) - set(wanted):
-        number, current = number + 1, entropy(EPOCH_BYTES)
-        held[current] = entropy(KEY_BYTES)
+        number, current = number + 1, vault.entropy(EPOCH_BYTES)
+        held[current] = vault.entropy(KEY_BYTES)
     # The list last: who sees the epoch in use has its key already.
     for name in sorted(held, key=lambda each: each == current):
         for reader, public_key in public_keys.items():
             place = wrap_key_of(prefix, name, reader)
-            if not is_wrapped_for(newest_of(cells, place), public_key):
+            if not is_wrapped_for(newest_of(vault.cells, place), public_key):
                 where = where_of(directory.mesh_id, prefix, name)
-                wrapped = wrap_key(held[name], public_key, where, entropy, crypto)
+                wrapped = wrap_key(held[name], public_key, where, vault.entropy, vault.crypto)
                 if wrapped is None:
                     raise ConfigError(f"the key of {directory.name(reader)} is not one that anything can be encrypted to")
                 write(*place, wrapped)

@@ -57,10 +57,10 @@ class _Closed(Sequence[Op]):
 
 class Vault:
     def __init__(self, cells: Cells, mesh_id: bytes, crypto: Crypto, entropy: Callable[[int], bytes]) -> None:
-        self._cells = cells
+        self.cells = cells
         self._mesh_id = mesh_id
-        self._crypto = crypto
-        self._entropy = entropy
+        self.crypto = crypto
+        self.entropy = entropy
         self._identities: list[Identity] = []
         self._epochs: dict[Path, list[Epoch]] = {}
         self._keys: dict[tuple[Path, bytes], bytes] = {}
@@ -112,7 +112,7 @@ class Vault:
         if isinstance(value, bytes) and value.startswith(MAGIC):
             raise UnsupportedValue("a byte string that begins like an encrypted value")
         return seal_value(
-            self._keys[prefix, epoch], epoch, self._entropy(NONCE_BYTES), value, place_of(self._mesh_id, key, origin)
+            self._keys[prefix, epoch], epoch, self.entropy(NONCE_BYTES), value, place_of(self._mesh_id, key, origin)
         )
 
     # --- reading
@@ -177,7 +177,7 @@ class Vault:
         if not self._stale:
             return
         self._stale = False
-        self._epochs = epochs_untrusted(self._cells)
+        self._epochs = epochs_untrusted(self.cells)
         for prefix, epochs in self._epochs.items():
             for epoch in epochs:
                 if (prefix, epoch.id) not in self._keys and (key := self._unwrap(prefix, epoch.id)) is not None:
@@ -185,8 +185,8 @@ class Vault:
 
     def _unwrap(self, prefix: Path, epoch: bytes) -> bytes | None:
         for me in self._identities:
-            wrap = newest_of(self._cells, wrap_key_of(prefix, epoch, me.replica_id))
-            key = unwrap_key_untrusted(wrap, me, where_of(self._mesh_id, prefix, epoch), self._crypto)
+            wrap = newest_of(self.cells, wrap_key_of(prefix, epoch, me.replica_id))
+            key = unwrap_key_untrusted(wrap, me, where_of(self._mesh_id, prefix, epoch), self.crypto)
             if key is not None:
                 return key
         return None

@@ -82,18 +82,8 @@ class VirtualNode(Handles):
 
     def encrypt(self, pattern: str, readers: Iterable[ReplicaId]) -> int:
         """As `mesh.Node.encrypt`, by ids."""
-        peer = self.peer
-        return encrypt(
-            parse_pattern(pattern),
-            list(readers),
-            me=peer.replica_id,
-            vault=peer.vault,
-            cells=peer.replica,
-            directory=peer.directory,
-            write=self.draft,
-            entropy=peer.config.entropy,
-            crypto=peer.config.crypto,
-        )
+        peer, prefix = self.peer, parse_pattern(pattern)
+        return encrypt(peer.vault, prefix, list(readers), me=peer.replica_id, directory=peer.directory, write=self.draft)
 
     def is_flushed(self) -> bool:
         """Whether everything written so far is on this host's disk; true without a disk."""

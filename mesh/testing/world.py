@@ -24,7 +24,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from mesh.effects import Address, Now, Transmit
+from mesh.effects import REST_SECONDS, Address, Now, Transmit
 from mesh.testing.clock import SECOND, Clock, microseconds
 from mesh.testing.disk import Disk
 from mesh.testing.network import Link, Network
@@ -38,8 +38,7 @@ DATAGRAM_OVERHEAD_BYTES: Final = 512
 """What the kernel charges a small datagram against the receive buffer, besides its bytes (measured on Linux: 512-768)."""
 NEVER: Final = 1 << 62
 """World time that never comes: no timer is armed for it."""
-REST: Final = SECOND // 10
-"""As mesh.net.driver.REST_SECONDS: how long the rest of a turn may wait after a delivery."""
+_REST: Final = int(REST_SECONDS * SECOND)
 SPIN_TICKS_MAX: Final = 500
 """More runs without input than this within one virtual millisecond mean a core whose deadline never moves on."""
 
@@ -290,7 +289,7 @@ class Host(Generic[CoreT]):
             for observer in self._world.observers:
                 observer(self, (), changes)
         if core.unsettled is not None:
-            self._arm(max(self._world.time + REST, self._busy_until))
+            self._arm(max(self._world.time + _REST, self._busy_until))
 
     def _turn(self, core: CoreT, now: Now) -> None:
         world, time = self._world, self._world.time
