@@ -43,11 +43,11 @@ from crdt.types import (
     ViewType,
 )
 from mesh.config import NodeConfig
-from mesh.critical.blocking import BlockingCritical, BlockingLease, blocking_lease, written
-from mesh.critical.handle import Receipt, Thought
+from mesh.critical.blocking import BlockingCritical, BlockingLease, agreed, blocking_lease, written
+from mesh.critical.handle import Receipt, Thought, Wish
 from mesh.critical.view import Quorum
 from mesh.effects import Address
-from mesh.errors import NodeClosed
+from mesh.errors import NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import Change, Event
 from mesh.node import Node
 from mesh.start import open_node as open_async_node
@@ -174,6 +174,12 @@ class BlockingNode:
     def propose(self, thought: Thought, *, idempotency_key: str | bytes | None = None, timeout: float | None = None) -> Receipt:
         """Raises OutcomeUnknown after so many seconds."""
         return written(self._thread, lambda key: self._node.propose(thought, idempotency_key=key), idempotency_key, timeout)
+
+    def agree(
+        self, wishes: Sequence[Wish], *, idempotency_key: str | bytes | None = None, timeout: float | None = None
+    ) -> list[Receipt | NotCommitted | OutcomeUnknown]:
+        """As `Node.agree`. After so many seconds, what has no outcome yet is OutcomeUnknown, with the key of that one write."""
+        return agreed(self._thread, wishes, idempotency_key, timeout)
 
     def watch(self, prefix: PathLike = "", *, limit: int = LIMIT) -> BlockingReader[Change]:
         return BlockingReader(self._thread, self._thread.call(partial(self._node.watch, prefix, limit=limit)))

@@ -275,15 +275,18 @@ class Node(Handles):
         """
         return await propose(self._clerk, thought, idempotency_key)
 
-    async def agree(self, wishes: Sequence[Wish]) -> list[Receipt | NotCommitted | OutcomeUnknown]:
+    async def agree(
+        self, wishes: Sequence[Wish], *, idempotency_key: str | bytes | None = None
+    ) -> list[Receipt | NotCommitted | OutcomeUnknown]:
         """Several critical writes at once, under one signature for each block that they fill: what became of each, in order.
 
             await node.agree([node.critical("tasks/1").to_set("r7"), node.critical("tasks/2").to_delete()])
 
-        Each stands for itself: one may be refused and the others done. Raises Backpressure, ValueTooLarge, and NotCommitted when
-        this mesh has no quorum; then none of them was asked for.
+        Each stands for itself: one may be refused and the others done. `idempotency_key` names this list of writes: asked for
+        again with it, what was done is not done again, and the rest is. Raises Backpressure, ValueTooLarge, and NotCommitted
+        when this mesh has no quorum; then none of them was asked for.
         """
-        return await agree(self._clerk, wishes)
+        return await agree(self._clerk, wishes, idempotency_key)
 
     async def declare_predicate(self, name: str) -> Receipt:
         """Let rules call this function of `NodeConfig.predicates`, in the version that this agent has.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import trio
 
 from crdt.ops import Value
-from mesh.critical.handle import PLAIN, Critical, Receipt, Thought
+from mesh.critical.handle import PLAIN, Critical, Receipt, Thought, Wish, agree
 from mesh.critical.lease import Lease
-from mesh.errors import LeaseLost, NodeClosed, OutcomeUnknown
+from mesh.errors import LeaseLost, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.node import Node
 from mesh.paths import PathLike
 
@@ -38,6 +39,14 @@ def written(
     except TimeoutError:
         shown = name if isinstance(name, str) else name.hex()
         raise OutcomeUnknown(f"no answer of a majority within {timeout} s: it may still be done", shown) from None
+
+
+def agreed(
+    thread: Thread, wishes: Sequence[Wish], key: str | bytes | None, timeout: float | None
+) -> list[Receipt | NotCommitted | OutcomeUnknown]:
+    """After `timeout` seconds, what has no outcome yet is `OutcomeUnknown`, which names the key of that one write."""
+    seconds = inf if timeout is None else timeout
+    return thread.wait(lambda: agree(thread.node._clerk, wishes, key, seconds=seconds))
 
 
 class BlockingCritical:
@@ -85,6 +94,17 @@ class BlockingCritical:
             return self._handle.compare_and_set(old, new, idempotency_key=key, thought=thought)
 
         return written(self._thread, write, idempotency_key, timeout)
+
+    # ---- for `BlockingNode.agree`
+
+    def to_set(self, value: Value, *, thought: Thought = PLAIN) -> Wish:
+        return self._handle.to_set(value, thought=thought)
+
+    def to_delete(self, *, thought: Thought = PLAIN) -> Wish:
+        return self._handle.to_delete(thought=thought)
+
+    def to_compare_and_set(self, old: Value, new: Value, *, thought: Thought = PLAIN) -> Wish:
+        return self._handle.to_compare_and_set(old, new, thought=thought)
 
     def __repr__(self) -> str:
         return self._thread.call(repr, self._handle)

@@ -7,9 +7,11 @@ An entry's life ends in exactly one of three ways: done (its outcome, which beco
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import inf
 from typing import Final, NamedTuple
 
 import trio
@@ -25,7 +27,7 @@ from crdt.types import format_path
 from mesh.errors import NodeClosed, NotCommitted, NotPermitted, OutcomeUnknown, UnsupportedValue
 from mesh.net.clock import Clock
 from mesh.peer import Peer
-from mesh.quorum.courier import Answered, NotTaken
+from mesh.quorum.courier import WAITING_MAX, Answered, NotTaken
 from mesh.quorum.judging import NO_JUDGE
 from mesh.wire.cbor import decode_untrusted
 
@@ -76,9 +78,9 @@ def format_key(key: Key) -> str:
 
 
 def number_of(name: str | bytes) -> int:
-    """Of a key that the user chose."""
+    """Of a key that the user chose; as many as one call may ask for follow on it."""
     raw = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
-    return NAMED | int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") >> 1
+    return NAMED | int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") % (NAMED - WAITING_MAX)
 
 
 class Clerk:
@@ -166,57 +168,94 @@ class Clerk:
     async def decide(self, body: bytes, *, kind: Kind = Kind.COMMAND, idempotency_key: str | bytes | None = None) -> Decided:
         """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
         Backpressure."""
-        answer, key = await self._ask(body, kind, idempotency_key)
-        if isinstance(answer, NotTaken) and answer.reason in _AGES and idempotency_key is not None:
-            raise OutcomeUnknown(_too_old(key), format_key(key))
-        decided = _decided(answer)
+        chain = await self._open_chain()
+        if idempotency_key is None:
+            key = self._peer.quorum.courier.want(chain, body, kind=kind)
+        else:
+            key = self._peer.quorum.courier.want(chain, body, kind=kind, key=self._named(chain, idempotency_key))
+        with self._awaited(chain, [key]) as (waiting,):
+            await waiting.event.wait()
+        decided = self._decided(key, waiting.answer, is_chosen=idempotency_key is not None)
         if isinstance(decided, Decided):
             return decided
         raise decided
 
-    async def decide_all(self, bodies: Sequence[bytes]) -> list[Decided | NotCommitted | OutcomeUnknown]:
-        """What became of each, once all are decided. Raises NotCommitted when this mesh has no quorum, and Backpressure."""
+    async def decide_all(
+        self, bodies: Sequence[bytes], *, idempotency_key: str | bytes | None = None, seconds: float = inf
+    ) -> list[Decided | NotCommitted | OutcomeUnknown]:
+        """What became of each, once all are decided, or after so many seconds as far as they are. Raises NotCommitted when this
+        mesh has no quorum, and Backpressure."""
+        chain = await self._open_chain()
+        courier, patience = self._peer.quorum.courier, trio.move_on_after(seconds)
+        if idempotency_key is None:
+            keys = courier.want_all(chain, bodies)
+            group = _Group(chain.genesis.epoch, set(keys))
+            self._waiting.update(dict.fromkeys(keys, group))
+            self._wake()
+            try:
+                with patience:
+                    await group.event.wait()
+            finally:
+                for key in group.left:
+                    self._waiting.pop(key, None)
+                    courier.forget(key)
+            answers = [group.answers.get(key) for key in keys]
+        else:
+            keys = courier.want_again(chain, bodies, self._named(chain, idempotency_key))
+            with self._awaited(chain, keys) as several:
+                with patience:
+                    for waiting in several:
+                        await waiting.event.wait()
+                answers = [waiting.answer for waiting in several]
+        why = f"no answer of a majority within {seconds:g} s: it may still be done" if patience.cancelled_caught else ""
+        chosen = idempotency_key is not None
+        return [self._decided(key, answer, is_chosen=chosen, why=why) for key, answer in zip(keys, answers, strict=True)]
+
+    async def _open_chain(self) -> Chain:
         chain = await self.chain()
         self._check_open()
-        courier = self._peer.quorum.courier
-        keys = courier.want_all(chain, bodies)
-        group = _Group(chain.genesis.epoch, set(keys))
-        self._waiting.update(dict.fromkeys(keys, group))
+        return chain
+
+    @contextmanager
+    def _awaited(self, chain: Chain, keys: Sequence[Key]) -> Iterator[list[_Waiting]]:
+        """Where their answers come. Another task may wait for the same; when nobody does any more, they are not sent again."""
+        found = []
+        for key in keys:
+            waiting = self._waiting.setdefault(key, _Waiting(chain.genesis.epoch))
+            assert isinstance(waiting, _Waiting), "the keys of a group are known when it has ended"
+            waiting.tasks += 1
+            found.append(waiting)
         self._wake()
         try:
-            await group.event.wait()
+            yield found
         finally:
-            for key in group.left:
-                self._waiting.pop(key, None)
-                courier.forget(key)
-        answers, why = group.answers, self._why_unanswered()
-        return [
-            _decided(answer) if (answer := answers.get(key)) is not None else OutcomeUnknown(why, format_key(key)) for key in keys
-        ]
+            for key, waiting in zip(keys, found, strict=True):
+                waiting.tasks -= 1
+                if not waiting.tasks and not waiting.is_over:
+                    del self._waiting[key]
+                    self._peer.quorum.courier.forget(key)
 
-    def _why_unanswered(self) -> str:
-        return f"{'this node has ended' if self._has_ended else 'the quorum was begun anew'} before the outcome was known"
-
-    async def _ask(self, body: bytes, kind: Kind, idempotency_key: str | bytes | None) -> tuple[Answered, Key]:
-        chain = await self.chain()
-        self._check_open()
-        courier, epoch = self._peer.quorum.courier, chain.genesis.epoch
-        named = self._named(chain, idempotency_key) if idempotency_key is not None else None
-        key = courier.want(chain, body, kind=kind, key=named)
-        waiting = self._waiting.setdefault(key, _Waiting(epoch))
-        assert isinstance(waiting, _Waiting), "the keys of a group are known when it has ended"
-        waiting.tasks += 1
-        self._wake()
-        try:
-            await waiting.event.wait()
-        finally:
-            waiting.tasks -= 1
-            if not waiting.tasks and not waiting.is_over:
-                del self._waiting[key]
-                courier.forget(key)
-        if waiting.answer is None:
-            raise OutcomeUnknown(self._why_unanswered(), format_key(key))
-        return waiting.answer, key
+    def _decided(
+        self, key: Key, answer: Answered | None, *, is_chosen: bool, why: str = ""
+    ) -> Decided | NotCommitted | OutcomeUnknown:
+        """`is_chosen`: the user named the key, so that it may have been used before. `why`: there is no answer, unless this agent
+        or the quorum has ended."""
+        if answer is None:
+            ended = f"{'this node has ended' if self._has_ended else 'the quorum was begun anew'} before the outcome was known"
+            return OutcomeUnknown(why or ended, format_key(key))
+        if isinstance(answer, NotTaken):
+            if is_chosen and answer.reason in _AGES:
+                return OutcomeUnknown(_too_old(key), format_key(key))
+            return NotCommitted(answer.reason)
+        outcome = answer.outcome
+        if outcome.status is not Status.UNKNOWN:
+            return Decided(key, outcome)
+        unsure = _too_old(key)
+        if outcome.reason == Admission.FULL.value:
+            unsure = f"{outcome.reason}: wait with it, or leave the idempotency key out"
+        elif outcome.reason not in _AGES:
+            unsure = f"{outcome.reason}; but another copy of the request is under way: ask again with the same idempotency key"
+        return OutcomeUnknown(unsure, format_key(key))
 
     def fresh_key(self) -> str:
         """An idempotency key that nothing was written under. Unlike a chosen one it is forgotten with this run of the agent."""
@@ -279,21 +318,6 @@ class Clerk:
 
     async def next_turn(self) -> None:
         await self._next_turn()
-
-
-def _decided(answer: Answered) -> Decided | NotCommitted | OutcomeUnknown:
-    key = answer.key
-    if isinstance(answer, NotTaken):
-        return NotCommitted(answer.reason)
-    outcome = answer.outcome
-    if outcome.status is not Status.UNKNOWN:
-        return Decided(key, outcome)
-    why = _too_old(key)
-    if outcome.reason == Admission.FULL.value:
-        why = f"{outcome.reason}: wait with it, or leave the idempotency key out"
-    elif outcome.reason not in _AGES:
-        why = f"{outcome.reason}; but another copy of the request is under way: ask again with the same idempotency key"
-    return OutcomeUnknown(why, format_key(key))
 
 
 def _too_old(key: Key) -> str:

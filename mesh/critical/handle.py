@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -168,25 +169,33 @@ async def submit(clerk: Clerk, wanted: Command, idempotency_key: str | bytes | N
         # A rule that this agent did not know yet wants an endorsement: now it does.
 
 
-async def agree(clerk: Clerk, wishes: Sequence[Wish]) -> list[Receipt | NotCommitted | OutcomeUnknown]:
-    """What became of each, in order. Nothing of one is undone because another was refused."""
+async def agree(
+    clerk: Clerk, wishes: Sequence[Wish], idempotency_key: str | bytes | None = None, *, seconds: float = inf
+) -> list[Receipt | NotCommitted | OutcomeUnknown]:
+    """What became of each, in order, after so many seconds at the latest. Nothing of one is undone because another was
+    refused."""
     if not wishes:
         await trio.lowlevel.checkpoint()
         return []
+    end = trio.current_time() + seconds
     bodies = [_body(await _classified(clerk, wish.command)) for wish in wishes]
     epoch = (await clerk.chain()).genesis.epoch
     found: list[Receipt | NotCommitted | OutcomeUnknown] = []
     proofs: dict[int, Certificate | None] = {}
-    for decided in await clerk.decide_all(bodies):
+    for decided in await clerk.decide_all(bodies, idempotency_key=idempotency_key, seconds=seconds):
         if not isinstance(decided, Decided):
             found.append(decided)
         elif decided.outcome.status is not Status.DONE:
             found.append(clerk.why_void(decided.outcome))
         else:
             index = decided.outcome.index
-            if index not in proofs:
-                proofs[index] = (await clerk.proven(index)).proof(index)
-            found.append(_receipt(epoch, decided, proofs[index]))
+            with trio.move_on_at(end):
+                if index not in proofs:
+                    proofs[index] = (await clerk.proven(index)).proof(index)
+            if index in proofs:
+                found.append(_receipt(epoch, decided, proofs[index]))
+            else:
+                found.append(OutcomeUnknown(f"done at index {index}, but not proven in time", format_key(decided.key)))
     return found
 
 

@@ -112,16 +112,24 @@ class Courier:
         """
         if key is None:
             return self.want_all(chain, (body,), kind=kind)[0]
-        self._check_room(1)
-        since, number = key
-        entry = Entry(kind, self.me, since, number, body)
-        found = key_of(entry)
-        known = chain.machine.recall(entry)
+        return self.want_again(chain, (body,), key, kind=kind)[0]
+
+    def want_again(
+        self, chain: Chain, bodies: Sequence[bytes], first: tuple[int, int], *, kind: Kind = Kind.COMMAND
+    ) -> list[Key]:
+        """Bring these into the log under numbers in a row from `first` on, (since, number): each that came there in a former
+        attempt is only answered, once more. Raises Backpressure, with none of them wanted."""
+        self._check_room(len(bodies))
+        since, number = first
+        return [self._again(chain, Entry(kind, self.me, since, at, body)) for at, body in enumerate(bodies, number)]
+
+    def _again(self, chain: Chain, entry: Entry) -> Key:
+        found, known = key_of(entry), chain.machine.recall(entry)
         if known is not None:
             self._answered.append(Settled(found, known))
         elif found not in self._where:
-            life, count = number >> COUNT_BITS, number & COUNT_MASK
-            if (since, life) == (self._since, self._life) and count not in self._counts:
+            life, count = entry.number >> COUNT_BITS, entry.number & COUNT_MASK
+            if (entry.since, life) == (self._since, self._life) and count not in self._counts:
                 self._counts = deque(sorted([*self._counts, count]))  # one of this life that was asked for ahead
             self._where[found] = found
             self._drafts.append(entry)

@@ -94,6 +94,54 @@ async def test_several_writes_are_agreed_on_at_once_and_each_has_its_own_outcome
         assert await nodes[1].critical("tasks/9/owner").get() == 9, "cancelled before it was asked for"
 
 
+async def test_several_writes_under_one_key_are_the_same_writes() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        wishes = [a.critical(f"tasks/{number}").to_set(number) for number in range(100)]
+        wishes[50] = a.critical("tasks/50").to_compare_and_set("nobody", "r7")
+        first = await a.agree(wishes[:60], idempotency_key="order-17")
+        await a.critical("tasks/1").set("later")
+        again = await a.agree(wishes, idempotency_key="order-17")
+        assert [type(each) for each in again[:60]] == [type(each) for each in first]
+        indexes = [each.index for each in first + again[:60] if isinstance(each, mesh.Receipt)]
+        assert indexes[:59] == indexes[59:], "what was done is not done again"
+        assert isinstance(again[50], mesh.NotCommitted)
+        assert again[50].reason == "mismatch"
+        assert a.critical("tasks/1").value == "later"
+        assert [a.critical(f"tasks/{number}").value for number in range(60, 100)] == list(range(60, 100)), "the rest is done"
+        other = await a.agree([a.critical("tasks/0").to_set(0), a.critical("tasks/1").to_delete()], idempotency_key="order-17")
+        assert isinstance(other[0], mesh.Receipt)
+        assert isinstance(other[1], mesh.NotCommitted), "another write under the same key"
+        assert a.critical("tasks/1").value == "later"
+        one = first[7]
+        assert isinstance(one, mesh.Receipt)
+        assert (await a.critical("tasks/7").set(7, idempotency_key=one.idempotency_key)).index == one.index, "each has a key"
+        found: list[list[mesh.Receipt | mesh.NotCommitted | mesh.OutcomeUnknown]] = []
+
+        async def ask() -> None:
+            found.append(await a.agree([a.critical(f"tasks/x/{number}").to_set(1) for number in range(40)], idempotency_key=b"x"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        assert found[0] == found[1], "two tasks that ask for the same at once wait for the same"
+        assert all(isinstance(each, mesh.Receipt) for each in found[0])
+        with pytest.raises(mesh.UnsupportedValue):
+            await a.agree(wishes, idempotency_key="")
+
+
+async def test_several_writes_that_were_cancelled_are_asked_for_again_with_the_same_key() -> None:
+    async with open_quorum("a", voters=1) as (a,):
+        wishes = [a.critical(f"tasks/{number}").to_set(number) for number in range(3)]
+        desk = a._peer.quorum._desk
+        submit, desk._submit = desk._submit, lambda _given: None  # the leader never hears of it
+        with trio.move_on_after(0.05) as cancelled:
+            await a.agree(wishes, idempotency_key="k")
+        assert cancelled.cancelled_caught
+        desk._submit = submit
+        with trio.fail_after(PATIENCE_S):
+            assert all(isinstance(each, mesh.Receipt) for each in await a.agree(wishes, idempotency_key="k"))
+
+
 async def test_compare_and_set_has_one_winner() -> None:
     async with open_quorum("a", "b", "c", "d") as nodes:
         won: list[str] = []

@@ -61,5 +61,18 @@ def test_what_has_no_answer_in_time_is_unknown_and_a_lost_lease_is_told() -> Non
             work()
         with pytest.raises(mesh.OutcomeUnknown) as caught:
             node.critical("tasks/1").set(1, timeout=0.05)
+        several = [node.critical("tasks/2").to_set(2), node.critical("tasks/3").to_compare_and_set(None, 3)]
+        found = node.agree(several, timeout=0.05)
+        named = node.agree(several, idempotency_key="k", timeout=0.05)
         desk._submit = submit
+        for each in (*found, *named):
+            assert isinstance(each, mesh.OutcomeUnknown)
+            assert "no answer of a majority within 0.05 s" in str(each)
+        assert isinstance(found[1], mesh.OutcomeUnknown)
+        again = node.critical("tasks/3").compare_and_set(None, 3, idempotency_key=found[1].idempotency_key, timeout=PATIENCE_S)
+        for each in node.agree(several, idempotency_key="k", timeout=PATIENCE_S):
+            assert isinstance(each, mesh.Receipt | mesh.NotCommitted)
+        assert (again.index > 0, node.critical("tasks/2").value) == (True, 2)
+        with pytest.raises(mesh.ValueTooLarge):
+            node.agree([node.critical("tasks/4").to_delete(), node.critical("tasks/4").to_set("x" * 1000)])
         node.critical("tasks/1").set(1, idempotency_key=caught.value.idempotency_key, timeout=PATIENCE_S)

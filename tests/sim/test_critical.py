@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from consensus_escalation import replication
+from consensus_escalation import raft, replication
 from consensus_escalation.log import Log
+from consensus_escalation.sessions import Sessions
 from mesh.quorum import keeper
 from tools.sim.history import run
 from tools.sim.options import Options
@@ -23,7 +24,7 @@ def options(seed: int, *faults: str, **changes: object) -> Options:
 def test_a_quorum_under_faults(faults: tuple[str, ...]) -> None:
     outcome = run(options(3, *faults))
     assert outcome.passed, f"{outcome.failure}; replay with: {outcome.options.command()}"
-    for what in ("blocks", "states", "operations checked", "ledgers proven", "elections"):
+    for what in ("blocks", "states", "operations checked", "ledgers proven", "elections", "asked again", "answered again"):
         assert outcome.counts[f"critical {what}"] > 0, what
 
 
@@ -39,6 +40,15 @@ def test_a_minority_that_commits_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(replication, "may_commit", eager)
     outcome = run(options(5, script="1s cut 0 | 1-4 name=a\n4s mend a", rate=0.0))
     assert outcome.failed in ("critical", "exception"), "the first voter leads, alone on its side"
+
+
+def test_several_writes_that_are_done_twice_under_one_key_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that does not remember the names that users chose, under a leader that does not remember what it took."""
+    monkeypatch.setattr(raft, "marks", lambda _entries: [])
+    monkeypatch.setattr(Sessions, "_remember_name", lambda _self, _key, _past: None)
+    outcome = run(options(3))
+    assert outcome.failed == "critical"
+    assert "is done by block" in outcome.failure
 
 
 def test_a_lease_that_is_never_ended_or_a_state_that_differs_would_show(monkeypatch: pytest.MonkeyPatch) -> None:

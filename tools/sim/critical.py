@@ -1,4 +1,5 @@
-"""Critical writes under faults: a workload of reads, writes, compare-and-set and leases on any host, and what must be true of it.
+"""Critical writes under faults: a workload of reads, writes, compare-and-set, leases and repeated lists of writes on any host,
+and what must be true of it.
 
 At every transition, Raft's five properties as seen from outside: one leader in a term, leaders that only append, equal hashes at
 equal indexes (matching, and state machine safety), leaders that have all that was committed; besides equal states, growing
@@ -34,6 +35,7 @@ from mesh.testing import SECOND, Host, linearizable, microseconds
 from mesh.testing.linearizable import DONE, GET, SET, SWAP, UNKNOWN, Mismatch, Operation
 from mesh.wire.cbor import decode_untrusted, encode
 from tools.sim.ground import Ground
+from tools.sim.several import Repeats
 
 PREFIX: Final = "critical/**"
 OUTSIDE: Final = frozenset({"amnesia", "lying-disk"})
@@ -77,6 +79,7 @@ class Critical:
         self._asked: dict[tuple[int, int, SessionKey], Asked] = {}
         self._reads: dict[tuple[int, int, int], Asked] = {}
         self.history: list[Operation] = []
+        self._repeats = Repeats(ground, self.history)
         self._leases: dict[str, tuple[int, int]] = {}
         """path -> (host, token) of a lease that was granted and may be released."""
         self._tokens: dict[str, int] = {}
@@ -103,13 +106,15 @@ class Critical:
 
     def _ask(self) -> None:
         host = self._mesh.hosts[self._rng.randrange(len(self._mesh.hosts))]
-        kind, path = self._rng.choice((SET, GET, SWAP, SWAP, "lease")), f"critical/{self._rng.randrange(self._paths)}"
+        kind, path = self._rng.choice((SET, GET, SWAP, SWAP, "lease", "several")), f"critical/{self._rng.randrange(self._paths)}"
         if host.core is not None and not host.paused and not host.core.left and host.core.quorum.chain is not None:
             self._ground.counts[f"{self.name} {kind}"] += 1
             if kind == "lease":
                 self._lease(host, f"{path}/lease")
             elif kind == GET:
                 self._read(host, path)
+            elif kind == "several":
+                self._values = self._repeats.ask(host, self._rng, self._values, self._paths)
             else:
                 self._write(host, kind, path)
         self._next()
@@ -164,6 +169,7 @@ class Critical:
         for each in quorum.courier.take_answered():
             asked = self._asked.pop((host.number, host.starts, each.key), None)
             if asked is None:
+                self._repeats.answered(host, each)
                 continue
             if isinstance(each, NotTaken):
                 self._ground.counts[f"{self.name} refused"] += 1
@@ -309,15 +315,15 @@ class Critical:
 
     def settled(self) -> None:
         mesh = self._mesh
-        alive = lambda asked: mesh.hosts[asked.host].starts == asked.start and mesh.hosts[asked.host].core is not None  # noqa: E731
+        self._repeats.is_over = True
         is_lost = self._is_lost()
         self._ground.counts[f"{self.name} quorums lost for ever"] += is_lost
-        is_over = lambda: not any(map(alive, [*self._asked.values(), *self._reads.values()]))  # noqa: E731
-        if not is_lost and not mesh.run_until(is_over, ENDING_SECONDS):
+        if not is_lost and not mesh.run_until(self._is_answered, ENDING_SECONDS):
             self._ground.fail(self.name, None, "operations under way have no outcome, long after everything was well")
         self.history += [asked.operation for asked in self._asked.values() if asked.operation.kind != "lease"]
         self._asked.clear()
         self._reads.clear()
+        self._repeats.end()
         self._ground.counts[f"{self.name} unknown"] += sum(each.result is UNKNOWN for each in self.history)
         if not mesh.run_until(self._is_one, ENDING_SECONDS):
             self._ground.fail(self.name, None, "replicas apply different blocks, long after everything was well")
@@ -329,6 +335,14 @@ class Critical:
         self._ground.counts[f"{self.name} operations checked"] += len(self.history)
         for number in mesh.running:
             self._prove(number)
+
+    def _is_answered(self) -> bool:
+        """Whether every process that still lives knows what became of all that it asked for."""
+        own = [(asked.host, asked.start) for asked in [*self._asked.values(), *self._reads.values()]]
+        hosts = self._mesh.hosts
+        return not any(
+            hosts[host].starts == start and hosts[host].core is not None for host, start in [*own, *self._repeats.under_way()]
+        )
 
     def _is_one(self) -> bool:
         chains = [self._mesh.peer(number).quorum.chain for number in self._mesh.running]
