@@ -34,6 +34,7 @@ from mesh.permits import check_quota, check_rights, check_write
 from mesh.port import Port
 from mesh.quorum.quorum import Quorum
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
+from mesh.routes import Routes
 from mesh.secrecy import Vault
 from mesh.store.rows import Batch, Restored
 from mesh.swim import Swim
@@ -120,16 +121,19 @@ class Peer(Port):
         ran = restored.meta.get(SHELF_THAT_RAN)
         self.replica.restore(restored.journal, ran=ShelfId(ran) if ran else None)
         self._meta = {SHELF_THAT_RAN: bytes(self.replica.shelf)}
-        self.transport = Transport(
+        self._routes = Routes(self.directory, lambda peer: self.swim.address_of(peer), lambda: self._now)
+        self.transport = self._routes.transport = Transport(
             identity=identity,
             mesh_id=self.directory.mesh_id,
             boot_id=config.boot_id,
             credential=membership.presentation,
-            admit=self._admit,
+            admit=self._routes.admit,
             rng=rng,
             entropy=config.entropy,
             limits=config.preset.transport,
             crypto=config.crypto,
+            find=self._routes.find,
+            holder=self.directory.replica_of,
         )
         self.swim = Swim(
             me=self.replica_id,
@@ -375,15 +379,13 @@ class Peer(Port):
         self._draft_due = now.monotonic
 
     def _rights_changed(self, replica: ReplicaId, now: Now) -> None:
-        key = self._session_key(replica)
-        if key is not None:
-            self.transport.rekey(replica, key)
+        self._routes.rekeyed(replica)
         if replica == self.replica_id:
             rights = self.directory.rights(replica)
             if rights is not None:
                 self.replica.rights = rights
         elif self.directory.admission(replica, now) is Admission.MEMBER:
-            self._route(replica)
+            self._routes.moved(replica)
         else:
             for raw in self.directory.revocations_of(replica):
                 self.transport.send(replica, Lane.CRITICAL, Frame.TRUST, raw)
@@ -392,26 +394,10 @@ class Peer(Port):
     def _members_moved(self, now: Now) -> None:
         moved = self.swim.take_moved()
         for replica in moved:
-            self._route(replica)
+            self._routes.moved(replica)
         self.sync.members_moved(moved, now)
         self.quorum.set_members(now)
         self.replica.alive_changed()
-
-    def _route(self, peer: ReplicaId) -> None:
-        public_key, address = self._session_key(peer), self.swim.address_of(peer)
-        if public_key is not None and address is not None and self.directory.admission(peer, self._now) is Admission.MEMBER:
-            self.transport.route(peer, public_key, address)
-
-    def _admit(self, public_key: bytes, presentation: bytes, now: Now) -> ReplicaId | None:
-        replica = self.directory.admit(public_key, presentation, now)
-        if replica is not None:
-            self.transport.rekey(replica, public_key)  # one of its keys that are in force, perhaps another than last time
-        return replica
-
-    def _session_key(self, peer: ReplicaId) -> bytes | None:
-        """The key that it is spoken to with: the one it used last, as long as that is open."""
-        open_keys, used = self.directory.open_keys(peer), self.transport.key_of(peer)
-        return used if used in open_keys else next(iter(open_keys), None)
 
     # ---- what goes out
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from math import inf
+from typing import TypeAlias
 
 from crdt.ids import ReplicaId
 from mesh.effects import Address
@@ -64,6 +66,73 @@ class Peer:
         self.moved_at = -MOVES_S
         self.reset_at = -RESET_OBEYED_S
         self.clashed = False
+
+
+Find: TypeAlias = Callable[[ReplicaId], tuple[bytes, Address] | None]
+"""A member -> its public key, and where it lives; None for who is none."""
+Holder: TypeAlias = Callable[[bytes], ReplicaId | None]
+"""A public key -> whose it is, or would be."""
+
+
+class Peers:
+    """Whom we may talk to, by id and by key. Most of ten thousand members say nothing to us for hours, so an entry is made at the
+    first use: until then only those who keep the list of members know of it.
+    """
+
+    __slots__ = ("_find", "_holder", "_limits", "by_id", "by_key")
+
+    def __init__(self, limits: TransportLimits, find: Find, holder: Holder) -> None:
+        self._limits = limits
+        self._find = find
+        self._holder = holder
+        self.by_id: dict[ReplicaId, Peer] = {}
+        self.by_key: dict[bytes, Peer] = {}
+
+    def met(self, replica: ReplicaId) -> Peer | None:
+        """Who has an entry."""
+        return self.by_id.get(replica)
+
+    def get(self, replica: ReplicaId) -> Peer | None:
+        """To talk to it."""
+        known = self.by_id.get(replica)
+        if known is None and (route := self._find(replica)) is not None:
+            known = self.add(replica, *route)
+        return known
+
+    def of_key(self, public_key: bytes) -> Peer | None:
+        """The member that is known to have this key."""
+        known = self.by_key.get(public_key)
+        if known is None and (replica := self._holder(public_key)) is not None and replica not in self.by_id:
+            route = self._find(replica)
+            if route is not None and route[0] == public_key:
+                known = self.add(replica, *route)
+        return known
+
+    def meet(self, replica: ReplicaId, public_key: bytes, address: Address) -> Peer:
+        """It has proved to hold this key, at this address."""
+        known = self.by_id.get(replica)
+        if known is None:
+            route = self._find(replica)
+            known = self.add(replica, public_key, address if route is None else route[1])
+        return known
+
+    def add(self, replica: ReplicaId, public_key: bytes, address: Address) -> Peer:
+        peer = self.by_id[replica] = self.by_key[public_key] = Peer(replica, public_key, address, self._limits)
+        return peer
+
+    def rekey(self, peer: Peer, public_key: bytes) -> None:
+        del self.by_key[peer.public_key]
+        peer.public_key = public_key
+        self.by_key[public_key] = peer
+
+    def pop(self, replica: ReplicaId) -> Peer | None:
+        peer = self.by_id.pop(replica, None)
+        if peer is not None:
+            del self.by_key[peer.public_key]
+        return peer
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self.by_id.values())
 
 
 class Entry:

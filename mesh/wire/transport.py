@@ -1,6 +1,6 @@
 """Sealed datagrams between members, without a socket.
 
-Everything revolves around three tables: `_peers` (whom we may talk to and what waits for them), `_by_tag` (sessions by the tag
+Everything revolves around three tables: `_peers` (whom we talk to and what waits for them), `_by_tag` (sessions by the tag
 that names them in a datagram) and `_attempts` (addresses that we are asking "who lives there?").
 
     A  contact(address), or a frame for a peer without a session
@@ -69,7 +69,7 @@ from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, TokenBucket, 
 from mesh.wire.sender import Sender
 from mesh.wire.session import COUNTER_AT, DATA, DATA_OVERHEAD_BYTES, SEALED_AT, Session, derive
 from mesh.wire.strangers import Strangers
-from mesh.wire.tables import Attempt, Connected, Entry, Peer
+from mesh.wire.tables import Attempt, Connected, Entry, Find, Holder, Peer, Peers
 
 __all__ = ["IdentityClash", "Received", "SessionOpened", "Transport", "TransportEvent", "TransportLimits", "Unreachable"]
 
@@ -103,9 +103,12 @@ class Transport:
         entropy: Callable[[int], bytes],
         limits: TransportLimits | None = None,
         crypto: Crypto = LIBSODIUM,
+        find: Find = lambda _: None,
+        holder: Holder = lambda _: None,
     ) -> None:
         """`boot_id`: 16 bytes, other ones at each start. `credential`: our own, as `admit` of others takes it. `rng` spreads
-        retries, `entropy` makes secrets. Raises ConfigError for a credential that fits no datagram.
+        retries, `entropy` makes secrets. `find`, `holder`: asked at the first use of a member that `route` did not name. Raises
+        ConfigError for a credential that fits no datagram.
         """
         if len(boot_id) != BOOT_ID_BYTES:
             raise ConfigError(f"a boot id has {BOOT_ID_BYTES} bytes, not {len(boot_id)}")
@@ -126,8 +129,7 @@ class Transport:
         self._strangers = Strangers(self.limits.strangers_per_s, self.limits.strangers_burst)
         self._resets = TokenBucket(RESET_HINTS_PER_S, RESET_HINTS_PER_S)
 
-        self._peers: dict[ReplicaId, Peer] = {}
-        self._by_key: dict[bytes, Peer] = {}
+        self._peers = Peers(self.limits, find, holder)
         self._by_tag: dict[bytes, Entry] = {}
         self._by_tag_out: dict[bytes, Entry] = {}
         self._connected = Connected()
@@ -147,9 +149,9 @@ class Transport:
 
     def route(self, peer: ReplicaId, public_key: bytes, address: Address) -> None:
         """How to reach a known member. A session is opened when something is sent; an open one has to prove a new address."""
-        known = self._peers.get(peer)
+        known = self._peers.met(peer)
         if known is None:
-            self._add(peer, public_key, address)
+            self._peers.add(peer, public_key, address)
         elif known.public_key == public_key:
             if known.address != address and known.sessions:  # it says itself that it moved
                 self._moved[peer] = address
@@ -159,13 +161,10 @@ class Transport:
 
     def rekey(self, peer: ReplicaId, public_key: bytes) -> None:
         """A member has another key from now on: what was agreed with the former one ends. What waits for it stays."""
-        known = self._peers.get(peer)
-        if known is None or known.public_key == public_key:
-            return
-        del self._by_key[known.public_key]
-        known.public_key = public_key
-        self._by_key[public_key] = known
-        self._end_sessions(known)
+        known = self._peers.met(peer)
+        if known is not None and known.public_key != public_key:
+            self._peers.rekey(known, public_key)
+            self._end_sessions(known)
 
     def become(self, identity: HoldsSeed, credential: bytes) -> None:
         """We have another key from now on. Call after a `flush`: everybody is asked anew as soon as there is something to
@@ -173,7 +172,7 @@ class Transport:
         self._public_key, self._secret_key = self._crypto.keypair(identity.seed)
         self.present(credential)
         self._attempts.end_all()
-        for known in self._peers.values():
+        for known in self._peers:
             self._end_sessions(known)
 
     def present(self, credential: bytes) -> None:
@@ -191,10 +190,9 @@ class Transport:
 
     def close(self, peer: ReplicaId) -> None:
         """Forget a member (revoked, expired, left for good): its sessions, its route and what waits for it."""
-        known = self._peers.pop(peer, None)
+        known = self._peers.pop(peer)
         if known is None:
             return
-        del self._by_key[known.public_key]
         self._sender.forget(known)
         for entry in known.sessions:
             self._unlist(entry)
@@ -202,18 +200,18 @@ class Transport:
 
     def address_of(self, peer: ReplicaId) -> Address | None:
         """Where frames for it go now."""
-        known = self._peers.get(peer)
+        known = self._peers.met(peer)
         if known is None:
             return None
         return known.sessions[0].session.address if known.sessions else known.address
 
     def key_of(self, peer: ReplicaId) -> bytes | None:
         """The key that it is known by here."""
-        known = self._peers.get(peer)
+        known = self._peers.met(peer)
         return None if known is None else known.public_key
 
     def is_open(self, peer: ReplicaId) -> bool:
-        known = self._peers.get(peer)
+        known = self._peers.met(peer)
         return known is not None and bool(known.sessions)
 
     @property
@@ -245,8 +243,8 @@ class Transport:
         if not (self._sender.has_frames or self._moved):
             return []
         for replica, address in self._moved.items():
-            if replica in self._peers:
-                self._follow(self._peers[replica], address, now)
+            if (moved := self._peers.met(replica)) is not None:
+                self._follow(moved, address, now)
         self._moved.clear()
         for peer in self._sender.take_unopened():
             self._start(peer.address, peer.replica, now, expected=now.monotonic < peer.knocked_at + self.limits.handshake_retry_s)
@@ -279,14 +277,14 @@ class Transport:
             self._sender.emit(attempt.address, encode_init(self._mesh_tag, init) + along)
             return
         session = attempt.entry.session
-        peer = self._by_key.get(session.public_key)
+        peer = self._peers.of_key(session.public_key)
         if peer is not None and not peer.sessions:
             early = self._early.again(attempt, peer, room)
             plain += early + self._sender.take_early(peer, room - len(early))
         self._sender.emit(attempt.address, attempt.connect_head + session.seal_part(plain))
 
     def _peer_of(self, attempt: Attempt) -> Peer | None:
-        return self._peers.get(attempt.peer) if attempt.peer is not None else None
+        return self._peers.met(attempt.peer) if attempt.peer is not None else None
 
     def _give_back(self, attempt: Attempt) -> None:
         if (peer := self._peer_of(attempt)) is not None:
@@ -391,15 +389,13 @@ class Transport:
             self._prove_copy(entry, hello or b"", address)
             return None
         if hello is None:
-            peer = self._by_key.get(public_key)
+            peer = self._peers.of_key(public_key)
             if peer is None:
                 self.drops["before_hello"] += 1
                 return None
         else:
             replica = self._admit(public_key, hello[BOOT_ID_BYTES:], now) if len(hello) >= BOOT_ID_BYTES else None
-            peer = self._peers.get(replica) if replica is not None else None
-            if peer is None and replica is not None:
-                peer = self._add(replica, public_key, address)
+            peer = self._peers.meet(replica, public_key, address) if replica is not None else None
             if peer is None or peer.public_key != public_key:
                 self.drops["refused"] += 1
                 if entry.attempt is not None:
@@ -485,7 +481,7 @@ class Transport:
             self.drops["self"] += 1
             self._attempts.end(ours)  # a seed of ours is our own address
         else:  # also somebody who says that it has our key: CONNECT will prove it
-            receipt, peer = NO_RECEIPT, self._by_key.get(init.public_key) if len(datagram) > INIT_BYTES else None
+            receipt, peer = NO_RECEIPT, self._peers.of_key(init.public_key) if len(datagram) > INIT_BYTES else None
             if peer is not None:
                 receipt, frames = self._early.open_untrusted(peer, init, self._public_key, datagram[INIT_BYTES:], now.monotonic)
                 received = [Received(peer.replica, address, kind, payload, fresh=False) for kind, payload in frames]
@@ -502,7 +498,7 @@ class Transport:
         if attempt is None or attempt.entry is not None:
             self.drops["cookie_unexpected"] += 1
             return
-        peer = self._by_key.get(answer.public_key)
+        peer = self._peers.of_key(answer.public_key)
         shared = self._agree(answer.public_key, peer)
         if shared is None:
             return
@@ -521,7 +517,7 @@ class Transport:
         if not self._jar.knows(connect.cookie, address, connect.nonce, connect.public_key, now.monotonic):
             self.drops["bad_cookie"] += 1
             return None
-        peer = self._by_key.get(connect.public_key)
+        peer = self._peers.of_key(connect.public_key)
         if peer is None and not self._strangers.take(address, now.monotonic):
             self.drops["strangers"] += 1
             return None
@@ -557,12 +553,6 @@ class Transport:
         self._start(entry.session.address, peer.replica, now, insist=True)
 
     # ------------------------------------------------------------------ tables
-
-    def _add(self, replica: ReplicaId, public_key: bytes, address: Address) -> Peer:
-        peer = Peer(replica, public_key, address, self.limits)
-        self._peers[replica] = peer
-        self._by_key[public_key] = peer
-        return peer
 
     def _list(self, entry: Entry) -> None:
         self._by_tag[entry.session.tag_in] = entry

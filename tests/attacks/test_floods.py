@@ -359,8 +359,8 @@ def test_garbage_costs_no_memory_no_signature_and_no_answer_to_speak_of() -> Non
         peer = mesh.peer(0)
         transport = peer.transport
         tables: list[Sized] = [
-            transport._peers,
-            transport._by_key,
+            transport._peers.by_id,
+            transport._peers.by_key,
             transport._by_tag,
             transport._connected,
             transport._attempts._by_address,

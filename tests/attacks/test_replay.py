@@ -144,7 +144,7 @@ def first_question(mesh: Mesh, source: int) -> tuple[int, bytes]:
 
 def forget_questions(mesh: Mesh, number: int, source: int) -> None:
     """As if there were a hoard of recordings, so that each counts."""
-    peer = mesh.peer(number).transport._peers[mesh.memberships[source].replica_id]
+    peer = mesh.peer(number).transport._peers.by_id[mesh.memberships[source].replica_id]
     peer.early, peer.early_nonce = None, b""
 
 

@@ -65,7 +65,8 @@ async def two_nodes() -> AsyncIterator[tuple[mesh.Node, mesh.Node]]:
 
 def sizes(node: mesh.Node) -> list[int]:
     transport = node._peer.transport
-    return [len(transport._peers), len(transport._by_tag), len(transport._by_key), len(transport._attempts._by_address)]
+    tables = (transport._peers.by_id, transport._by_tag, transport._peers.by_key, transport._attempts._by_address)
+    return [len(table) for table in tables]
 
 
 async def test_garbage_and_first_contacts() -> None:

@@ -71,7 +71,7 @@ def test_an_outsider_gets_no_more_bytes_than_it_sends_and_no_memory() -> None:
 
 def _table_sizes(side: Side) -> list[int]:
     transport = side.transport
-    tables = (transport._peers, transport._by_key, transport._by_tag, transport._by_tag_out, transport._connected)
+    tables = (transport._peers.by_id, transport._peers.by_key, transport._by_tag, transport._by_tag_out, transport._connected)
     return [len(table) for table in tables]
 
 
@@ -296,7 +296,7 @@ def test_no_datagram_raises_and_each_is_counted(data: st.DataObject) -> None:
 def test_sealed_nonsense_of_a_member_is_counted_too() -> None:
     world = World()
     a, b = world.pair()
-    session = a.transport._peers[b.id].sessions[0].session
+    session = a.transport._peers.by_id[b.id].sessions[0].session
     for plain, reason in (
         (b"\x20", "malformed_frames"),
         (b"\x20\x00", "malformed_frames"),

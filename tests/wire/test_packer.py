@@ -213,7 +213,7 @@ def test_queues_are_bounded_and_say_what_they_lost() -> None:
         a.send(b, bytes(997), Lane.BULK, Frame.BODY)
         a.send(nobody, bytes(997), Lane.FRESH, Frame.DELTA)
     assert a.transport.drops == {"queue_full_bulk": 90, "queue_full_fresh": 95}
-    peer = a.transport._peers[b.id]
+    peer = a.transport._peers.by_id[b.id]
     assert peer.outbox is not None
     assert peer.outbox.size <= 10_000
 
@@ -238,7 +238,7 @@ def test_one_payload_for_many_peers_is_encoded_once() -> None:
     payload = b"one delta for all"
     for other in others:
         a.send(other, payload)
-    boxes = [peer.outbox for peer in a.transport._peers.values()]
+    boxes = [peer.outbox for peer in a.transport._peers.by_id.values()]
     assert len({id(box.take_all()[0]) for box in boxes if box is not None}) == 1
 
 

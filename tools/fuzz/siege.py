@@ -201,7 +201,7 @@ class Siege(Subject):
         target = mesh.memberships[VICTIM].replica_id
         if not mesh.peer(INSIDER).transport.is_open(target):
             mesh.run_until(self._connected, CALM_SECONDS, every=0.05)
-        peer = mesh.peer(INSIDER).transport._peers.get(target)
+        peer = mesh.peer(INSIDER).transport._peers.by_id.get(target)
         if peer is None or not peer.sessions:
             raise Broken("the victim gives a member no session any more")
         return peer.sessions[0].session.seal(plain)
@@ -211,7 +211,7 @@ class Siege(Subject):
         mesh, crypto = self.mesh, self.mesh.crypto
         insider, victim = (mesh.memberships[number].identity for number in (INSIDER, VICTIM))
         transport = mesh.peer(VICTIM).transport
-        known = transport._peers.get(insider.replica_id)
+        known = transport._peers.by_id.get(insider.replica_id)
         if known is None:
             raise Broken("the victim knows a member no more")
         known.early = transport._early._all = TokenBucket(UNLIMITED, UNLIMITED)

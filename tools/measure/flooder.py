@@ -91,7 +91,7 @@ class Flooder:
         if self._transport is None:
             self._connect()
         assert self._transport is not None
-        return self._transport._peers[self._victim].sessions[0].session.seal(encode_frame(kind, payload))
+        return self._transport._peers.by_id[self._victim].sessions[0].session.seal(encode_frame(kind, payload))
 
     def _arrived(self) -> Iterator[tuple[bytes, Address]]:
         while True:

@@ -130,7 +130,7 @@ class Victim:
             directory.digest,
             [(each, directory.rights(each), directory.revoked(each)) for each in directory.replicas()],
             sessions,
-            sorted(transport._peers),
+            sorted(each.replica for each in transport._peers if each.sessions),
             len(transport._connected),
             len(peer._events) + len(transport._events),
         )

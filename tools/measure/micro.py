@@ -181,7 +181,7 @@ def _recorded(rng: random.Random) -> tuple[bytes, bytes, Transport]:
         for address, each in places.items():
             for transmit in each.flush(now):
                 places[transmit.address].receive_untrusted(transmit.datagram, address, now)
-    (opened,) = here._peers.values()
+    (opened,) = here._peers
     here.send(opened.replica, Lane.FRESH, Frame.DELTA, rng.randbytes(300))
     (transmit,) = here.flush(now)
     there.receive_untrusted(transmit.datagram, ("127.0.0.1", 1), now)
