@@ -62,6 +62,12 @@ class Contest:
         self._witnesses: dict[ReplicaId, tuple[StatementId, bytes]] = {}
         self.settled_from = inf
 
+    def copy(self) -> Contest:
+        other = Contest(self._invite)
+        other._enrolments, other._witnesses = dict(self._enrolments), dict(self._witnesses)
+        other.settled_from = self.settled_from
+        return other
+
     @property
     def keys(self) -> list[bytes]:
         """Public keys that redeemed the invite, ascending."""

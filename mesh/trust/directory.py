@@ -14,6 +14,7 @@ again.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
@@ -116,7 +117,29 @@ class Directory(Questions):
         self._added: list[bytes] = []
         self._reported: set[KeyId] = set()
         self._serials: dict[int, StatementId] = {}
+        self._shared = False
+        """Others read `_ledger`, `_set`, `_succession` and `_serials`, too: to be copied before they change."""
         self._take(self._root, None)
+
+    def branch(self, *, identity: Identity | None = None, notify: Callable[[Event], None] | None = None) -> Directory:
+        """The directory of another agent that knows the same, at once and for nothing: what is known is shared until one of the
+        two learns more, which then makes a copy. Raises ValueError while `take_added` or `take_changed` have something to give:
+        it would be told to one of them only.
+        """
+        if self.has_moved:
+            raise ValueError("what moved in a directory is taken before it is shared")
+        self._those_that_expire()
+        other = copy.copy(self)
+        other._identity, other._notify = identity, notify
+        other.drops, other._waiting, other._brought, other._added, other._reported = Counter(), {}, {}, [], set()
+        self._shared = other._shared = True
+        return other
+
+    def _own(self) -> None:
+        """Before a change."""
+        if self._shared:
+            self._ledger, self._set, self._succession = self._ledger.copy(), self._set.copy(), self._succession.copy()
+            self._serials, self._shared = dict(self._serials), False
 
     # --- the set
 
@@ -164,10 +187,12 @@ class Directory(Questions):
         refused: list[str] = []
         statements: list[Statement] = []
         for raw in raws:
+            identifier = statement_id(raw)
             try:
-                statements.append(statement_from_bytes_untrusted(raw))
+                if identifier not in self._set:
+                    statements.append(statement_from_bytes_untrusted(raw))
             except Malformed as error:
-                refused.append(f"statement {statement_id(raw).hex()}: {error}")
+                refused.append(f"statement {identifier.hex()}: {error}")
         statements.sort(key=_restore_order)
         complaints: list[str] = []
         # Once more as long as that helps: of a contested invite an enrolment may go before the witness that speaks for it comes.
@@ -296,6 +321,7 @@ class Directory(Questions):
 
         `now`: monotonic seconds; None: it is from the own disk, so its order is no evidence and it is no news.
         """
+        self._own()
         queue = [statement]
         self._expiring = None
         while queue:

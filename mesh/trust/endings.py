@@ -92,6 +92,12 @@ class Endings:
         self.forks: dict[ReplicaId, dict[bytes, ShelfId]] = {}
         """By replica, then by the id of the proof."""
 
+    def copy(self) -> Endings:
+        other = Endings()
+        other.cuts = {replica: dict(cuts) for replica, cuts in self.cuts.items()}
+        other.forks = {replica: dict(proofs) for replica, proofs in self.forks.items()}
+        return other
+
     def add_cut(self, identifier: bytes, cut: Cut) -> None:
         self.cuts.setdefault(cut.subject, {})[identifier] = cut
 

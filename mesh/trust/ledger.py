@@ -7,7 +7,7 @@ every op. Rules that decide between statements of equal rank take the lowest ser
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.limits import CORE_TYPE
@@ -86,6 +86,12 @@ class Ledger:
         self._signers: dict[StatementId, KeyId] = {}
         """Of delegations: the key that signed."""
         self._named: dict[str, set[ReplicaId]] = {}
+
+    def copy(self) -> Ledger:
+        """With tables of its own."""
+        other = Ledger()
+        vars(other).update((name, _copied(value)) for name, value in vars(self).items())
+        return other
 
     # --- the statements
 
@@ -542,6 +548,13 @@ def _is_within(op: Op, patterns: PathPatterns, critical: PathPatterns) -> bool:
     if op.type == CORE_TYPE or op.kind & KIND_MASK == DROPPED:
         return True
     return patterns.matches(op.path) and not critical.matches(op.path)
+
+
+def _copied(value: Any) -> Any:
+    """Tables, with the tables in them; standings and what statements say never change."""
+    if isinstance(value, dict):
+        return {key: _copied(each) for key, each in value.items()}
+    return value.copy() if isinstance(value, set | Contest | Endings) else value
 
 
 def default_name(replica: ReplicaId) -> str:

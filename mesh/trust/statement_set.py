@@ -20,6 +20,11 @@ class StatementSet:
         self._ids: list[StatementId] = []
         self._digest: bytes | None = None
 
+    def copy(self) -> StatementSet:
+        other = StatementSet()
+        other._by_id, other._ids, other._digest = dict(self._by_id), list(self._ids), self._digest
+        return other
+
     def __len__(self) -> int:
         return len(self._ids)
 

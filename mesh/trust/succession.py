@@ -11,6 +11,7 @@ their own. Until all pages are here, all of it counts. So a stolen key makes not
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -50,6 +51,11 @@ class Succession:
         self._next: dict[bytes, Step] = {}
         """By the seat that hands over."""
         self._pages: dict[bytes, tuple[StatementId, Roll]] = {}
+
+    def copy(self) -> Succession:
+        other = copy.copy(self)
+        other._next, other._pages = dict(self._next), dict(self._pages)
+        return other
 
     def chain(self) -> list[Seat]:
         """The charter's seat first, the one in force last."""
