@@ -38,8 +38,9 @@ from mesh.routes import Routes
 from mesh.secrecy import Vault
 from mesh.store.rows import Batch, Restored
 from mesh.swim import Swim
+from mesh.swim.roster import Picture
 from mesh.sync.sync import Sync
-from mesh.trust import Admission, Directory, Membership
+from mesh.trust import Admission, Membership
 from mesh.wire import cbor
 from mesh.wire.delta import BODY_BYTES_MAX
 from mesh.wire.events import CopySeen, IdentityClash, SessionOpened, Unreachable
@@ -103,7 +104,7 @@ class Peer(Port):
         """No members any more; closed once they have been told why."""
         self._hurried = False  # something came in since the last tick that is not restful
         self.unsettled: Now | None = None  # when the first delta did
-        self.directory = Directory(membership.charter, identity=identity, notify=self.notify, crypto=config.crypto)
+        self.directory = config.directory(self.notify)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
         self.notary = Notary(identity, self.directory, config.crypto)
@@ -208,6 +209,11 @@ class Peer(Port):
         self.swim.begin_again(birth)
         self._housekeeper.begin_again(now)
         self.seal_soon(now)
+
+    def adopt(self, picture: Picture, now: Now) -> None:
+        """Begin as a member of a settled mesh (`Swim.adopt`), which has everything yet to compare."""
+        self.swim.adopt(picture)
+        self.sync.compare_soon(now)
 
     def seal_soon(self, now: Now) -> None:
         self._draft_due = now.monotonic

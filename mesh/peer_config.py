@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import crdt
 from consensus_escalation.policy import Predicate
 from mesh.effects import Address
+from mesh.events import Event
 from mesh.presets import LAN, Preset
-from mesh.trust import Membership
+from mesh.trust import Directory, Membership
 from mesh.wire.crypto import LIBSODIUM, Crypto
 from mesh.wire.delta import delta_from_bytes_untrusted
 
@@ -36,3 +37,11 @@ class PeerConfig:
     crypto: Crypto = LIBSODIUM
     read_delta_untrusted: Callable[[bytes], crdt.Delta] = delta_from_bytes_untrusted
     """Checks all but the signature; raises Malformed. A simulator injects one that remembers."""
+    trust: Directory | None = None
+    """What this start knows of keys before it looks at its disk. Simulated meshes share one; None: its own charter."""
+
+    def directory(self, notify: Callable[[Event], None]) -> Directory:
+        identity = self.membership.identity
+        if self.trust is not None:
+            return self.trust.branch(identity=identity, notify=notify)
+        return Directory(self.membership.charter, identity=identity, notify=notify, crypto=self.crypto)

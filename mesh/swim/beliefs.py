@@ -292,9 +292,10 @@ class Beliefs:
         accuse it (`is_worth_a_look`). All members compute the same order, of those who are not under suspicion themselves.
         """
         suspects, interval = self._roster.suspects, self._config.probe_interval_seconds
-        fit = [member for member in self._roster.living if member not in suspects]
+        fit, me = len(self._roster) - len(suspects), self._myself.replica
+        place_of_mine = bisect_left(self._roster.living, me) - sum(suspect < me for suspect in suspects)
         lot = blake2b(record.replica + record.incarnation.to_bytes(4, "big"), digest_size=4).digest()
-        turn = (bisect_left(fit, self._myself.replica) - int.from_bytes(lot, "big")) % (len(fit) + 1)
+        turn = (place_of_mine - int.from_bytes(lot, "big")) % fit
         group, place = divmod(turn, self._config.checkers)
         delay = interval * (group * CHECK_PAUSE_INTERVALS + place / CHECKS_PER_INTERVAL)
         if delay < self._config.suspicion_max_seconds:

@@ -161,7 +161,7 @@ class Exchange:
                 raise Malformed("not wanted members")
 
     def _give(self, peer: ReplicaId, member: ReplicaId) -> None:
-        record = self._roster.get(member)
+        record = self._roster.records.peek(member)
         if member == self._roster.me:
             claims = [self._mine()]
         elif record is not None:
@@ -208,7 +208,7 @@ class Exchange:
 
     def _is_dead(self, replica: ReplicaId) -> bool:
         """Rows say so beforehand: claims alone would let a newcomer take it for alive until the accusations are there."""
-        record = self._roster.get(replica)
+        record = self._roster.records.peek(replica)
         return record is not None and record.rank is not None and record.rank.finality == 1
 
     def _enqueue(self, pull: _Pull, replica: ReplicaId, rank: Rank) -> None:
@@ -274,7 +274,7 @@ class Exchange:
         return min((pull.deadline for pull in self._pulls.values()), default=inf)
 
     def _lacks(self, replica: ReplicaId, rank: Rank) -> bool:
-        record = self._roster.get(replica)
+        record = self._roster.records.peek(replica)
         held = record.rank if record is not None else None
         if held is None or held.incarnation < rank.incarnation:
             return True

@@ -67,14 +67,20 @@ class ProbeOrder:
         return self._next_of_own(living) if living else None
 
     def _next_of_own(self, living: Sequence[ReplicaId]) -> ReplicaId:
-        present = set(living)
         while self._own:
-            member = self._own.pop()
-            if member in present:
+            member = self._draw()
+            at = bisect_left(living, member)
+            if at < len(living) and living[at] == member:
                 return member
         self._own = list(living)
-        self._rng.shuffle(self._own)
-        return self._own.pop()
+        return self._draw()
+
+    def _draw(self) -> ReplicaId:
+        """One step of a shuffle (Fisher and Yates): a large mesh is not shuffled at once."""
+        own = self._own
+        at = self._rng.randrange(len(own))
+        own[at], own[-1] = own[-1], own[at]
+        return own.pop()
 
 
 def offset(number: int, others: int) -> int:

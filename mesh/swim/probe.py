@@ -233,7 +233,7 @@ class Prober:
                 self._nack(relay)
 
     def _lives_at(self, member: ReplicaId, address: Address) -> bool:
-        record = self._roster.get(member)
+        record = self._roster.records.peek(member)
         return record is not None and record.address == address
 
     def _next_stage(self, probe: Probe, now: Now) -> bool:
@@ -409,7 +409,7 @@ class Prober:
                 raise Malformed("not a ping request")
 
     def _be_witness(self, prober: ReplicaId, number: int, target: ReplicaId, patience: float, now: Now) -> None:
-        record = self._roster.get(target)
+        record = self._roster.records.peek(target)
         known = record is not None and record.state is not State.LEFT
         if not known or len(self._relays) >= RELAYS_MAX or self._relays_for(prober) >= RELAYS_PER_PROBER_MAX:
             self._counters["ping_requests_refused"] += 1

@@ -50,6 +50,8 @@ class Reconnect:
         self._config, self._roster, self._port, self._rng = config, roster, port, rng
         self._ping = ping
         self._seeds = sorted({seed for seed in seeds if seed != me})
+        self._living_at: dict[Address, ReplicaId | None] = {}
+        """By seed."""
         self._lonely_calls = 0
         self._began: float | None = None
         self.deadline = 0.0
@@ -72,15 +74,22 @@ class Reconnect:
 
     def _call_one(self, now: Now) -> None:
         at = now.monotonic
-        living = set(self._roster.addresses_of_living())
         gone: list[tuple[Record | Address, float]] = [(record, record.since) for record in self._callable()]
-        gone += [(seed, self._began or at) for seed in self._seeds if seed not in living]
+        gone += [(seed, self._began or at) for seed in self._seeds if not self._is_lived_at(seed)]
         if not gone:
             self.deadline = inf
             return
         weights = [1.0 / (1.0 + max(0.0, at - since) / FADING_SECONDS) for _, since in gone]
         self._call(self._rng.choices([whom for whom, _ in gone], weights)[0], now)
         self.deadline = at + self._pause(at, max(since for _, since in gone))
+
+    def _is_lived_at(self, seed: Address) -> bool:
+        """By a living member: mostly the one that was found there last."""
+        found = self._living_at.get(seed, self._roster.residents.get(seed))
+        if found is None or not self._roster.lives_at(found, seed):
+            found = next((member for member in self._roster.living if self._roster.lives_at(member, seed)), None)
+            self._living_at[seed] = found
+        return found is not None
 
     def _call_many(self, now: Now) -> None:
         """Nobody is there. At first all seeds and many at once, for a quick start; then a few at a time, by lot."""

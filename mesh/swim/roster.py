@@ -9,14 +9,18 @@ lists are equal.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
 from hashlib import blake2b
 from math import inf
+from operator import xor
 from typing import Final, NamedTuple
 
 from crdt.ids import ReplicaId
 from mesh.effects import Address
+from mesh.overlay import Overlay
 from mesh.swim.claims import Alive, Held, Left, Signed
 from mesh.swim.suspicion import Credit, Suspicion
 
@@ -142,10 +146,58 @@ class Record:
         finality = _FINALITY[self.held]
         return Rank(incarnation, finality, 0 if finality else self.birth) if incarnation >= 0 else None
 
+    def copy(self) -> Record:
+        other = Record(self.replica, self.since)
+        for name in Record.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.accusations, other.credit = dict(self.accusations), Credit()
+        return other
+
     def signed(self, accusations_max: int) -> list[Signed]:
         """What proves our belief to others: the newest word of the subject, then accusations against it."""
         own = [claim for claim in (self.left or self.claim,) if claim]
         return own + [self.accusations[accuser] for accuser in sorted(self.accusations)][:accusations_max]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What all members of a settled mesh believe of all, themselves included: everybody lives, nobody is suspected. The same for
+    each of them but for what they saw themselves, so they can share it (`mesh.overlay`).
+    """
+
+    records: Mapping[ReplicaId, Record]
+    """Of which nobody has heard anything but its claim. They never change."""
+    living: Sequence[ReplicaId]
+    """Ascending."""
+    digest: int
+    bucket_digests: Sequence[int]
+    """As the roster's, of all of them."""
+    residents: Mapping[Address, ReplicaId]
+    """Somebody who lives there."""
+
+    @classmethod
+    def of(cls, one: Roster, other: Roster) -> Picture:
+        """Of two who have heard everybody's claim: neither has a record of itself. Raises ValueError where one believes anything
+        else than that a member lives.
+        """
+        records = dict(one.records.items())
+        itself = other.records.peek(one.me)
+        if itself is not None:
+            records[one.me] = itself
+        for record in records.values():
+            if record.state is not State.ALIVE or record.accusations or record.rank is None:
+                raise ValueError(f"{record.replica.hex()} is not simply alive")
+        digests = [0] * BUCKETS
+        for record in records.values():
+            digests[bucket_of(record.replica)] ^= record.mark
+        unheard = {replica: _unheard(record) for replica, record in records.items()}
+        return cls(
+            unheard,
+            sorted(records),
+            reduce(xor, digests),
+            digests,
+            {record.address: record.replica for record in unheard.values()},
+        )
 
 
 class Roster:
@@ -153,11 +205,13 @@ class Roster:
 
     def __init__(self, me: ReplicaId) -> None:
         self.me = me
-        self.records: dict[ReplicaId, Record] = {}
+        self.records: Overlay[ReplicaId, Record] = Overlay()
         self.living: list[ReplicaId] = []
         """Alive and suspect, without me, ascending."""
         self.suspects: dict[ReplicaId, Record] = {}
         self.dead: dict[ReplicaId, Record] = {}
+        self.residents: Mapping[Address, ReplicaId] = {}
+        """Who lived at an address once. Of those in a picture only."""
         self.version = 0
         """Raised whenever `members()` would differ, but for round trips."""
         self.moved: dict[ReplicaId, bool] = {}
@@ -181,6 +235,22 @@ class Roster:
             record = self.records[replica] = Record(replica, now)
             self.dead[replica] = record
         return record
+
+    def adopt(self, picture: Picture) -> None:
+        """Believe this, in place of all that was believed, as if every claim in it had been heard. Raises ValueError when it
+        shows another start of mine.
+        """
+        mine = picture.records.get(self.me)
+        if mine is None or mine.mark != self._my_mark:
+            raise ValueError("the picture shows another start of this member, or none")
+        self.residents = picture.residents
+        self.records = Overlay(picture.records, Record.copy)
+        self.records.pop(self.me)
+        self.living = list(picture.living)
+        del self.living[bisect_left(self.living, self.me)]
+        self.suspects, self.dead, self.moved = {}, {}, {}
+        self.digest, self._bucket_digests = picture.digest, list(picture.bucket_digests)
+        self.version += 1
 
     def is_living(self, replica: ReplicaId) -> bool:
         at = bisect_left(self.living, replica)
@@ -225,7 +295,7 @@ class Roster:
         self._my_mark = mark
 
     def forget(self, replica: ReplicaId) -> Record | None:
-        record = self.records.pop(replica, None)
+        record = self.records.pop(replica)
         if record is not None:
             self.moved.setdefault(replica, record.state in LIVING)
             if record.state in LIVING:
@@ -255,14 +325,23 @@ class Roster:
         return found
 
     def in_order(self) -> Iterator[Record]:
-        return (self.records[replica] for replica in sorted(self.records))
+        """To look at."""
+        return (record for _, record in sorted(self.records.items()))
 
-    def addresses_of_living(self) -> Iterable[Address]:
-        return (self.records[replica].address for replica in self.living)
+    def lives_at(self, replica: ReplicaId, address: Address) -> bool:
+        record = self.records.peek(replica)
+        return record is not None and record.state in LIVING and record.address == address
 
     def _toggle(self, replica: ReplicaId, mark: int) -> None:
         self.digest ^= mark
         self._bucket_digests[bucket_of(replica)] ^= mark
+
+
+def _unheard(record: Record) -> Record:
+    copy = record.copy()
+    copy.since = copy.heard = copy.told_at = copy.checked_at = -inf
+    copy.heard_wall = 0
+    return copy
 
 
 def bucket_of(replica: ReplicaId) -> int:

@@ -39,7 +39,7 @@ from mesh.swim.news import News
 from mesh.swim.order import ProbeOrder
 from mesh.swim.probe import Probe, Prober
 from mesh.swim.reconnect import Reconnect
-from mesh.swim.roster import LIVING, Member, Rank, Record, Roster, State
+from mesh.swim.roster import LIVING, Member, Picture, Rank, Record, Roster, State
 from mesh.swim.suspicion import SMALL_MESH
 from mesh.wire.frames import Frame, Lane
 
@@ -213,8 +213,15 @@ class Swim:
         """What this start says of itself, as it travels."""
         return self._myself.newest.raw
 
-    def all_is_known(self) -> None:
-        """The others have heard all that is known here, so none of it is news."""
+    def picture(self, other: Swim) -> Picture:
+        """What this member and the other believe, who have both heard everybody; for `adopt`. Raises ValueError, see there."""
+        return Picture.of(self._roster, other._roster)
+
+    def adopt(self, picture: Picture) -> None:
+        """This agent has been here for long: it believes what all believe of all, and the others have heard of it. Only at
+        the start. Raises ValueError when the picture does not show it.
+        """
+        self._roster.adopt(picture)
         self._exchange.settled = True
         self._news.forget_what_is_listed()
 
@@ -274,7 +281,7 @@ class Swim:
         return [self._member(record) for record in self._roster.in_order() if record.address[1] or record.left is not None]
 
     def member(self, replica: ReplicaId) -> Member | None:
-        record = self._roster.get(replica)
+        record = self._roster.records.peek(replica)
         return self._member(record) if record is not None else None
 
     def alive(self) -> list[ReplicaId]:
@@ -291,7 +298,7 @@ class Swim:
         return self._roster.living
 
     def is_living(self, peer: ReplicaId) -> bool:
-        record = self._roster.records.get(peer)
+        record = self._roster.records.peek(peer)
         return record is not None and record.state in LIVING
 
     def is_suspect(self, peer: ReplicaId) -> bool:
@@ -322,12 +329,12 @@ class Swim:
         return self._roster.digest
 
     def address_of(self, peer: ReplicaId) -> Address | None:
-        record = self._roster.get(peer)
+        record = self._roster.records.peek(peer)
         return record.address if record is not None and record.address[1] else None
 
     def is_reachable(self, peer: ReplicaId) -> bool:
         """Alive, or accused but heard since."""
-        record = self._roster.get(peer)
+        record = self._roster.records.peek(peer)
         if record is None or record.state not in LIVING:
             return False
         return record.suspicion is None or record.heard > record.suspicion.since
@@ -338,7 +345,7 @@ class Swim:
 
     def current_shelf(self, peer: ReplicaId) -> ShelfId | None:
         """The shelf that a living member writes now."""
-        record = self._roster.get(peer)
+        record = self._roster.records.peek(peer)
         if record is None or record.alive is None or record.state not in LIVING:
             return None
         return shelf_id(peer, record.alive.birth)
@@ -535,8 +542,8 @@ class Swim:
 
     def _agrees(self, replica: ReplicaId, rank: Rank, now: Now) -> None:
         """A peer's list says the same as what was signed to us; so a burial of our own making was a mistake."""
-        record = self._roster.get(replica)
-        if record is not None and rank.finality == 0:
+        record = self._roster.get(replica) if rank.finality == 0 and not self._roster.is_living(replica) else None
+        if record is not None:
             self._beliefs.revive(record, now)
 
     def _announce(self) -> None:

@@ -197,7 +197,7 @@ class Sync:
                 self.greet(peer, now)
                 came = True
         if came:
-            self._out_of_step(now)
+            self.compare_soon(now)
 
     def _lost(self, peer: ReplicaId) -> None:
         self.puller.lost(peer)
@@ -293,13 +293,13 @@ class Sync:
     def ended(self, shelf: ShelfId, now: Now) -> None:
         """Nothing more of it is taken. Others are to know soon."""
         self.puller.drop(shelf)
-        self._out_of_step(now)
+        self.compare_soon(now)
 
     def begin_again(self, now: Now) -> None:
         """This agent writes another shelf from now on. What is still held back of the former stays, for it to bring along."""
         self._held.clear()
         self.copies.begin_again(self._replica.shelf)
-        self._out_of_step(now)
+        self.compare_soon(now)
 
     def heads_at(self, shelf: ShelfId, seq: int) -> list[crdt.Head]:
         """The signed header of a delta that is still at hand as it came."""
@@ -368,7 +368,7 @@ class Sync:
         self.counters.deltas_new += 1
         self._recent.add(shelf, seq, raw)
         if not pushed and peer != author:
-            self._out_of_step(now)  # by a detour: others may lack it, too, and its author does not tell them
+            self.compare_soon(now)  # by a detour: others may lack it, too, and its author does not tell them
         targets = self._tree.targets(author)
         if pushed:
             self._repeats.heard(now)
@@ -481,7 +481,8 @@ class Sync:
 
     # ---- digests
 
-    def _out_of_step(self, now: Now) -> None:
+    def compare_soon(self, now: Now) -> None:
+        """Out of step, perhaps: with somebody at once, and then with others soon."""
         self._interval = self._config.digest_min_seconds
         self._next_digest = min(self._next_digest, now.monotonic + self._interval)
         self._next_progress = min(self._next_progress, now.monotonic + PROGRESS_SECONDS)
@@ -538,7 +539,7 @@ class Sync:
         persists = bool(differing & self._differed_lately) or not same_trust
         self._differed_lately = differing
         if persists:
-            self._out_of_step(now)
+            self.compare_soon(now)
         elif differing or behind or self.puller.busy:  # what is under way looks like this, too: look again
             self._next_digest = min(self._next_digest, now.monotonic + self._config.digest_min_seconds)
         else:

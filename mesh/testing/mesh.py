@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from crdt.ids import ReplicaId, ShelfId, birth_of, replica_of
 from crdt.ops import Key
+from mesh.errors import ConfigError
 from mesh.events import Event
 from mesh.paths import parse_path
 from mesh.peer import Peer, PeerConfig
 from mesh.presets import Preset, preset
 from mesh.quorum.rows import Image, QuorumBatch, QuorumRestored
 from mesh.store.rows import Batch, KnownPeer, Restored
+from mesh.swim.roster import Picture
 from mesh.testing.clock import SECOND, Clock
 from mesh.testing.crypto import SharedCrypto
 from mesh.testing.delay import Delay
@@ -32,7 +34,7 @@ from mesh.testing.node import VirtualNode
 from mesh.testing.streams import stream
 from mesh.testing.tables import Tables
 from mesh.testing.world import Boot, Host, World
-from mesh.trust import Authority, Identity, Membership
+from mesh.trust import Authority, Directory, Identity, Membership
 from mesh.values import read_value, type_name, types_at
 from mesh.wire.cose import MESH_ID_BYTES
 from mesh.wire.crypto import PUBLIC_KEY_BYTES
@@ -62,8 +64,9 @@ class Setup:
     warm: bool = False
     """Everybody has met everybody before (restart of a whole mesh), instead of starting from the seeds."""
     introduced: bool = False
-    """When all start at once, everybody has heard everybody's first word already, as in a mesh that has been running: no storm of
-    greetings, which grows with the square of the mesh."""
+    """When all start at once (`warm`), everybody has heard everybody's first word already, as in a mesh that has been running: no
+    storm of greetings, which grows with the square of the mesh. All that this makes equal is shared (`mesh.overlay`), so neither
+    do time and memory of the start."""
     coalesce: float = 0.005
     """Seconds, as NodeConfig.coalesce_ms."""
     may_write: tuple[str, ...] = ("**",)
@@ -83,6 +86,8 @@ class Mesh:
 
     def __init__(self, count: int, *, seed: int = 0, setup: Setup | None = None) -> None:
         self.setup = setup if setup is not None else Setup()
+        if self.setup.introduced and not self.setup.warm:
+            raise ConfigError("nobody can be introduced to a mesh whose keys it does not know: introduced without warm")
         self.seed = seed
         self.crypto = SharedCrypto()
         self.world: World[Peer] = World(seed, link=self.setup.link)
@@ -96,8 +101,14 @@ class Mesh:
             keys=several,
             entropy=keys.randbytes(PUBLIC_KEY_BYTES * several + MESH_ID_BYTES),
         )
+        self._trust: Directory | None = None
+        self._trusted: frozenset[bytes] = frozenset()
+        """What every disk of a warm mesh holds of keys, read once, and as it is there."""
+        self._introducing = False
+        self.picture: Picture | None = None
+        """What everybody believed of everybody at the start, if they had been introduced."""
         self._remembered = Restored()
-        """What a process without a disk starts with."""
+        """What a process without a disk starts with, besides that."""
         self.memberships: list[Membership] = []
         self.identities = list(range(count))
         """Of which member each host has the keys: its own, unless its disk is a clone."""
@@ -148,8 +159,10 @@ class Mesh:
 
     def _start_peer(self, boot: Boot) -> Peer:
         """One start of an agent's process, as mesh.start does it."""
+        membership = self.memberships[self.identities[boot.host]]
+        restored, trust = self._known_to_all(boot.restored if boot.restored is not None else self._remembered)
         config = PeerConfig(
-            membership=self.memberships[self.identities[boot.host]],
+            membership=membership,
             address=boot.address,
             birth=boot.rng.getrandbits(32),
             boot_id=boot.rng.randbytes(16),
@@ -160,9 +173,17 @@ class Mesh:
             durable=self.setup.durable,
             crypto=self.crypto,
             read_delta_untrusted=self.crypto.read_delta_untrusted,
+            trust=trust,
         )
-        restored = boot.restored if boot.restored is not None else self._remembered
         return Peer(config, restored, boot.rng, boot.now, boot.quorum if boot.quorum is not None else QuorumRestored())
+
+    def _known_to_all(self, restored: Restored) -> tuple[Restored, Directory | None]:
+        """What this disk holds beyond what all know of keys, and that. Members who are about to be introduced are left out."""
+        peers = [] if self._introducing else restored.peers
+        if restored is not self._remembered and not self._trusted.issubset(restored.statements):
+            return restored, None
+        statements = [raw for raw in restored.statements if raw not in self._trusted]
+        return replace(restored, peers=peers, statements=statements), self._trust
 
     def _committed(self, host: Host[Peer], batches: Sequence[Batch]) -> None:
         """The driver of mesh.node does the same: the core learns what is on the disk, and turns if that is news to somebody."""
@@ -189,12 +210,16 @@ class Mesh:
         process is told.
         """
         statements = tuple(membership.credential for membership in self.memberships)
+        self._trust = Directory(self.authority.charter, crypto=self.crypto)
+        self._trust.restore(statements)
+        self._trust.take_changed()
+        self._trusted = frozenset(statements)
         peers = tuple(
             KnownPeer(membership.replica_id, membership.identity.public_key, host.address, 1, membership.name, 0)
             for membership, host in zip(self.memberships, self.hosts, strict=True)
         )
         if not self.setup.durable:
-            self._remembered = Restored(peers=list(peers), statements=list(statements), incarnation=1)
+            self._remembered = Restored(peers=list(peers), incarnation=1)
         for host in self.hosts:
             if host.disk is not None:
                 others = tuple(peer for peer in peers if peer.replica != self.memberships[host.number].replica_id)
@@ -243,16 +268,28 @@ class Mesh:
 
     def _start_introduced(self) -> None:
         started = [host for host in self.hosts if not host.running]
+        self._introducing = True
         cores = [host.start(wake=False) for host in started]
-        words = [(core.replica_id, core.swim.own_claim) for core in cores]
-        for host, core in zip(started, cores, strict=True):
-            now = host.now()
-            for replica, claim in words:
-                if replica != core.replica_id:
-                    core.swim.handle_untrusted(replica, Frame.CLAIM, claim, now)
-            core.swim.all_is_known()
+        self._introducing = False
+        if len(cores) > 1:
+            self.picture = self._picture(cores)
+            for host, core in zip(started, cores, strict=True):
+                core.adopt(self.picture, host.now())
         for host in started:
             host.wake()
+
+    def _picture(self, cores: Sequence[Peer]) -> Picture:
+        """What two agents believe to whom all of these have said their first word. Neither is part of the mesh; the second
+        tells of the first.
+        """
+        rng, host = stream(self.seed, "listeners"), self.hosts[0]
+        told = Restored(statements=sorted(self._trusted))
+        listeners = [self._start_peer(Boot(number, host.address, told, None, rng, host.now())) for number in range(2)]
+        for core in cores:
+            for listener in listeners:
+                if core.replica_id != listener.replica_id:
+                    listener.swim.handle_untrusted(core.replica_id, Frame.CLAIM, core.swim.own_claim, host.now())
+        return listeners[0].swim.picture(listeners[1].swim)
 
     def run(self, seconds: float) -> None:
         self.world.run(seconds)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from mesh.peer import Peer
 from mesh.testing import SECOND, Mesh, SimulationError, microseconds
 from tools.sim import units
 from tools.sim.checks import CheckFailure, Inspector
@@ -178,7 +179,7 @@ class Run:
         if not running:
             return
         states = Counter(mesh.peer(number).replica.state_digest() for number in running)
-        alive = sum(len(mesh.peer(number).swim.alive()) + 1 for number in running)
+        alive = sum(_alive(mesh.peer(number)) + 1 for number in running)
         self.samples.append((mesh.now, max(states.values()) / len(running), alive / len(running) / len(mesh.hosts)))
 
     def _happened(self) -> Counter[str]:
@@ -202,7 +203,7 @@ class Run:
         if any(host.paused or not host.running for host in mesh.hosts):
             return False
         count = len(mesh.hosts)
-        return all(len(mesh.peer(number).swim.alive()) == count - 1 for number in range(count)) and mesh.converged()
+        return all(_alive(mesh.peer(number)) == count - 1 for number in range(count)) and mesh.converged()
 
     def _difference(self) -> str:
         """Who differs, in a line."""
@@ -219,6 +220,11 @@ class Run:
                 held = "; ".join(f"{hosts_text(who)} at {floor} loose {list(loose)}" for (floor, loose), who in where.items())
                 apart.append(f"{self.mesh.shelf_name(shelf)}: {held}")
         return f"states {states}, members alive {alive}, shelves apart: {apart}"
+
+
+def _alive(peer: Peer) -> int:
+    """As many as `Swim.alive` lists."""
+    return len(peer.swim.living) - len(peer.swim.suspects())
 
 
 def stall(mesh: Mesh, share: float, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from crdt.ids import ReplicaId, ShelfId
+from crdt.ids import ReplicaId, ShelfId, shelf_id
 from crdt.ops import Key
 from mesh.events import Event, MemberDown, MemberLeft, MemberUp, MemberUpdated
 from mesh.peer import Peer
@@ -38,9 +38,10 @@ class Membership:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._buried: dict[tuple[int, ReplicaId], Life] = {}
+        self._buried: dict[int, dict[ReplicaId, Life]] = {}
         """By observer and member: the life that was given up."""
-        self._known: dict[tuple[int, ReplicaId], Life] = {}
+        self._known: dict[int, dict[ReplicaId, Life]] = {}
+        """Likewise: the last one that it was told of."""
         self.deaths: list[tuple[int, int, ReplicaId]] = []
         """(world time, observer, member) of each burial."""
         self._turns: dict[int, int] = {}
@@ -58,13 +59,13 @@ class Membership:
                     self._ground.counts["alone"] += 1  # the observer hears nobody: it says nothing about the member
                 case MemberDown(replica=replica) | MemberLeft(replica=replica):
                     self._ground.counts[self.name] += 1
-                    self._buried[host.number, replica] = self._known.get((host.number, replica), Life(None, -1))
+                    self._buried.setdefault(host.number, {})[replica] = self._life(host, replica)
                     if isinstance(event, MemberDown):
                         self.deaths.append((self._ground.mesh.world.time, host.number, replica))
 
     def _up(self, host: Host[Peer], replica: ReplicaId, incarnation: int) -> None:
         self._ground.counts[self.name] += 1
-        buried = self._buried.pop((host.number, replica), None)
+        buried = self._buried.get(host.number, {}).pop(replica, None)
         assert host.core is not None
         life = Life(host.core.swim.current_shelf(replica), incarnation)
         if buried is not None and life.shelf == buried.shelf and incarnation <= buried.incarnation:
@@ -73,7 +74,16 @@ class Membership:
                 host,
                 f"{self._ground.mesh.name_of(replica)} is back from the dead with its old incarnation {incarnation}",
             )
-        self._known[host.number, replica] = life
+        self._known.setdefault(host.number, {})[replica] = life
+
+    def _life(self, host: Host[Peer], replica: ReplicaId) -> Life:
+        """As far as this process was told of it, or knew it when it began."""
+        known = self._known.get(host.number, {}).get(replica)
+        if known is not None:
+            return known
+        picture = self._ground.mesh.picture
+        record = picture.records.get(replica) if picture is not None and host.starts == 1 else None
+        return Life(None, -1) if record is None else Life(shelf_id(replica, record.birth), record.incarnation)
 
     def _look_for_ghosts(self, host: Host[Peer]) -> None:
         """Whoever is gone for long is given up by everybody who has been running for as long, within reach of enough others.
@@ -102,9 +112,8 @@ class Membership:
 
     def restarted(self, number: int) -> None:
         """A new process of this host remembers nothing of what the former one was told."""
-        for table in (self._buried, self._known):
-            for name in [name for name in table if name[0] == number]:
-                del table[name]
+        self._buried.pop(number, None)
+        self._known.pop(number, None)
 
     def settled(self) -> None:
         """Everybody who runs is alive to everybody who runs; nobody else is."""
