@@ -152,6 +152,11 @@ class Raft:
         return self._core.term
 
     @property
+    def vote(self) -> Voter | None:
+        """In this term."""
+        return self._core.vote
+
+    @property
     def role(self) -> Role:
         return self._core.role
 

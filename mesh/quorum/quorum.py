@@ -20,10 +20,9 @@ from typing import Final, assert_never
 
 from consensus_escalation.authorship import is_signed_untrusted
 from consensus_escalation.block import Block, block_from_bytes_untrusted
-from consensus_escalation.chain import Chain, Done, Proof, State
+from consensus_escalation.chain import Chain
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import (
-    BlocksStored,
     Certified,
     Committed,
     Dissent,
@@ -44,7 +43,6 @@ from consensus_escalation.effects import (
     Resign,
     Send,
     SendAtOnce,
-    SnapshotStored,
     Standby,
     StateRestored,
     StateTaken,
@@ -71,11 +69,12 @@ from mesh.quorum.electors import Electors
 from mesh.quorum.guide import Guide
 from mesh.quorum.judging import dangerous
 from mesh.quorum.keeper import Keeper
+from mesh.quorum.leaving import has_ended, rows_of_end
 from mesh.quorum.log_clock import LogClock
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
 from mesh.quorum.questions import Questions
 from mesh.quorum.rights import is_permitted
-from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
+from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock
 from mesh.quorum.scores import is_certified, read_score
 from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
@@ -149,6 +148,8 @@ class Quorum:
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._sent: tuple[Message | None, bytes] = (None, b"")
+        self._voted: tuple[int, ReplicaId | None] = (0, None)
+        """(term, vote) on the disk, while there is no Raft here."""
         self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
         """Mute: it neither votes nor campaigns, for its disk lost what it may have acknowledged, or it judges otherwise."""
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
@@ -212,6 +213,8 @@ class Quorum:
         self._burst.end()
         self._settle(now)
         self._begin_log(now)
+        if self.raft is not None and not self._stream and has_ended(self.raft, chain, now):
+            self._leave(self.raft, chain, now)
         raft = self.raft
         if raft is not None and now.monotonic >= raft.deadline and not self._is_mute:
             self._step(Tick())
@@ -291,7 +294,7 @@ class Quorum:
         if self.chain is not None and genesis.config.voters == (self.me,):
             self.keeper.inherit(self.chain.machine)
         self.courier.forget_all()
-        self._genesis, self.raft, self._sent = raw, None, (None, b"")
+        self._genesis, self.raft, self._sent, self._voted = raw, None, (None, b""), (0, None)
         self._guide.begin()
         self._stream.clear()
         self.chain = self._log_clock.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks, self._predicates)
@@ -313,6 +316,7 @@ class Quorum:
             restored.bundle,
             restored.proof,
         )
+        self._voted = restored.term, restored.vote
         if restored.joined:
             self._is_mute = restored.is_damaged
             if self._is_mute:
@@ -369,7 +373,14 @@ class Quorum:
         self._stream.append(Barrier(self._writer.put_at_once((Joined(),), now), 0))
         base = chain.digest[0] if chain.snapshot is not None else 0
         blocks = tuple(chain.log.between(base + 1, chain.applied))
-        self._start_raft(chain, Restored(chain.genesis, 0, None, blocks, chain.applied, chain.snapshot), now)
+        self._start_raft(chain, Restored(chain.genesis, *self._voted, blocks, chain.applied, chain.snapshot), now)
+
+    def _leave(self, raft: Raft, chain: Chain, now: Now) -> None:
+        """The log goes elsewhere."""
+        self._writer.put(rows_of_end(raft, chain), now)
+        self.raft = self._guide.raft = None
+        self._voted, self._is_mute = (raft.term, raft.vote), False
+        chain.source, chain.tip = lambda _index: None, bytes
 
     def _start_raft(self, chain: Chain, restored: Restored, now: Now) -> None:
         self.raft = Raft(
@@ -532,7 +543,7 @@ class Quorum:
                 self.courier.done(each)
             self._guide.led(done[-1].block)
         self.keeper.applied(chain, done, now)
-        self._store(chain, done, now)
+        self._writer.put_chain(chain, done, by_raft=self.raft is not None, now=now)
         if chain.faults:
             for fault in chain.faults:
                 self._port.notify(QuorumFault(fault))
@@ -540,20 +551,6 @@ class Quorum:
             self._is_mute |= bool(chain.lacking)
 
     # ---- the disk
-
-    def _store(self, chain: Chain, done: Sequence[Done], now: Now) -> None:
-        rows: list[Row] = []
-        if self.raft is None:  # else Raft has stored them before
-            rows += [BlocksStored((each.block,)) for each in done]
-        for row in chain.take_rows():
-            if isinstance(row, Proof):
-                self._writer.put_newest(row, now)
-            elif not isinstance(row, State):
-                rows.append(row)
-            elif self.raft is None:
-                rows.append(SnapshotStored(row.index, row.raw, alone=not row.is_own))
-        if rows:
-            self._writer.put(rows, now)
 
     def batch(self, now: Now) -> QuorumBatch | None:
         """Drain what should go to the disk; None when nothing has to, yet."""

@@ -27,13 +27,18 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """It takes part no longer; its term and vote stay."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forgot:
     """This voter lost what it may have acknowledged; with `is_over` it has all of that again."""
 
     is_over: bool
 
 
-Row: TypeAlias = Record | Begun | Joined | Forgot | Proof | Step | Bundle
+Row: TypeAlias = Record | Begun | Joined | Left | Forgot | Proof | Step | Bundle
 
 
 class QuorumBatch(NamedTuple):
@@ -114,6 +119,8 @@ class Image:
                 self.__init__(epoch, genesis)  # type: ignore[misc]  # all as it is at first
             case Joined():
                 self.joined = True
+            case Left():
+                self.joined = False
             case Forgot(is_over):
                 self.is_damaged = not is_over
             case TermAndVote(term, vote):

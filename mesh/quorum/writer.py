@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final
 
-from consensus_escalation.chain import Proof
+from consensus_escalation.chain import Chain, Done, Proof, State
+from consensus_escalation.effects import BlocksStored, SnapshotStored
 from mesh.effects import Now
 from mesh.quorum.rows import QuorumBatch, Row
 
@@ -36,6 +37,19 @@ class Writer:
         """Nothing waits for these."""
         self._rows += rows
         self._due = min(self._due, now.monotonic + LAZY_SECONDS)
+
+    def put_chain(self, chain: Chain, done: Iterable[Done], *, by_raft: bool, now: Now) -> None:
+        """What the chain says that should be kept. `by_raft`: blocks and states are stored there, and before they are told."""
+        rows: list[Row] = [] if by_raft else [BlocksStored((each.block,)) for each in done]
+        for row in chain.take_rows():
+            if isinstance(row, Proof):
+                self.put_newest(row, now)
+            elif not isinstance(row, State):
+                rows.append(row)
+            elif not by_raft:
+                rows.append(SnapshotStored(row.index, row.raw, alone=not row.is_own))
+        if rows:
+            self.put(rows, now)
 
     def put_newest(self, proof: Proof, now: Now) -> None:
         """Each replaces the one before, and others have it too, or make a new one."""

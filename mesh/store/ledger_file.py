@@ -35,7 +35,7 @@ from consensus_escalation.wire import (
 )
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
-from mesh.quorum.rows import Begun, Forgot, Joined, QuorumBatch, QuorumRestored, RawBlock, Row
+from mesh.quorum.rows import Begun, Forgot, Joined, Left, QuorumBatch, QuorumRestored, RawBlock, Row
 from mesh.store.database import errors_of_sqlite, identity_of, make_whole, require_named, transaction
 from mesh.wire import cbor
 
@@ -136,6 +136,8 @@ class LedgerFile:
                 self._put("facts", "epoch", cbor.encode([epoch, genesis]))
             case Joined():
                 self._put("facts", "joined", cbor.encode(True))
+            case Left():
+                self._put("facts", "joined", cbor.encode(False))
             case Forgot(is_over):
                 self._put("facts", "forgot", cbor.encode(not is_over))
 
@@ -172,7 +174,7 @@ class LedgerFile:
         return QuorumRestored(
             epoch,
             genesis,
-            "joined" in facts,
+            facts.get("joined", False) is True,
             term,
             None if vote is None else ReplicaId(vote),
             commit,

@@ -17,7 +17,7 @@ from consensus_escalation.types import Voter
 from consensus_escalation.verdict import Verdict
 from mesh.errors import StorageCorrupt, StorageError
 from mesh.events import Event, StorageFailing
-from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, QuorumBatch, Row
+from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, Left, QuorumBatch, Row
 from mesh.store.journal import FileJournal, open_journal
 from mesh.store.ledger_file import FILE_NAME, LedgerFile
 from tests.consensus.cluster import digest, keys_of, voter
@@ -49,6 +49,8 @@ HISTORY: list[list[Row]] = [
     [TermAndVote(3, Voter(voter(2)))],
     [SnapshotStored(20, b"later", alone=True)],
     [BlocksStored(blocks(21, 22, term=3)), Proof(21, digest(b"21"), ACKS)],
+    [Left(), BlocksStored(blocks(23, 23, term=3))],
+    [Joined()],
     [Begun(2, b"another"), Joined()],
 ]
 
