@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     signature: bytes = b""
     """The author's; a batch of one author carries it once, on its first entry."""
     evidence: bytes = b""
-    """What the entry's class requires: endorsements, a proof, a certified score."""
+    """What the entry's class requires: endorsements, a proof, a certified score, the authority's word about a removal."""
 
 
 class Header(NamedTuple):
@@ -218,8 +218,8 @@ def body_from_bytes_untrusted(body: bytes, keys: Keys) -> tuple[int, tuple[Entry
     return value[0], entries_from_runs_untrusted(value[1])
 
 
-def config_entry(config: Config, keys: Keys) -> Entry:
-    return Entry(Kind.CONFIG, body=keys.encode(config_to_value(config)))
+def config_entry(config: Config, keys: Keys, evidence: bytes = b"") -> Entry:
+    return Entry(Kind.CONFIG, body=keys.encode(config_to_value(config)), evidence=evidence)
 
 
 def config_of(block: Block, keys: Keys) -> Config | None:

@@ -12,7 +12,7 @@ from math import inf
 from typing import Final, assert_never
 
 from consensus_escalation.authorship import IsSigned, batches, is_batch, is_vouched_for
-from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, cut, run_size
+from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, config_of, cut, run_size
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.core import Restored, make_core
 from consensus_escalation.docket import Docket
@@ -40,7 +40,7 @@ from consensus_escalation.handback import Handback
 from consensus_escalation.impeachment import Guilt, demote_entry, read_proof_untrusted, unendorsed_proof
 from consensus_escalation.ledger import Ledger, Score, key_of, name_of
 from consensus_escalation.log import Log
-from consensus_escalation.membership import next_config
+from consensus_escalation.membership import Authority, Silent, leaving, next_config
 from consensus_escalation.messages import (
     Accepted,
     Append,
@@ -117,6 +117,7 @@ class Raft:
         is_certified: Callable[[bytes], bool] = any_evidence,
         counts_keys: bool = True,
         is_state: Callable[[int, bytes], bool] = any_state,
+        authority: Authority | None = None,
     ) -> None:
         """`read_score`: see `ledger.ReadScore`. `is_dangerous`: the class of an entry, by rule:
         a pure function, the same on every voter. `is_signed`: whether its author signed a batch (`authorship`).
@@ -129,6 +130,7 @@ class Raft:
         self._is_dangerous, self._is_signed, self._is_certified = is_dangerous, is_signed, is_certified
         self._docket = Docket(self._core, {verdict.proposal: verdict for verdict in restored.verdicts})
         self._handback = Handback(self._core)
+        self._authority = Silent() if authority is None else authority
         self._reads = Reads(self._core, self._replication)
         self._standby: tuple[Voter, ...] = ()
         self._pending: deque[tuple[Entry, ...]] = deque()
@@ -360,9 +362,14 @@ class Raft:
         silent = core.now.monotonic - core.pace.replace_seconds
         dead = {voter for voter, progress in leading.progress.items() if progress.answered_at < silent}
         caught_up = {voter for voter, progress in leading.progress.items() if progress.match >= core.commit}
-        config = next_config(core.log.config, self._standby, dead, caught_up)
+        dismissed = [voter for voter in core.log.config.voters if self._authority.is_dismissed(voter)]
+        config = next_config(core.log.config, self._standby, dead, caught_up, dismissed)
         if config is not None:
-            self._append((config_entry(config, core.keys),))
+            bare = config_entry(config, core.keys)
+            countersigned = [voter for voter in leaving(config) if voter in dismissed]
+            room = BODY_BYTES_MAX - TIME_BYTES - run_size([bare])
+            warrant = self._authority.warrant(countersigned, room) if countersigned else b""
+            self._append((bare._replace(evidence=warrant),))
             self._replication.broadcast()
 
     def _hand_back(self) -> None:
@@ -514,7 +521,7 @@ class Raft:
 
     def _has_evidence(self, block: Block, config: Config) -> bool:
         """Structure, not judgement: batches are their authors', dangerous entries have their endorsements, demotions their
-        proof."""
+        proof, and what is countersigned has the authority's signature."""
         core = self._core
         if not all(is_vouched_for(batch, block.header.leader, self._is_signed) for batch in batches(block.entries)):
             return False
@@ -524,6 +531,10 @@ class Raft:
                 return False
             if entry.kind is Kind.SCORE and not self._is_certified(entry.evidence):
                 return False
+            if entry.kind is Kind.CONFIG and entry.evidence:
+                changed = config_of(block, core.keys)
+                if changed is None or not self._authority.is_warrant_untrusted(entry.evidence, leaving(changed)):
+                    return False
             if entry.kind is Kind.DEMOTE:
                 guilt = self._read_proof(entry.evidence)
                 if guilt is None or guilt.leader != entry.body:

@@ -20,6 +20,7 @@ from consensus_escalation.certificate import Certificate, NotCertified, Trail
 from consensus_escalation.chain import Chain
 from consensus_escalation.command import command_from_bytes_untrusted
 from consensus_escalation.machine import Machine, Outcome
+from consensus_escalation.membership import leaving
 from consensus_escalation.policy import is_dangerous
 from consensus_escalation.quorum import Config
 from consensus_escalation.types import Purpose
@@ -42,6 +43,7 @@ from mesh.notary import Notary
 from mesh.quorum.keeper import Refusal
 from mesh.quorum.scores import read_score
 from mesh.quorum.signing import keys_of
+from mesh.quorum.warrants import dismissed_by_untrusted
 from mesh.trust import Directory, Identity
 from mesh.trust.identity import key_id
 from mesh.trust.statements import Genesis, charter_from_bytes
@@ -97,6 +99,19 @@ class Dissent:
     rationale: str
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of the voters, certified by those before it."""
+
+    index: int
+    time: int
+    """Log time, microseconds since 1970."""
+    came: tuple[str, ...]
+    went: tuple[str, ...]
+    countersigned: tuple[str, ...]
+    """Of those who went: whom the authority had taken the vote from, by its own signature."""
+
+
 @dataclass(slots=True)
 class Report:
     """What a file proves."""
@@ -114,6 +129,8 @@ class Report:
     first: int
     last: int
     """Blocks first..last are proven."""
+    changes: list[Change] = field(default_factory=list)
+    """Of the voters, since the genesis."""
     decisions: list[Decision] = field(default_factory=list)
     refusals: list[Dissent] = field(default_factory=list)
 
@@ -193,13 +210,25 @@ class _Reader:
     def _trail_untrusted(self, genesis: bytes, steps: Any) -> Trail:
         first = Config((key_id(self.genesis.public_key),))
         self.configs: dict[int, Config] = {0: first}
+        self.changes: list[Change] = []
         trail = Trail(first, self.genesis.epoch, self.keys)
         for block_value, certificate_value in steps:
             block = block_from_value_untrusted(block_value, self.keys)
             trail.extend_untrusted(block, certificate_from_value_untrusted(certificate_value))
-            self.configs[block.index] = trail.newest[1]
+            self.configs[block.index] = config = trail.newest[1]
+            if config.is_joint:
+                self.changes.append(self._change(block, config))
         self.hash_before_first = self.keys.hash(genesis)
         return trail
+
+    def _change(self, block: Block, config: Config) -> Change:
+        came, went = sorted(set(config.voters) - set(config.outgoing)), leaving(config)
+        evidence = b"".join(entry.evidence for entry in block.entries)  # a change has a block, and an entry, of its own
+        dismissed = sorted(dismissed_by_untrusted(self.directory, evidence, went)) if evidence else []
+        if evidence and not dismissed:
+            raise NotProven(f"block {block.index} takes votes away under words that are not the authority's")
+        named = [tuple(map(self.name, each)) for each in (came, went, dismissed)]
+        return Change(block.index, block.time, *named)
 
     def report(self) -> Report:
         if not self.blocks or len(self.certificates) != 1:
@@ -210,7 +239,7 @@ class _Reader:
         root, in_force = self.charter, tuple(self.directory.seat.keys.values())
         keys = (root.authorities, root.threshold, in_force)
         found = Report(self.raw_charter, root.mesh_id, *keys, self.genesis.epoch, voters, first, last)
-        outcomes = self._outcomes()
+        found.changes, outcomes = self.changes, self._outcomes()
         for block in self.blocks:
             found.decisions += self._decisions(block, outcomes)
         found.refusals = [self._dissent(proposal, verdict) for proposal, verdict in self.noes]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from consensus_escalation.block import Entry
 from consensus_escalation.ledger import Ledger
 from crdt.ids import ReplicaId
 from mesh.quorum.scores import due
 from mesh.quorum.spread import Members
+from mesh.quorum.warrants import dismissed_by_untrusted, warrant
 from mesh.trust import Directory
 
 
@@ -19,6 +22,17 @@ class Electors:
     def is_enrolled(self, replica: ReplicaId) -> bool:
         grant = self._directory.credential(replica)
         return grant is not None and grant.terms.voter and not self._directory.revoked(replica)
+
+    def is_dismissed(self, voter: ReplicaId) -> bool:
+        """Whether the authority has taken its vote: revoked it, cut it, or gave it a credential without one."""
+        return self._directory.credential(voter) is not None and not self.is_enrolled(voter)
+
+    def warrant(self, voters: Sequence[ReplicaId], room: int) -> bytes:
+        """What the authority said about their dismissal, of as many as fit."""
+        return warrant(self._directory, voters, room)
+
+    def is_warrant_untrusted(self, evidence: bytes, voters: Collection[ReplicaId]) -> bool:
+        return bool(voters) and set(voters) >= dismissed_by_untrusted(self._directory, evidence, voters) != set()
 
     def standby(self) -> tuple[ReplicaId, ...]:
         """Enrolled voters that are alive, best first."""

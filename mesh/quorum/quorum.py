@@ -396,6 +396,7 @@ class Quorum:
             is_certified=lambda evidence: is_certified(self._directory, evidence),
             counts_keys=False,
             is_state=chain.reads,
+            authority=self._electors,
         )
         raft = self._guide.raft = self.raft
         chain.source, chain.tip = raft.log_block, lambda: raft.log.last_hash
@@ -404,8 +405,10 @@ class Quorum:
     # ---- who votes
 
     def _may_speak(self, peer: ReplicaId) -> bool:
-        """Whether Raft should listen: no member without a voter's credential can disturb an election."""
-        return self._electors.is_enrolled(peer) or (self.raft is not None and peer in self.raft.log.config.everyone)
+        """Whether Raft should listen: no member without a voter's credential can disturb an election. Who has just lost that goes
+        on until the others have agreed on it."""
+        configs = [part.log.config for part in (self.chain, self.raft) if part is not None]
+        return self._electors.is_enrolled(peer) or any(peer in config.everyone for config in configs)
 
     def _submit_scores(self) -> None:
         raft = self.raft

@@ -197,11 +197,15 @@ class Questions:
         standing = self._ledger.standings.get(replica)
         return standing is not None and standing.revoked
 
+    def names_of(self, replica: ReplicaId) -> set[bytes]:
+        """Ids under which its rights can be taken: its own, and those of the invites that it redeemed. None of a stranger."""
+        standing = self._ledger.standings.get(replica)
+        return {bytes(replica)} | {grant.invite for grant in standing.grants.values() if grant.invite} if standing else set()
+
     def revocations_of(self, replica: ReplicaId) -> list[bytes]:
         """The statements that took its rights, or those of the invite that it redeemed: it should hear them, too. Looks at
         the whole set."""
-        standing = self._ledger.standings.get(replica)
-        subjects = {bytes(replica)} | {grant.invite for grant in standing.grants.values() if grant.invite} if standing else set()
+        subjects = self.names_of(replica)
         contents = ((each.content, each.raw) for each in self._set)
         return [raw for content, raw in contents if isinstance(content, Revocation | Cut) and content.subject in subjects]
 

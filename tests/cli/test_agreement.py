@@ -195,3 +195,24 @@ def test_seconds_that_no_clock_can_count(shell: Shell) -> None:
     assert "--ttl" in shell.run("lease", "locks/dock", "--ttl", "86401", "--dir", "a", "true", exit_code=2)
     for verb, path in (("put", "x"), ("propose", "tasks/1")):
         assert "too large for a number" in shell.run(verb, path, '{"far": -1e999}', "--dir", "a", exit_code=2)
+
+
+def test_a_voter_is_dismissed_and_appointed_from_the_shell(shell: Shell) -> None:
+    make(shell, "b", "c", "d")
+    for name in ("a", "b", "c", "d"):
+        shell.up(name)
+    shell.until(lambda: all(has_voters(shell, name, 3) for name in ("a", "b", "c", "d")))
+    names = {voter["name"] for voter in shell.json("quorum", "show", "--dir", "a")["voters"]}
+    gone = min(names - {"a"})
+    assert "no member is called x" in shell.run("quorum", "dismiss", "x", "--dir", "a", exit_code=1)
+    shell.run("quorum", "dismiss", gone, "--dir", "a")
+    now = {"a", "b", "c", "d"} - {gone}
+    shell.until(lambda: {each["name"] for each in shell.json("quorum", "show", "--dir", gone)["voters"]} == now)
+    assert f"{gone} has no vote" in shell.run("quorum", "dismiss", gone, "--dir", "a", exit_code=1)
+    shell.run("propose", "tasks/1", "1", "--dir", gone)
+    shell.until(lambda: exported(shell, "a") == 1)
+    change = shell.json("verify", "ledger", "--dir", "a")["changes"][-1]
+    assert change["went"] == change["countersigned"] == [gone]
+    assert f"{gone} (countersigned)" in shell.run("verify", "ledger", "--dir", "a")
+    shell.run("quorum", "appoint", gone, "--score", "3", "--dir", "a")
+    assert "may vote already, with score 3" in shell.run("quorum", "appoint", gone, "--dir", "a", exit_code=1)

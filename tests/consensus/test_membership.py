@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus_escalation.effects import Standby
-from consensus_escalation.membership import next_config, wanted_voters
+from consensus_escalation.membership import leaving, next_config, wanted_voters
 from consensus_escalation.quorum import Config
 from consensus_escalation.types import Pace, Role, Voter
 from tests.consensus.cluster import Cluster, Machine, voter
@@ -23,6 +23,19 @@ def test_the_dead_stay_voters_until_somebody_can_replace_them() -> None:
     assert wanted_voters(Config((A, B, C)), [], (C,)) == (A, B, C)
     assert wanted_voters(Config((A, B, C)), [D], (C,)) == (A, B, D)
     assert wanted_voters(Config((A, B, C)), [C, D], (C,)) == (A, B, D)
+
+
+def test_the_dismissed_leave_whether_or_not_somebody_can_replace_them() -> None:
+    assert wanted_voters(Config((A, B, C)), [A, B], (), (C,)) == (A, B)
+    assert wanted_voters(Config((A, B, C)), [A, B, D], (), (C,)) == (A, B, D)
+    assert wanted_voters(Config((A, B, C)), [A, D], (B,), (C,)) == (A, D)
+    assert wanted_voters(Config((A, B, C)), [A], (B,), (C,)) == (A, B), "the dead one still counts"
+    assert wanted_voters(Config((A, B, C, D, E)), [A, B, C, D], (), (E,)) == (A, B, C, D)
+    assert wanted_voters(Config((A, B, C, D, E)), [A, B, C], (), (D, E)) == (A, B, C)
+    assert wanted_voters(Config((A,)), [], (), (A,)) == (A,), "somebody has to vote"
+    assert next_config(Config((A, B, C)), [], (), set(), [C]) == Config((A, B), (A, B, C))
+    assert leaving(Config((A, B), (A, B, C))) == (C,)
+    assert leaving(Config((A, B))) == ()
 
 
 def test_newcomers_learn_first_then_both_sets_agree() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from consensus_escalation.types import Role
 from mesh.presets import LAN
+from mesh.quorum.rows import Image
 from mesh.testing import Mesh, open_mesh
 from tests.quorum.helpers import DONE, has_voters, leader, put, replica, shown_with_proof, value, wait
 
@@ -55,10 +56,11 @@ def test_a_replaced_voter_keeps_what_it_hears(snapshot_blocks: int) -> None:
             assert applied(mesh, gone) == before, "fetched anew"
         assert value(mesh, gone, "tasks/1") == 50
         assert mesh.peer(gone).quorum.raft is None
-        chain, journal = mesh.peer(gone).quorum.chain, mesh.hosts[gone].journal
+        chain, disk = mesh.peer(gone).quorum.chain, mesh.hosts[gone].journal
         assert chain is not None
-        assert journal is not None
-        kept = journal.image  # type: ignore[union-attr]
+        assert disk is not None
+        kept = disk.image
+        assert isinstance(kept, Image)
         assert not kept.joined
         assert min(kept.blocks) == chain.digest[0] + 1
 

@@ -22,6 +22,7 @@ from tools.cli.home import dir_option, find_home
 from tools.cli.keys import bearer_of
 from tools.cli.look import show_time
 from tools.cli.output import json_option, print_json, print_pairs, print_table, show_value
+from tools.cli.voters import appoint, dismiss
 from tools.control import Client, ControlError
 
 
@@ -114,6 +115,10 @@ def reset(voter: str | None, yes: bool, directory: Path | None, as_json: bool) -
         click.echo(f"Epoch {epoch} begins with {name}. What the former voters agreed on and {name} had not heard is lost.")
 
 
+quorum.add_command(appoint)
+quorum.add_command(dismiss)
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option(
@@ -199,6 +204,12 @@ def _print(report: Report, trusted: bool) -> None:
             ("voters", ", ".join(report.voters)),
         ]
     )
+    changes = []
+    for change in report.changes:
+        went = [f"{name} ({'countersigned' if name in change.countersigned else 'by the voters alone'})" for name in change.went]
+        changes.append((str(change.index), show_time(change.time), ", ".join(change.came), ", ".join(went)))
+    if changes:
+        print_table(("INDEX", "TIME", "NOW VOTES", "NO LONGER VOTES"), changes)
     rows = []
     for each in report.decisions:
         if each.author:

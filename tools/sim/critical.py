@@ -43,6 +43,10 @@ OUTSIDE: Final = frozenset({"amnesia", "lying-disk"})
 LEADERLESS_SECONDS: Final = 2.0
 DIGEST_EVERY: Final = 8
 """Blocks: of so many the states are compared."""
+VOTE_SHARE: Final = 0.03
+"""Of operations that come with a voter dismissed or appointed: one in two seconds at 15 a second."""
+VOTERS_MIN: Final = 3
+"""Enrolled ones that are left. With two, a dead one ends everything."""
 ENDING_SECONDS: Final = 5.0
 """After the calm, for what was under way to end: a few tries of the courier."""
 
@@ -80,6 +84,7 @@ class Critical:
         self._reads: dict[tuple[int, int, int], Asked] = {}
         self.history: list[Operation] = []
         self._repeats = Repeats(ground, self.history)
+        self._dismissed: list[ReplicaId] = []
         self._leases: dict[str, tuple[int, int]] = {}
         """path -> (host, token) of a lease that was granted and may be released."""
         self._tokens: dict[str, int] = {}
@@ -109,6 +114,8 @@ class Critical:
         kind, path = self._rng.choice((SET, GET, SWAP, SWAP, "lease", "several")), f"critical/{self._rng.randrange(self._paths)}"
         if host.core is not None and not host.paused and not host.core.left and host.core.quorum.chain is not None:
             self._ground.counts[f"{self.name} {kind}"] += 1
+            if self._rng.random() < VOTE_SHARE:
+                self._change_voter(host)
             if kind == "lease":
                 self._lease(host, f"{path}/lease")
             elif kind == GET:
@@ -118,6 +125,22 @@ class Critical:
             else:
                 self._write(host, kind, path)
         self._next()
+
+    def _change_voter(self, host: Host[Peer]) -> None:
+        """The authority takes a vote, or gives one back, and tells this host."""
+        authority, directory = self._mesh.authority, self._mesh.authority.directory
+        enrolled = [member.replica_id for member in self._mesh.memberships if member.replica_id not in self._dismissed]
+        voters = [each for each in enrolled if (grant := directory.credential(each)) is not None and grant.terms.voter]
+        if self._dismissed and self._rng.random() < 0.5:
+            statement = authority.reissue(self._dismissed.pop(0), voter=True)
+        elif len(voters) > VOTERS_MIN:
+            self._dismissed.append(self._rng.choice(voters))
+            statement = authority.reissue(self._dismissed[-1], voter=False)
+        else:
+            return
+        self._ground.counts[f"{self.name} votes given or taken"] += 1
+        self._peer(host).directory.add_untrusted(statement, host.now())
+        host.wake_soon()
 
     def _write(self, host: Host[Peer], kind: str, path: str) -> None:
         self._values += 1
@@ -360,6 +383,8 @@ class Critical:
         except NotProven as error:
             self._ground.fail(self.name, number, f"what it would show to a stranger proves nothing: {error}")
         self._ground.counts[f"{self.name} ledgers proven"] += 1
+        for change in report.changes:
+            self._ground.counts[f"{self.name} removals countersigned"] += len(change.countersigned)
         if not all(decision.signed for decision in report.decisions):
             self._ground.fail(self.name, number, "its ledger holds an entry that its author did not sign")
 
