@@ -317,16 +317,12 @@ class State:
         return self.chunks.covers(op) if op.kind & LARGE else op.covers
 
     def is_covered(self, op: Op, cells: list[Op]) -> bool:
-        exact = "EXACT" in self.rules
-        for cell in cells:
-            for cover in self.covers_of(cell):
-                if cover.origin != op.origin:
-                    continue
-                if cover.dot == op.dot and cover.check == self.check(op):
-                    return True
-                if not exact and cover.dot >= op.dot:
-                    return True
-        return False
+        name = (op.origin, op.dot, self.check(op))
+        if any(name in (cell.covers if not cell.kind & LARGE else self.chunks.covers(cell)) for cell in cells):
+            return True
+        return "EXACT" not in self.rules and any(
+            cover.origin == op.origin and cover.dot >= op.dot for cell in cells for cover in self.covers_of(cell)
+        )
 
     def check(self, op: Op) -> int:
         """`check_of`, remembered where the op stands in the body that issued it: overwritten cells are asked for theirs at each

@@ -129,6 +129,7 @@ class Sync:
         self._differed = Differed()
         self._differed_lately: frozenset[int] = frozenset()
         self._interval = config.digest_min_seconds
+        self._news = False  # something changed here since the last digest
         self._next_digest = inf
         self._next_progress = inf
         self._losses = Losses(traffic, now)
@@ -285,6 +286,7 @@ class Sync:
         self.copies.moved(shelf)
         if self._floor_of(shelf) is None:
             self.copies.let_go(shelf)
+        self._news = True
         if self._interval > self._config.digest_quiet_seconds:
             self._interval = self._config.digest_quiet_seconds
             pause = self._interval * self._rng.uniform(QUIET_SHARE_MIN, QUIET_SHARE_MAX)
@@ -495,7 +497,9 @@ class Sync:
             self.counters.digests += 1
         # Also where nobody is within reach: who is accused and clears itself is no new member, so nothing else would begin anew.
         self._next_digest = now.monotonic + self._interval * self._rng.uniform(0.75, 1.25) if living else inf
-        self._interval = min(self._interval * 2, self._config.digest_max_seconds)
+        config = self._config  # where somebody always writes, news alone does not hurry the next one
+        self._interval = min(self._interval * 2, config.digest_quiet_seconds if self._news else config.digest_max_seconds)
+        self._news = False
 
     def _reachable_one(self, living: Sequence[ReplicaId]) -> ReplicaId | None:
         """By lot: nearly always the first that is drawn."""

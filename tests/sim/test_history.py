@@ -198,7 +198,7 @@ def test_a_hunt_counts_keeps_and_replays(tmp_path: Path, monkeypatch: pytest.Mon
     assert "3 seeds passed, 0 failed" in result.output
     monkeypatch.setattr(Puller, "offer", lambda *_, **__: False)  # nobody ever asks for what is missing
     kept = tmp_path / "failing.txt"
-    lossy = ["--seeds", "0", "1", *arguments[3:], "--rate", "20", "--loss", "20%", "--faults", "duplication"]
+    lossy = ["--seeds", "0", "1", *arguments[3:], "--rate", "20", "--loss", "30%", "--faults", "duplication"]
     result = CliRunner().invoke(command, [*lossy, "--keep", str(kept)])
     assert result.exit_code == 1
     (line, *_) = failed_before(kept)

@@ -18,15 +18,14 @@ from mesh.quorum.keeper import CHANGED_MAX
 from mesh.quorum.signing import REMEMBERED_MAX
 from mesh.sync.serve import RECENT_MAX
 from mesh.testing import Host
-from tools.sim.ground import Ground
+from tools.sim.ground import Ground, Moment, seldom
 from tools.sim.memory import containers
 
 DATAGRAM_BYTES_MAX: Final = 1_200
 """DESIGN section 2: sealed, without IP and UDP headers."""
 MEASURED_EVERY: Final = 512
-"""Of a host's turns in a mesh of up to MEASURED_NODES, how many are followed by a look at its whole memory, which takes 5 ms.
+"""Of a host's turns in a mesh of usual size, how many are followed by a look at its whole memory, which takes 5 ms.
 In a larger one a look costs more by as much as it comes more seldom, so it stays below a tenth of a run."""
-MEASURED_NODES: Final = 32
 MEASURED_AT_END: Final = 64
 """Hosts that are looked at after the calm: those of a large mesh are all alike."""
 FIXED: Final = {
@@ -64,6 +63,7 @@ class Datagrams:
     """No datagram is larger than the limit."""
 
     name = "datagrams"
+    looks_at: Moment = "turns"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -81,10 +81,11 @@ class Memory:
     found, whatever its name. While all is busy queues may fill, up to the largest limit of any."""
 
     name = "memory"
+    looks_at: Moment = "turns"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._every = MEASURED_EVERY * max(1, len(ground.mesh.hosts) // MEASURED_NODES)
+        self._every = seldom(MEASURED_EVERY, len(ground.mesh.hosts))
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         if host.core is None or host.runs % self._every:

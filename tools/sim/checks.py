@@ -23,13 +23,15 @@ from mesh.testing.tables import Tables
 from mesh.values import read_value, value_keys
 from tools.sim.bounds import Datagrams, Memory
 from tools.sim.calls import Calls
-from tools.sim.ground import Checker, CheckFailure, Ground, Touch
+from tools.sim.ground import Checker, CheckFailure, Ground, Moment, Touch, seldom
 from tools.sim.membership import Membership
 from tools.sim.oracle import KeyHistory, Oracle
 from tools.sim.values import Values
 
 __all__ = ["CheckFailure", "Checker", "Ground", "Inspector", "Touch"]
 
+BASES_EVERY: Final = 16
+"""Of the turns with changes in a mesh of usual size, how many are followed by digests anew (about 5 us per body that moved)."""
 COPIES_EVERY: Final = 8
 """Of a host's turns, how many are looked at for copies."""
 LOOSE_MAX: Final = 256
@@ -43,6 +45,7 @@ class Views:
     """
 
     name = "views"
+    looks_at: Moment = "changes"
 
     def __init__(self, ground: Ground, touch: Touch) -> None:
         self._ground = ground
@@ -51,7 +54,7 @@ class Views:
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         ground, oracle = self._ground, self._ground.oracle
         core = host.core
-        if not changes or core is None:
+        if core is None:
             return
         for key in changes:
             history = oracle.keys.get(key)
@@ -105,18 +108,18 @@ class Bases:
     """Every base is its author's S(n): the same head everywhere, and a state that has the digest which the author signed."""
 
     name = "bases"
+    looks_at: Moment = "changes"
 
-    def __init__(self, ground: Ground, every: int = 16) -> None:
-        """`every`: of how many turns with changes the digest is computed anew (about 5 us per body that moved)."""
+    def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._every = every
+        self._every = seldom(BASES_EVERY, len(ground.mesh.hosts))
         self._turns = 0
         self._heads: dict[tuple[ShelfId, int], bytes] = {}
-        self._held: dict[tuple[int, ShelfId], Head] = {}
+        self._held: list[dict[ShelfId, Head]] = [{} for _ in ground.mesh.hosts]
         """By host: what it held when its base was last found right. Until the head moves, only the last look checks it again."""
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        if not changes or host.core is None:
+        if host.core is None:
             return
         self._turns += 1
         replica = host.core.replica
@@ -135,12 +138,12 @@ class Bases:
 
     def _look(self, host: Host[Peer], *, at_all: bool = False) -> None:
         assert host.core is not None
-        replica, number = host.core.replica, host.number
-        for shelf, base in replica.bases.items():
-            head = base.head
-            if head is None or (self._held.get((number, shelf)) is head and not at_all):
+        replica, held = host.core.replica, self._held[host.number]
+        moved = [(shelf, base.head) for shelf, base in replica.bases.items() if at_all or held.get(shelf) is not base.head]
+        for shelf, head in moved:
+            if head is None:
                 continue
-            self._held[number, shelf] = head
+            held[shelf] = head
             self._ground.counts[self.name] += 1
             self._same(host, shelf, head.header.seq, head.hash)
             if replica.digest(shelf) != head.header.shelf_digest:
@@ -162,13 +165,14 @@ class Faults:
     """Nobody is blamed where nobody did wrong: no fork, no wrong digest, nothing void."""
 
     name = "faults"
+    looks_at: Moment = "events"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        self._ground.counts[self.name] += 1
         for event in events:
+            self._ground.counts[self.name] += 1
             if isinstance(event, ShelfFault):
                 self._ground.fail(
                     self.name, host, f"blames {self._ground.mesh.shelf_name(event.shelf)}: {event.kind}, {event.detail}"
@@ -182,20 +186,24 @@ class Copies:
     """Nobody counts a copy that is not there: whoever says that it holds a shelf has it on its disk."""
 
     name = "copies"
+    looks_at: Moment = "turns"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._stored: dict[tuple[int, ShelfId], int] = {}
-        """The most that a host's disks ever had of a shelf."""
+        self._stored: dict[ShelfId, list[int]] = {}
+        """The most that the disks of each host ever had of a shelf."""
         self._right: dict[int, tuple[ShelfId, int, int]] = {}
         """By host: what was found right at the last look. What disks ever had does not become less."""
 
     def stored(self, number: int, shelf: ShelfId, seq: int) -> None:
-        self._stored[number, shelf] = max(seq, self._stored.get((number, shelf), 0))
+        stored = self._stored.get(shelf)
+        if stored is None:
+            stored = self._stored[shelf] = [0] * len(self._ground.mesh.hosts)
+        if seq > stored[number]:
+            stored[number] = seq
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        mesh = self._ground.mesh
-        if not mesh.setup.durable or host.core is None or host.runs % COPIES_EVERY:
+        if host.runs % COPIES_EVERY or host.core is None or not self._ground.mesh.setup.durable:
             return
         shelf = host.core.replica.shelf
         seq = host.core.replica.floor(shelf)
@@ -205,7 +213,8 @@ class Copies:
         said = host.core.sync.copies.count(seq)
         if not said or self._right.get(host.number) == (shelf, seq, said):
             return
-        there = sum(number != host.number and self._stored.get((number, shelf), 0) >= seq for number in range(len(mesh.hosts)))
+        stored = self._stored.get(shelf, ())
+        there = sum(map(seq.__le__, stored)) - (bool(stored) and stored[host.number] >= seq)
         if said > there:
             self._ground.fail(self.name, host, f"counts {said} copies of its delta {seq}, {there} are on disks")
         self._right[host.number] = (shelf, seq, said)
@@ -218,6 +227,7 @@ class Rest:
     """Housekeeping comes to rest, and leaves one shelf for each agent: former ones are taken over."""
 
     name = "rest"
+    looks_at: Moment = "end"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -255,6 +265,7 @@ class Equality:
     """After the calm every replica is byte-equal, and what programs read there is equal, too."""
 
     name = "equality"
+    looks_at: Moment = "end"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -303,6 +314,9 @@ class Inspector:
             Values(self.ground, self.touch),
         ]
         self.checkers = [checker for checker in available if not names or checker.name in names]
+        self._at: dict[str, list[Checker]] = {"turns": [], "changes": [], "events": [], "end": []}
+        for checker in self.checkers:
+            self._at[checker.looks_at].append(checker)
         self._starts = [0] * len(mesh.hosts)
         mesh.on_durable = self._durable
         mesh.on_disk_lost = self.oracle.disk_lost
@@ -311,6 +325,11 @@ class Inspector:
     @property
     def counts(self) -> Counter[str]:
         return self.ground.counts
+
+    def add(self, checker: Checker) -> None:
+        """One more, for this mesh only."""
+        self.checkers.append(checker)
+        self._at[checker.looks_at].append(checker)
 
     def _begin(self, host: Host[Peer]) -> None:
         if self._starts[host.number] != host.starts:
@@ -348,8 +367,14 @@ class Inspector:
         self.touch.turned(host, events)
         if host.disk is not None and not host.disk.pending and host.core is not None:  # flush() would return now
             self.oracle.confirmed(host.number, host.core.replica.shelf, host.core.replica.floor(host.core.replica.shelf))
-        for checker in self.checkers:
+        for checker in self._at["turns"]:
             checker.turned(host, events, changes)
+        if changes:
+            for checker in self._at["changes"]:
+                checker.turned(host, events, changes)
+        if events:
+            for checker in self._at["events"]:
+                checker.turned(host, events, changes)
 
     def settled(self) -> None:
         """To be called after the calm phase."""

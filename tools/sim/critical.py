@@ -34,7 +34,7 @@ from mesh.quorum.courier import NotTaken
 from mesh.testing import SECOND, Host, linearizable, microseconds
 from mesh.testing.linearizable import DONE, GET, SET, SWAP, UNKNOWN, Mismatch, Operation
 from mesh.wire.cbor import decode_untrusted, encode
-from tools.sim.ground import Ground
+from tools.sim.ground import Ground, Moment
 from tools.sim.several import Repeats
 
 PREFIX: Final = "critical/**"
@@ -73,6 +73,7 @@ class Critical:
     """Made before the mesh starts; `begin` at the start of the fault phase."""
 
     name = "critical"
+    looks_at: Moment = "turns"
 
     def __init__(self, ground: Ground, rate: float, paths: int) -> None:
         self._ground, self._mesh = ground, ground.mesh

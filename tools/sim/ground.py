@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 from crdt.ids import ShelfId
 from crdt.ops import Key
@@ -23,6 +23,19 @@ IN_TOUCH_SHARE: Final = 28 / 30
 """Of the patience. A replica that was in touch for so long sees no flicker; the rest is for what is under way."""
 SAMPLES: Final = 28
 """Of all floors, kept from within that time."""
+USUAL_NODES: Final = 32
+
+
+Moment: TypeAlias = Literal["turns", "changes", "events", "end"]
+"""All turns of a host; those that changed something in its views; those that told its user something; none until the end. Most
+turns of a large mesh have nothing for most checkers."""
+
+
+def seldom(every: int, hosts: int) -> int:
+    """How seldom a costly look is taken in a mesh of so many hosts, when it is one in `every` in a mesh of up to USUAL_NODES
+    or less. Each write makes as many turns as there are hosts, so it is looked at as often in a mesh of any size.
+    """
+    return every * max(1, hosts // USUAL_NODES)
 
 
 class CheckFailure(SimulationError):
@@ -35,9 +48,10 @@ class CheckFailure(SimulationError):
 
 class Checker(Protocol):
     name: str
+    looks_at: Moment
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        """After every turn of a running host."""
+        """After every turn of a running host at which there is what it looks at."""
 
     def settled(self) -> None:
         """After the calm phase."""
@@ -79,7 +93,7 @@ class Touch:
 
     def turned(self, host: Host[Peer], events: Sequence[Event]) -> None:
         time = self._mesh.world.time
-        for event in events if time > self._forming else ():
+        for event in events if events and time > self._forming else ():
             if isinstance(event, MemberDown | MemberLeft | MemberUp):
                 self._apart_at[host.number] = self._apart_at[self._numbers[event.replica]] = time
         if not self._floors or time - self._floors[-1][0] >= self._patience // SAMPLES:

@@ -81,7 +81,7 @@ class Run:
         self.inspector = Inspector(self.mesh, checkers)
         self.critical = Critical(self.inspector.ground, options.critical, options.paths) if options.critical else None
         if self.critical is not None:
-            self.inspector.checkers.append(self.critical)
+            self.inspector.add(self.critical)
         self.stage = Stage(self.mesh)
         self.meter = Meter(self.mesh)
         self.samples: list[tuple[float, float, float]] = []

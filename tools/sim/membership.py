@@ -10,7 +10,7 @@ from crdt.ops import Key
 from mesh.events import Event, MemberDown, MemberLeft, MemberUp, MemberUpdated
 from mesh.peer import Peer
 from mesh.testing import SECOND, Host
-from tools.sim.ground import Ground
+from tools.sim.ground import Ground, Moment
 
 DETECTION_EVERY: Final = 4
 """Of a host's turns, how many look for ghosts."""
@@ -35,6 +35,7 @@ class Membership:
     """
 
     name = "membership"
+    looks_at: Moment = "turns"
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground

@@ -13,26 +13,31 @@ from crdt.specifications import by_clock
 from mesh.events import Event
 from mesh.peer import Peer
 from mesh.testing import Host
-from tools.sim.ground import Ground, Touch
+from tools.sim.ground import Ground, Moment, Touch, seldom
 from tools.sim.workload import ACTS
 
 VALUES_EVERY: Final = 24
-"""Of the values that changed at some replica, how many are read there at once: a specification takes a millisecond or so."""
+"""Of the values that changed at some replica of a mesh of usual size, how many are read there at once: a specification takes a
+millisecond or so."""
 
 
 class Values:
     name = "values"
+    looks_at: Moment = "changes"
 
     def __init__(self, ground: Ground, touch: Touch) -> None:
         self._ground = ground
         self._touch = touch
         self._changes = 0
+        self._every = seldom(VALUES_EVERY, len(ground.mesh.hosts))
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
         for key in changes:
             self._changes += 1
+            if self._changes % self._every:
+                continue
             place = "/".join(map(str, key[1][:2]))
-            if not self._changes % VALUES_EVERY and self._is_known(place) and not self._touch.is_behind(host):
+            if self._is_known(place) and not self._touch.is_behind(host):
                 self._check(host, place)
 
     def settled(self) -> None:
