@@ -139,6 +139,11 @@ class Collector:
         """These need a certificate each; the newest stands for the blocks between."""
         self._wanted = [*self._wanted[-ACKS_HELD_MAX:], *indexes]
 
+    @property
+    def wants(self) -> bool:
+        """Whether `take` has something to look for."""
+        return bool(self._wanted)
+
     def take(self, log: Log, is_needed: Callable[[int], bool]) -> list[Certificate]:
         """What can be certified now. A wanted block whose proof is overtaken by a later one is given up unless `is_needed`."""
         found: list[Certificate] = []

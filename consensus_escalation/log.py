@@ -20,18 +20,12 @@ class Log:
         self.base, self.base_hash = base, base_hash
         self._blocks: list[Block] = []
         self._configs: list[tuple[int, Config]] = [(config_index, config)]
+        self.last_index, self.last_hash = base.index, base_hash
+        """Of the newest block; kept, since both are asked for at every turn."""
 
     @property
     def last(self) -> Position:
         return Position(self._blocks[-1].term, self._blocks[-1].index) if self._blocks else self.base
-
-    @property
-    def last_index(self) -> int:
-        return self.base.index + len(self._blocks)
-
-    @property
-    def last_hash(self) -> bytes:
-        return self._blocks[-1].hash if self._blocks else self.base_hash
 
     def get(self, index: int) -> Block | None:
         place = index - self.base.index - 1
@@ -70,10 +64,14 @@ class Log:
 
     def config_before(self, index: int) -> tuple[int, Config]:
         """(where written, configuration) that decides about the block at `index`."""
+        if self._configs[-1][0] < index:
+            return self._configs[-1]
         return next((pair for pair in reversed(self._configs) if pair[0] < index), self._configs[0])
 
     def configs_between(self, low: int, high: int) -> Iterator[int]:
         """Indexes in (low, high] at which the configuration changes."""
+        if self._configs[-1][0] <= low:  # as nearly always
+            return iter(())
         return (index for index, _ in self._configs if low < index <= high)
 
     # ---- changes
@@ -90,6 +88,7 @@ class Log:
             self._configs.pop()
         self._blocks.extend(blocks)
         self._configs.extend(found)
+        self.last_index, self.last_hash = self.base.index + len(self._blocks), self._blocks[-1].hash
 
     def compact(self, index: int) -> None:
         """Forget the blocks up to `index`, which a snapshot stands for."""

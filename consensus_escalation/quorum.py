@@ -26,7 +26,7 @@ class Config(NamedTuple):
     @property
     def electorate(self) -> tuple[Voter, ...]:
         """All who vote, sorted."""
-        return tuple(sorted({*self.voters, *self.outgoing}))
+        return tuple(sorted({*self.voters, *self.outgoing})) if self.outgoing else self.voters
 
     @property
     def everyone(self) -> tuple[Voter, ...]:
@@ -39,7 +39,7 @@ def majority(size: int) -> int:
 
 
 def _agreed(voters: tuple[Voter, ...], yes: Container[Voter]) -> bool:
-    return sum(voter in yes for voter in voters) >= majority(len(voters))
+    return len([voter for voter in voters if voter in yes]) >= majority(len(voters))
 
 
 def has_quorum(config: Config, yes: Container[Voter]) -> bool:
@@ -48,7 +48,7 @@ def has_quorum(config: Config, yes: Container[Voter]) -> bool:
 
 
 def _reached(voters: tuple[Voter, ...], values: Mapping[Voter, float]) -> float:
-    ordered = sorted((values.get(voter, 0) for voter in voters), reverse=True)
+    ordered = sorted([values.get(voter, 0) for voter in voters], reverse=True)
     return ordered[majority(len(voters)) - 1]
 
 

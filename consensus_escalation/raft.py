@@ -61,6 +61,7 @@ from consensus_escalation.messages import (
 from consensus_escalation.quorum import Config
 from consensus_escalation.reads import Reads
 from consensus_escalation.replication import Replication
+from consensus_escalation.rounds import Rounds
 from consensus_escalation.sessions import Admission, Key
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
 from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
@@ -138,6 +139,7 @@ class Raft:
         self._pending_entries = 0
         self._pending_size = 0
         """Bytes that they take in blocks."""
+        self._rounds = Rounds()
         self._taken: dict[tuple[Key, int], int] = {}
         """While it leads: batches that wait for a block (0) or are in one (its index), so that none is taken twice."""
         self._heartbeat_at = inf
@@ -201,8 +203,14 @@ class Raft:
     def deadline(self) -> float:
         """Monotonic seconds of the next `Tick` wanted."""
         if self._core.role is Role.LEADER:
-            return min(self._heartbeat_at, self._silent_at(), self._handback.deadline)
+            return min(self._heartbeat_at, self._silent_at(), self._handback.deadline, self._cut_at)
         return self._election.deadline
+
+    @property
+    def _cut_at(self) -> float:
+        """When a slow round is waited for no more. For the disk and for an heir no time is set."""
+        waits = self._pending and not self._core.is_writing and self._handback.heir is None
+        return self._rounds.deadline if waits else inf
 
     # ---- steps
 
@@ -476,8 +484,8 @@ class Raft:
         return bool(entry.author) and entry.kind in (Kind.COMMAND, Kind.POLICY, Kind.RESTORE)
 
     def _flush(self) -> None:
-        """Cut what waits, unless the disk is busy: then it waits for the disk, and batches grow by themselves. A block that is
-        nearly full has nothing to wait for, and followers can begin with it."""
+        """Cut what waits, unless the disk is busy or enough is under way: so batches grow by themselves. A block that is nearly
+        full has nothing to wait for, and followers can begin with it."""
         core = self._core
         self._look_for_guilt()
         for entry in self._docket.take():
@@ -489,13 +497,18 @@ class Raft:
             self._pending.clear()
             self._pending_entries = self._pending_size = 0
             self._taken.clear()
+            self._rounds.clear()
             return
         if len(self._taken) > 4 * core.pace.pending_entries_max:
             self._taken = {mark: index for mark, index in self._taken.items() if not 0 < index <= core.commit}
-        fill, last = (FULL if core.is_writing else 0), core.log.last_index
+        if not self._pending:
+            return
+        is_busy = core.is_writing or self._rounds.are_enough(core.commit, core.now.monotonic)
+        fill, last = (FULL if is_busy else 0), core.log.last_index
         while self._handback.heir is None and self._pending_size > fill:
             self._append(self._batch())
         if core.log.last_index > last:
+            self._rounds.cut(core.log.last_index, core.now.monotonic)
             self._replication.broadcast()
 
     def _wait_for_block(self, batch: tuple[Entry, ...]) -> None:

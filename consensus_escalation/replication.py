@@ -178,6 +178,8 @@ class Replication:
         if progress.is_probing and progress.is_waiting:
             return False
         last = min(core.log.last_index, progress.match + core.pace.window_blocks)
+        if last < progress.next:
+            return False
         sent = False
         for run in frames(iter(core.log.between(progress.next, last))):
             self._send(voter, progress.next, run)
@@ -280,7 +282,8 @@ class Replication:
         if leading is None:
             return
         before = core.commit
-        core.commit_to(may_commit(core.log, leading.matches(core.me), before, leading.start_index))
+        if before < core.log.last_index:
+            core.commit_to(may_commit(core.log, leading.matches(core.me), before, leading.start_index))
         if core.commit > before:
             if leading.own_match > core.commit >= leading.start_index:
                 # Stored here in one go with what follows, so acknowledged for the last of it only: a proof for others, who have
@@ -289,8 +292,9 @@ class Replication:
             # Of older changes the leader may have died before it told the proof, so each new one proves them again.
             known = before if before >= leading.start_index else max(core.log.base.index, core.commit - HEADERS_MAX)
             leading.acks.committed([*core.log.configs_between(known, core.commit - 1), core.commit])
-        changing = set(core.log.configs_between(0, core.commit))
-        core.effects.extend(Certified(certificate) for certificate in leading.acks.take(core.log, changing.__contains__))
+        if leading.acks.wants:
+            changing = set(core.log.configs_between(0, core.commit))
+            core.effects.extend(Certified(certificate) for certificate in leading.acks.take(core.log, changing.__contains__))
 
     # ---- follower
 

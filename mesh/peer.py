@@ -67,7 +67,7 @@ COMPLAIN_SECONDS: Final = 60.0
 DROP_REASON_MAX: Final = 80
 DROP_REASONS_MAX: Final = 256
 """Different reasons that are counted apart: some quote what came, so a liar could think of new ones for ever."""
-RESTFUL: Final = frozenset({Frame.DELTA, Frame.FLOOR, Frame.ACK})
+RESTFUL: Final = frozenset({Frame.DELTA, Frame.FLOOR, Frame.ACK, Frame.RAFT})
 """What may come in without a turn after it, unless it made something to send or to tell."""
 ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
@@ -272,6 +272,7 @@ class Peer(Port):
             or self.replica.faults
             or self.sync.puller.active
             or self.sync.copies.awaited
+            or self.quorum.is_stirred
         )
 
     def tick(self, now: Now) -> None:

@@ -194,6 +194,8 @@ class Driver:
 
         All writes made until the calling task next yields are then one turn, so they share a delta and a datagram.
         """
+        if self._awake:
+            return  # to cancel a wait once more would cost as much again: 10 us
         self._awake = True
         if self._waiting is not None:
             self._waiting.cancel()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Final, assert_never
@@ -50,7 +49,7 @@ from consensus_escalation.effects import (
     TakeState,
     Tick,
 )
-from consensus_escalation.messages import Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
+from consensus_escalation.messages import Accepted, Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
 from consensus_escalation.policy import Predicate
 from consensus_escalation.quorum import Config, has_quorum
 from consensus_escalation.raft import Raft
@@ -79,22 +78,13 @@ from mesh.quorum.scores import is_certified, read_score
 from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
 from mesh.quorum.status import Status as Status
-from mesh.quorum.writer import Writer
+from mesh.quorum.writer import Barrier, Writer
 from mesh.trust import Directory
 from mesh.trust.identity import key_id
 from mesh.wire.frames import Frame, Lane
 
 STALL_ELECTIONS: Final = 4.0
 """A leader whose disk has not answered for so many election time-outs resigns. Guess: an SD card that tidies up takes 0.5 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Barrier:
-    """In the stream of effects: what follows waits until this ticket is durable."""
-
-    ticket: int
-    persist: int
-    """Raft's own number of it, 0 when it is not Raft's."""
 
 
 class Quorum:
@@ -150,6 +140,8 @@ class Quorum:
         self._sent: tuple[Message | None, bytes] = (None, b"")
         self._voted: tuple[int, ReplicaId | None] = (0, None)
         """(term, vote) on the disk, while there is no Raft here."""
+        self.is_stirred = False
+        """Whether Raft wanted something done since the last tick: an acknowledgement that decides nothing needs no turn."""
         self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
         """Mute: it neither votes nor campaigns, for its disk lost what it may have acknowledged, or it judges otherwise."""
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
@@ -228,6 +220,7 @@ class Quorum:
         self.questions.tick(now)
         self._desk.flush(now)
         self._spread.flush(now)
+        self.is_stirred = False
         return self._outlook.tick(self._has_quorum, now)
 
     @property
@@ -432,6 +425,7 @@ class Quorum:
         if self.raft is None and self._may_join(message):
             self._join(now)
         if self.raft is not None and not (self._is_mute and isinstance(message, AskVote | AskPreVote | HandOver)):
+            self.is_stirred |= not isinstance(message, Accepted)
             self._burst.take(Received(peer, message))
 
     def _step(self, given: Input) -> None:
@@ -442,7 +436,9 @@ class Quorum:
         self._is_stepping = True
         try:
             while self._inputs and self.raft is not None:
-                for effect in self.raft.step(self._inputs.popleft(), self._log_clock.at(self._now)):
+                effects = self.raft.step(self._inputs.popleft(), self._log_clock.at(self._now))
+                self.is_stirred |= bool(effects)
+                for effect in effects:
                     if isinstance(effect, SendAtOnce):
                         self._send(effect.to, effect.message)
                     else:

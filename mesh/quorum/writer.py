@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -18,6 +19,15 @@ LAZY_SECONDS: Final = 0.05
 
 PROOF_SECONDS: Final = 1.0
 """Between two certificates that are written down. Guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """In the stream of effects: what follows waits until this ticket is durable."""
+
+    ticket: int
+    persist: int
+    """Raft's own number of it, 0 when it is not Raft's."""
 
 
 class Writer:

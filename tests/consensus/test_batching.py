@@ -1,16 +1,18 @@
-"""What a leader waits for before it cuts a block: nothing, or the disk while there is room for more."""
+"""What a leader waits for before it cuts a block: nothing, or its disk and two rounds while there is room for more."""
 
 from __future__ import annotations
 
 import random
+from math import inf
 
 from consensus_escalation.block import Entry, Kind, run_size
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import Effect, Persist, Persisted, Refused, Resign, Submit, Tick
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import BODY_BYTES_MAX, FULL, Raft
+from consensus_escalation.rounds import COMPANY_SECONDS, ROUNDS_MAX, Rounds
 from consensus_escalation.types import BLOCK_BYTES_MAX, Role
-from tests.consensus.cluster import Now, digest, keys_of, voter
+from tests.consensus.cluster import Cluster, Now, digest, keys_of, voter
 
 NOW = Now(0.0, 1 << 60)
 
@@ -93,3 +95,46 @@ def test_a_run_takes_no_more_than_is_reckoned() -> None:
             run = [int(batch[0].kind), voter(1), batch[0].since, batch[0].number, bytes(64), bytes(184)]
             taken = len(keys.encode([*run, [entry.body for entry in batch]]))
             assert taken <= run_size(batch) <= taken + 8
+
+
+def test_two_rounds_are_under_way_and_what_comes_waits_for_one_of_them() -> None:
+    """Each client had a round of its own: 64 of them made ten datagrams, ten syncs and ten acknowledgements out of one."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    raft = leader.raft
+    assert raft is not None
+    before = raft.log.last_index
+    cluster.cut_off(*[number for number in range(1, 4) if voter(number) != leader.me])
+    for number in range(1, 6):
+        cluster.submit(leader, f"entry {number}", number)
+    assert raft.log.last_index == before + ROUNDS_MAX
+    cluster.advance(COMPANY_SECONDS)
+    assert raft.log.last_index == before + ROUNDS_MAX + 1, "a slow network is not waited for"
+    assert [len(block.entries) for block in raft.log.between(before + 1, raft.log.last_index)] == [1, 1, 3]
+
+
+def test_a_round_that_is_committed_makes_room_for_the_next() -> None:
+    rounds = Rounds()
+    for index in (5, 7):
+        assert not rounds.are_enough(3, 1.0)
+        rounds.cut(index, 1.0)
+    assert rounds.are_enough(4, 1.0)
+    assert rounds.deadline == 1.0 + COMPANY_SECONDS
+    assert not rounds.are_enough(5, 1.0)
+    assert rounds.deadline == inf
+
+
+def test_a_leader_that_waits_for_its_disk_does_not_ask_for_a_tick_at_once() -> None:
+    """Its deadline was that of the rounds, which passed and did not move while the disk was busy: the host turned without end."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    raft = leader.raft
+    assert raft is not None
+    cluster.cut_off(*[number for number in range(1, 4) if voter(number) != leader.me])
+    cluster.submit(leader, "first", 1)
+    cluster.slow_disks.add(leader.me)
+    cluster.submit(leader, "second", 2)
+    cluster.submit(leader, "third", 3)
+    cluster.time += 2 * COMPANY_SECONDS
+    leader.step(Tick())
+    assert raft.deadline > cluster.time

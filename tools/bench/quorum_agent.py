@@ -19,6 +19,7 @@ import mesh
 from mesh.errors import MeshError
 from tools.bench.commits import STREAM_SECONDS, WARM_UP
 from tools.fleet import add_arguments, node_config
+from tools.garbage import collect_rarely
 from tools.measure.notebook import now_us, say
 
 PATHS: Final = 1000
@@ -114,6 +115,7 @@ class Voter:
 
 async def run(arguments: argparse.Namespace) -> None:
     async with mesh.open_node(node_config(arguments)) as node, trio.open_nursery() as nursery:
+        collect_rarely()  # as `mesh up` does
         await Voter(node, arguments.name, nursery).obey()
         nursery.cancel_scope.cancel()
 
