@@ -73,9 +73,13 @@ class Command(NamedTuple):
 
 
 _DEFAULTS: Final = Command(Verb.SET)
+_REST: Final = _DEFAULTS[3:]
+"""What most commands leave out: all after the value."""
 
 
 def command_to_bytes(command: Command, encode: Callable[[object], bytes]) -> bytes:
+    if command[3:] == _REST and command.value != NULL:
+        return encode([int(command.verb), list(command.path), command.value])
     parts: list[object] = [int(command.verb), list(command.path), *command[2:6], list(command.thought)]
     defaults = [None, None, *_DEFAULTS[2:6], list(NO_THOUGHT)]
     while len(parts) > 2 and parts[-1] == defaults[len(parts) - 1]:

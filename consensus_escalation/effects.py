@@ -47,6 +47,8 @@ class Submit:
     entry: Entry
     more: tuple[Entry, ...] = ()
     """The rest of a batch under the signature of `entry`: all of it goes into one block, or none."""
+    is_followed: bool = False
+    """The next input is another one: no block is cut before that, so that they can share one and go out together."""
 
     @property
     def batch(self) -> tuple[Entry, ...]:

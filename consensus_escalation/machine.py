@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -31,6 +32,8 @@ STATE_BYTES_MAX: Final = 32 << 20
 """Of all cells together: half of what a snapshot may be. Critical state is owners and settings, not data."""
 CELL_BYTES: Final = 200
 """What a cell costs beside its path and value, in Python."""
+VALUES_REMEMBERED_MAX: Final = 1024
+"""Values decoded lately, 0.5 MB at most: each is looked at when it is asked for and when it is applied, and many are alike."""
 SNAPSHOT_FORMAT: Final = 2
 MISMATCH, MALFORMED = "mismatch", "malformed"
 OTHER_WRITE: Final = "its idempotency key was used for another write"
@@ -85,6 +88,7 @@ class Machine:
         """`predicates`: see `policy.Policy`. The codec is deterministic CBOR; `mesh` injects a faster one."""
         self.policy = Policy(predicates=predicates)
         self._encode, self._decode_untrusted = encode, decode_untrusted
+        self._value_of = lru_cache(VALUES_REMEMBERED_MAX)(decode_untrusted)
         self.ledger = Ledger(read_score)
         self._leases = Leases()
         self._cells: dict[Path, Cell] = {}
@@ -127,7 +131,7 @@ class Machine:
     def judge_command(self, command: Command, author: bytes) -> Judgement:
         """By the policy and the state as they are now. Raises Malformed when a value in it is no CBOR."""
         if command.thought == NO_THOUGHT and command.expected == NULL:
-            value = self._decode_untrusted(command.value) if command.value != NULL else None
+            value = self._value_of(command.value)
             if self.policy.is_silent(command.path, value):
                 return SILENCE
         return self.policy.judge(subject_of(command, author, self._decode_untrusted), self._view())

@@ -134,8 +134,8 @@ class Raft:
         self._authority = Silent() if authority is None else authority
         self._reads = Reads(self._core, self._replication)
         self._standby: tuple[Voter, ...] = ()
-        self._pending: deque[tuple[Entry, ...]] = deque()
-        """Batches, each under one signature."""
+        self._pending: deque[tuple[tuple[Entry, ...], int]] = deque()
+        """Batches, each under one signature, and the bytes that they take."""
         self._pending_entries = 0
         self._pending_size = 0
         """Bytes that they take in blocks."""
@@ -249,8 +249,9 @@ class Raft:
                 self._accuse(proof)
             case _:
                 assert_never(given)
-        self._flush()
-        self._reads.flush()
+        if not (isinstance(given, Submit) and given.is_followed):
+            self._flush()
+            self._reads.flush()
         effects, core.effects = core.effects, []
         return effects
 
@@ -442,7 +443,8 @@ class Raft:
         self._replication.refresh()
 
     def _submit(self, batch: tuple[Entry, ...]) -> None:
-        reason = self._reason_against(batch)
+        size = run_size(batch)
+        reason = self._reason_against(batch, size)
         if not self.is_settled and reason not in (NOT_LEADER, BUSY) and (reason or self._is_dangerous(batch[0])):
             reason = BUSY  # no is definite, and a former leader's log may hold a copy
         if reason:
@@ -452,9 +454,9 @@ class Raft:
                 self._core.effects.append(Refused(batch[0], Admission.REPEATED.value, self._core.leader))
         else:
             self._taken.update((mark, 0) for mark in marks(batch))
-            self._wait_for_block(batch)
+            self._wait_for_block(batch, size)
 
-    def _reason_against(self, batch: tuple[Entry, ...]) -> str:
+    def _reason_against(self, batch: tuple[Entry, ...], size: int) -> str:
         core = self._core
         if core.role is not Role.LEADER:
             return NOT_LEADER
@@ -464,7 +466,7 @@ class Raft:
         if not all(map(self._is_clients, batch)) or (len(batch) > 1 and (is_dangerous or not is_batch(batch))):
             return "malformed"
         room = BODY_BYTES_MAX - (evidence_bytes(core.log.config) if is_dangerous else 0)
-        if TIME_BYTES + run_size(batch) > room:
+        if TIME_BYTES + size > room:
             return "too large"
         if not batch[0].author:
             return ""
@@ -473,8 +475,11 @@ class Raft:
         if not self._is_signed(batch):
             return "not signed by its author"
         time = max(core.ledger.time, core.now.wall)
-        found = [core.ledger.sessions.judge(key_of(entry), time) for entry in batch]
-        return "" if Admission.FRESH in found else found[0].value
+        judge, found = core.ledger.sessions.judge, Admission.FRESH
+        for entry in reversed(batch):  # nearly always the last one is fresh, and nobody has to look at the others
+            if (found := judge(key_of(entry), time)) is Admission.FRESH:
+                return ""
+        return found.value
 
     def _is_clients(self, entry: Entry) -> bool:
         """A score speaks for itself, the authority's signature is in it; all else needs an author."""
@@ -489,11 +494,11 @@ class Raft:
         core = self._core
         self._look_for_guilt()
         for entry in self._docket.take():
-            self._wait_for_block((entry,))
+            self._wait_for_block((entry,), run_size((entry,)))
         if core.role is not Role.LEADER:
             self._replication.stop()
             self._handback.reset()
-            core.effects.extend(Refused(entry, NOT_LEADER, core.leader) for batch in self._pending for entry in batch)
+            core.effects.extend(Refused(entry, NOT_LEADER, core.leader) for batch, _ in self._pending for entry in batch)
             self._pending.clear()
             self._pending_entries = self._pending_size = 0
             self._taken.clear()
@@ -511,22 +516,23 @@ class Raft:
             self._rounds.cut(core.log.last_index, core.now.monotonic)
             self._replication.broadcast()
 
-    def _wait_for_block(self, batch: tuple[Entry, ...]) -> None:
-        self._pending.append(batch)
+    def _wait_for_block(self, batch: tuple[Entry, ...], size: int) -> None:
+        self._pending.append((batch, size))
         self._pending_entries += len(batch)
-        self._pending_size += run_size(batch)
+        self._pending_size += size
 
     def _batch(self) -> tuple[Entry, ...]:
         """As many waiting batches as fit one block."""
         entries: list[Entry] = []
         room = BODY_BYTES_MAX - TIME_BYTES
         while self._pending:
-            size = run_size(self._pending[0])
+            batch, size = self._pending[0]
             if entries and size > room:
                 break
+            self._pending.popleft()
             room -= size
             self._pending_size -= size
-            entries += self._pending.popleft()
+            entries += batch
         self._pending_entries -= len(entries)
         return tuple(entries)
 

@@ -7,8 +7,7 @@ An entry's life ends in exactly one of three ways: done (its outcome, which beco
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
@@ -173,8 +172,12 @@ class Clerk:
             key = self._peer.quorum.courier.want(chain, body, kind=kind)
         else:
             key = self._peer.quorum.courier.want(chain, body, kind=kind, key=self._named(chain, idempotency_key))
-        with self._awaited(chain, [key]) as (waiting,):
+        waiting = self._awaits(chain, key)
+        self._wake()
+        try:
             await waiting.event.wait()
+        finally:
+            self._left(key, waiting)
         decided = self._decided(key, waiting.answer, is_chosen=idempotency_key is not None)
         if isinstance(decided, Decided):
             return decided
@@ -202,11 +205,16 @@ class Clerk:
             answers = [group.answers.get(key) for key in keys]
         else:
             keys = courier.want_again(chain, bodies, self._named(chain, idempotency_key))
-            with self._awaited(chain, keys) as several:
+            several = [self._awaits(chain, key) for key in keys]
+            self._wake()
+            try:
                 with patience:
                     for waiting in several:
                         await waiting.event.wait()
-                answers = [waiting.answer for waiting in several]
+            finally:
+                for key, waiting in zip(keys, several, strict=True):
+                    self._left(key, waiting)
+            answers = [waiting.answer for waiting in several]
         why = f"no answer of a majority within {seconds:g} s: it may still be done" if patience.cancelled_caught else ""
         chosen = idempotency_key is not None
         return [self._decided(key, answer, is_chosen=chosen, why=why) for key, answer in zip(keys, answers, strict=True)]
@@ -216,24 +224,21 @@ class Clerk:
         self._check_open()
         return chain
 
-    @contextmanager
-    def _awaited(self, chain: Chain, keys: Sequence[Key]) -> Iterator[list[_Waiting]]:
-        """Where their answers come. Another task may wait for the same; when nobody does any more, they are not sent again."""
-        found = []
-        for key in keys:
-            waiting = self._waiting.setdefault(key, _Waiting(chain.genesis.epoch))
-            assert isinstance(waiting, _Waiting), "the keys of a group are known when it has ended"
-            waiting.tasks += 1
-            found.append(waiting)
-        self._wake()
-        try:
-            yield found
-        finally:
-            for key, waiting in zip(keys, found, strict=True):
-                waiting.tasks -= 1
-                if not waiting.tasks and not waiting.is_over:
-                    del self._waiting[key]
-                    self._peer.quorum.courier.forget(key)
+    def _awaits(self, chain: Chain, key: Key) -> _Waiting:
+        """Where its answer comes. Another task may wait for the same."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = _Waiting(chain.genesis.epoch)
+        assert isinstance(waiting, _Waiting), "the keys of a group are known when it has ended"
+        waiting.tasks += 1
+        return waiting
+
+    def _left(self, key: Key, waiting: _Waiting) -> None:
+        """When nobody waits for it any more, it is not sent again."""
+        waiting.tasks -= 1
+        if not waiting.tasks and not waiting.is_over:
+            del self._waiting[key]
+            self._peer.quorum.courier.forget(key)
 
     def _decided(
         self, key: Key, answer: Answered | None, *, is_chosen: bool, why: str = ""
@@ -292,7 +297,9 @@ class Clerk:
 
     async def proven(self, index: int) -> Chain:
         """Returns once this agent can prove to anybody that the block at `index` is committed."""
-        chain = await self.chain()
+        chain = self._peer.quorum.chain
+        if chain is None:
+            chain = await self.chain()
         while chain.proven < index:
             await self._next_turn()
             chain = await self.chain()

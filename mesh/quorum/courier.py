@@ -244,15 +244,16 @@ class Courier:
         """Drafts as signed batches, numbered in a row, no larger than a block takes; what has to be endorsed goes alone."""
         found: list[tuple[Entry, ...]] = []
         batch: list[Entry] = []
-        size = 0
+        size, is_alone = 0, False
         drafts, self._drafts = self._drafts, []
         for entry in drafts:
-            cost = body_size(entry.body)
-            follows = bool(batch) and (entry[:3], entry.number) == (batch[-1][:3], batch[-1].number + 1)
-            is_alone = entry.kind is not Kind.COMMAND or dangerous(entry) or (bool(batch) and dangerous(batch[-1]))
-            if batch and (not follows or size + cost > BATCH_BYTES_MAX or is_alone):
-                found.append(sign_batch(batch, self.keys))
-                batch = []
+            cost, was_alone = body_size(entry.body), is_alone
+            is_alone = entry.kind is not Kind.COMMAND or dangerous(entry)
+            if batch:
+                follows = entry.number == batch[-1].number + 1 and entry[:3] == batch[-1][:3]
+                if not follows or size + cost > BATCH_BYTES_MAX or is_alone or was_alone:
+                    found.append(sign_batch(batch, self.keys))
+                    batch = []
             size = size + cost if batch else RUN_BYTES + cost
             batch.append(entry)
         if batch:
@@ -263,6 +264,8 @@ class Courier:
 
     def done(self, done: Done) -> None:
         """A block was applied here."""
+        if not self._where:
+            return
         for entry, outcome in zip(done.block.entries, done.outcomes, strict=True):
             if entry.author == self.me and (first := self._where.pop(key := key_of(entry), None)) is not None:
                 self._answered.append(Settled(key, outcome))

@@ -78,6 +78,8 @@ class Desk:
         self.courier: Courier | None = None
         """Of this agent's own entries."""
         self._refusals: list[tuple[Entry, str]] = []
+        self._taken: list[tuple[Entry, ...]] = []
+        """Batches for the log, since the last turn."""
 
     def send(self, to: ReplicaId, batch: tuple[Entry, ...]) -> None:
         """An own batch."""
@@ -105,11 +107,17 @@ class Desk:
         elif seat.leads and has_no_room(batch[0], seat.chain):
             self._refusals += [(entry, Admission.FULL.value if seat.is_settled else BUSY) for entry in batch]
         elif seat.leads:
-            self._submit(Submit(batch[0], batch[1:]))
+            self._taken.append(batch)
         elif seat.leader is not None and seat.leader != self._me and not forwarded:
             self._port.send(seat.leader, Lane.CRITICAL, Frame.REQUEST, Request(seat.epoch, True, batch).encode())
         else:
             self._refusals += [(entry, "not the leader") for entry in batch]
+
+    def hand_over(self) -> None:
+        """What came in one turn goes into the log together."""
+        taken, self._taken = self._taken, []
+        for place, batch in enumerate(taken, 1):
+            self._submit(Submit(batch[0], batch[1:], is_followed=place < len(taken)))
 
     def refused(self, entry: Entry, reason: str) -> None:
         """By this agent's own Raft."""

@@ -78,15 +78,15 @@ class Keeper:
     def applied(self, chain: Chain, done: Iterable[Done], now: Now) -> None:
         for each in done:
             for entry, outcome in zip(each.block.entries, each.outcomes, strict=True):
-                self.repeated += outcome.repeated
-                if not outcome.repeated:
+                if outcome.repeated:
+                    self.repeated += 1
+                elif outcome.status is Status.DONE:
+                    self.done += 1
                     self._applied(chain, entry, outcome, now)
+                else:
+                    self.void += 1
 
     def _applied(self, chain: Chain, entry: Entry, outcome: Outcome, now: Now) -> None:
-        if outcome.status is not Status.DONE:
-            self.void += 1
-            return
-        self.done += 1
         match entry.kind:
             case Kind.COMMAND:
                 self._commanded(chain, entry, now)

@@ -216,6 +216,7 @@ class Quorum:
         leads = self.raft is not None and self.raft.role is Role.LEADER
         self.keeper.tick(self.raft.term if leads and self.raft is not None else 0, chain, self.courier, now)
         self.courier.tick(chain, now)
+        self._desk.hand_over()
         self._settle(now)
         self.questions.tick(now)
         self._desk.flush(now)
