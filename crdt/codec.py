@@ -71,6 +71,23 @@ def head(major: int, number: int) -> bytes:
     return struct.pack(">BQ", major << 5 | 27, number)
 
 
+def number_untrusted(raw: bytes, at: int) -> tuple[int, int]:
+    """The unsigned integer that begins at `at`, which is inside, and where it ends: perhaps beyond the end of `raw`, as the
+    caller has to see. For what has a fixed layout. Raises Malformed for anything else, and for a longer form than the shortest.
+    """
+    first = raw[at]
+    if first < 24:
+        return first, at + 1
+    if first > 27:
+        raise Malformed("not an unsigned integer")
+    size = 1 << first - 24
+    end = at + 1 + size
+    value = int.from_bytes(raw[at + 1 : end], "big")
+    if value < (24 if size == 1 else 1 << 4 * size):
+        raise Malformed("an integer is not in its shortest form")
+    return value, end
+
+
 def array_head(count: int) -> bytes:
     """What precedes the encoded items of an array of `count`."""
     return head(_ARRAY, count)

@@ -152,7 +152,7 @@ def _restore_base(state: Shelves, shelf: ShelfId, rows: _Rows) -> str:
         return "live ops without a head"
     held_rows = [row for _, row in sorted(rows.live.get(shelf, {}).items())]
     try:
-        header = header_from_bytes_untrusted(replica_of(shelf), head_row.header_bytes, state.decode)
+        header = header_from_bytes_untrusted(replica_of(shelf), head_row.header_bytes)
         bodies = [_stored_body(state, entry, raw) for entry, raw in held_rows]
     except Exception as error:  # noqa: BLE001  # an injected decoder has errors of its own; the disk is not to be trusted more than the wire
         return f"a stored row cannot be read: {error}"

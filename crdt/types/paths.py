@@ -70,6 +70,7 @@ def _check_segment(path: PathLike, number: int, segment: object) -> None:
         raise PathError(f"{where}, {_brief(segment)}, has {size} bytes: at most {SEGMENT_BYTES_MAX} are allowed")
 
 
+@lru_cache(maxsize=1024)  # guess: what watchers are told of again and again
 def format_path(path: Path) -> str:
     """For people. Text as it is (quoted when it holds a `/` or is not printable), an element as `[element]`, other bytes as
     `0x...`.

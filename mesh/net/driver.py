@@ -16,7 +16,8 @@ The simulator's loop is the same one, with its own network, clock and disk in th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from math import inf
+from typing import Final, NoReturn, Protocol
 
 import trio
 
@@ -26,9 +27,12 @@ from mesh.effects import Address, Now, Transmit
 from mesh.errors import NodeClosed
 from mesh.events import Event
 from mesh.net.clock import Clock
-from mesh.net.udp import UdpSocket
+from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.rows import Batch
+
+PAUSE_SECONDS: Final = 0.002
+"""Without a look at the socket. Guess: a few times what a datagram of a burst takes to be handled."""
 
 
 class Core(Protocol):
@@ -117,6 +121,7 @@ class Driver:
         self._on_changes, self._on_events = on_changes, on_events
         self._waiting: trio.CancelScope | None = None
         self._awake = self._turning = False
+        self._received_at = -inf
         self._turned = trio.lowlevel.ParkingLot()
         self.on_turn: Callable[[], None] = _nothing
         """Called after every turn."""
@@ -142,8 +147,15 @@ class Driver:
             self._turned.unpark_all()
 
     def _receive(self) -> None:
-        for datagram, address in self._socket.drain():
-            self._core.handle_untrusted(datagram, address, self._clock.now())
+        """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
+        first, so it waits for the next look, and only then the socket is drained."""
+        now = self._clock.now()
+        paused = now.monotonic >= self._received_at + PAUSE_SECONDS
+        self._received_at = now.monotonic
+        for number, (datagram, address) in enumerate(self._socket.drain(1 if paused else DRAIN_MAX)):
+            if number:
+                now = self._clock.now()
+            self._core.handle_untrusted(datagram, address, now)
         for address in self._socket.refused():
             self._core.refused(address, self._clock.now())
 
@@ -207,10 +219,10 @@ class Driver:
         anything else is done about it, and leaves the wait as it is: where many agents share a machine, each of them has its
         news sooner when none does its book-keeping first.
         """
-        with trio.CancelScope(deadline=self._trio_time(self._core.deadline)) as self._waiting:
+        due = self._core.deadline
+        with trio.CancelScope(deadline=self._trio_time(due)) as self._waiting:
             if self._awake:
                 self._waiting.cancel()
-            rests = False
             while True:
                 await self._socket.readable()
                 self._receive()
@@ -219,11 +231,11 @@ class Driver:
                     return
                 if changes := self._core.changes():
                     self._on_changes(changes)
-                if self._core.unsettled is None:  # all that came is done with, perhaps what was waited for: an answer to a ping
-                    self._waiting.deadline = self._trio_time(self._core.deadline)
-                elif not rests:
-                    rests = True
-                    self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + REST_SECONDS)
+                came = self._core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
+                wanted = min(due, came.monotonic + REST_SECONDS) if came is not None else self._core.deadline
+                if wanted != due:  # trio takes longer to move a deadline than a core to read a header
+                    due = wanted
+                    self._waiting.deadline = self._trio_time(due)
         self._waiting, self._awake = None, False
         self._receive()
 

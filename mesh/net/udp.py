@@ -122,7 +122,7 @@ class UdpSocket:
                 continue
             arrived.append((datagram, self._plain(sockaddr) if self._six else sockaddr))
         self.counts["received"] += len(arrived)
-        self.counts["received_bytes"] += sum(len(datagram) for datagram, _ in arrived)
+        self.counts["received_bytes"] += sum([len(datagram) for datagram, _ in arrived])
         return arrived
 
     def send(self, datagram: bytes, address: Address) -> bool:
@@ -148,6 +148,8 @@ class UdpSocket:
     def refused(self) -> list[Address]:
         """Drain the addresses of which a machine said, since the last call, that nobody listens there. A hint: anybody on the
         path can forge it."""
+        if not self._refused:
+            return []
         told = list(self._refused)
         self._refused.clear()
         return told

@@ -41,7 +41,7 @@ from mesh.sync.repeat import SETTLED_FACTOR, Losses, Repeats, Traffic
 from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
 from mesh.sync.tree import Members, PushTree
-from mesh.trust import Directory, Verdict
+from mesh.trust import Directory
 from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
 
@@ -356,7 +356,7 @@ class Sync:
             self.counters.deltas_duplicate += 1
             return
         author = replica_of(shelf)
-        if self._directory.verdict(shelf, seq, delta.content.rights) is Verdict.UNKNOWN:
+        if not self._directory.knows(author, delta.content.rights):
             self._wait(peer, raw, pushed=pushed)
             self.statements.offer(peer, now)
             return

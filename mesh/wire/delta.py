@@ -12,18 +12,16 @@ from typing import Final
 from crdt import body as crdt_body
 from crdt import delta as crdt_delta
 from crdt.body import Body
-from crdt.delta import Delta, Head
+from crdt.delta import HEADER_BYTES_MAX, Delta, Head
 from crdt.errors import Malformed as CrdtMalformed
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.errors import Malformed
-from mesh.wire.cbor import decode_body_untrusted, decode_untrusted
+from mesh.wire.cbor import decode_body_untrusted
 from mesh.wire.cose import Sign1, assemble, split1_untrusted, to_be_signed
 from mesh.wire.crypto import LIBSODIUM
 from mesh.wire.packer import FRAME_BYTES_MAX
 
 PURPOSE: Final = b"delta"
-HEADER_BYTES_MAX: Final = 76
-"""[1, u32, u48, 16 bytes, 16 bytes, u48, 16 bytes]: 1 + 1 + 5 + 9 + 17 + 17 + 9 + 17."""
 COSE_BYTES_MAX: Final = 9 + 8 + 2 + HEADER_BYTES_MAX + 2 + 64
 """Around and with a header: template, kid, length, header, length, signature."""
 BODY_BYTES_MAX: Final = FRAME_BYTES_MAX - COSE_BYTES_MAX
@@ -74,7 +72,7 @@ def delta_from_bytes_untrusted(raw: bytes) -> Delta:
 def head_from_parts_untrusted(shelf: ShelfId, header_bytes: bytes, signature: bytes) -> Head:
     """The signed header of a listing; all is checked but the signature. Raises `Malformed`."""
     try:
-        head = crdt_delta.head_from_bytes_untrusted(replica_of(shelf), header_bytes, signature, decode_untrusted)
+        head = crdt_delta.head_from_bytes_untrusted(replica_of(shelf), header_bytes, signature)
     except CrdtMalformed as error:
         raise Malformed(str(error)) from error
     if head.header.shelf != shelf:

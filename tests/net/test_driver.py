@@ -155,7 +155,8 @@ async def test_a_flood_starves_neither_timers_nor_other_tasks() -> None:
         assert len(two.core.ticks) >= 3
         assert others >= 3
         handled, ticks = two.core.handled, two.core.ticks
-        assert handled[DRAIN_MAX - 1] <= ticks[0] <= handled[DRAIN_MAX]
+        assert handled[0] <= ticks[0] <= handled[1], "after a pause one is taken, since there is hardly ever another one"
+        assert handled[DRAIN_MAX] <= ticks[1] <= handled[DRAIN_MAX + 1]
         nursery.cancel_scope.cancel()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey, VerifyKey
 
-from crdt.delta import NO_HASH, Delta, Header
+from crdt.delta import HEADER_BYTES_MAX, NO_HASH, Delta, Header
 from crdt.digest import digest_16
 from crdt.ids import ReplicaId, ShelfId, shelf_id
 from mesh.errors import Malformed
@@ -20,7 +20,6 @@ from mesh.wire.crypto import LIBSODIUM
 from mesh.wire.delta import (
     BODY_BYTES_MAX,
     COSE_BYTES_MAX,
-    HEADER_BYTES_MAX,
     PURPOSE,
     body_from_bytes_untrusted,
     delta_bytes,
