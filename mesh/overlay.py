@@ -73,15 +73,22 @@ class Overlay(Generic[K, V]):
         return len(self._own) + len(self._base) - len(self._hidden)
 
     def __iter__(self) -> Iterator[K]:
-        """One's own keys first, then those of the base."""
-        yield from self._own
+        """The keys of the base first, then one's own."""
         for key in self._base:
             if key not in self._hidden:
                 yield key
+        yield from self._own
 
     def items(self) -> Iterator[tuple[K, V]]:
         """To look at. Order as in iteration."""
-        yield from self._own.items()
         for key, value in self._base.items():
             if key not in self._hidden:
                 yield key, value
+        yield from self._own.items()
+
+    def copy(self) -> Overlay[K, V]:
+        """On the same base. Entries that can change are copied, too."""
+        other = Overlay(self._base, self._copy)
+        other._own = dict(self._own) if self._copy is None else {key: self._copy(value) for key, value in self._own.items()}
+        other._hidden = set(self._hidden)
+        return other

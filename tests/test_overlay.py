@@ -56,6 +56,13 @@ class AsADict(RuleBasedStateMachine):
     def take(self, key: int) -> None:
         assert self.table.pop(key) == self.model.pop(key, None)
 
+    @rule()
+    def go_on_with_a_copy(self) -> None:
+        """What becomes of the first one is nothing to the copy."""
+        before, self.table = self.table, self.table.copy()
+        for key in range(7):
+            before[key] = [-1]
+
     @invariant()
     def same(self) -> None:
         assert len(self.table) == len(self.model)

@@ -220,10 +220,11 @@ class Mesh:
         )
         if not self.setup.durable:
             self._remembered = Restored(peers=list(peers), incarnation=1)
+        rows = {peer.replica: peer for peer in peers}, dict.fromkeys(statements, True)
         for host in self.hosts:
             if host.disk is not None:
-                others = tuple(peer for peer in peers if peer.replica != self.memberships[host.number].replica_id)
-                host.disk.image.apply(Batch(peers=others, statements=statements, incarnation=1))
+                host.disk.image = Tables(*rows)
+                host.disk.image.apply(Batch(forgotten=(self.memberships[host.number].replica_id,), incarnation=1))
 
     # ---- what there is
 

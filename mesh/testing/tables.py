@@ -6,22 +6,28 @@ definition find each other's mistakes (tests/sim/test_tables.py holds this one a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from crdt.base import Entry
 from crdt.delta import header_from_bytes_untrusted
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from crdt.replica import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
+from mesh.overlay import Overlay
 from mesh.store.rows import Batch, KnownPeer, Restored
 
 Place = tuple[int, ShelfId, int]
 
 
 class Tables:
-    def __init__(self) -> None:
+    def __init__(
+        self, peers: Mapping[ReplicaId, KnownPeer] | None = None, statements: Mapping[bytes, bool] | None = None
+    ) -> None:
+        """`peers`, `statements`: rows that many disks hold alike. They never change again."""
         self._heads: dict[ShelfId, HeadSet] = {}
         self._live: dict[ShelfId, dict[Place, tuple[Entry, bytes | None]]] = {}
         self._loose: dict[tuple[ShelfId, int], LooseSet] = {}
-        self._peers: dict[ReplicaId, KnownPeer] = {}
-        self._statements: dict[bytes, None] = {}
+        self._peers = Overlay(peers)
+        self._statements = Overlay(statements)
         self._incarnation = 0
         self._meta: dict[str, bytes] = {}
 
@@ -29,10 +35,12 @@ class Tables:
         for entry in batch.journal:
             self._apply(entry)
         for replica in batch.forgotten:
-            self._peers.pop(replica, None)
+            self._peers.pop(replica)
         for peer in batch.peers:
             self._peers[peer.replica] = peer
-        self._statements.update(dict.fromkeys(batch.statements))
+        for statement in batch.statements:
+            if statement not in self._statements:
+                self._statements[statement] = True
         if batch.incarnation is not None:
             self._incarnation = batch.incarnation
         for name, value in batch.meta.items():
@@ -67,9 +75,9 @@ class Tables:
 
     def copy(self) -> Tables:
         other = Tables()
-        other._heads, other._loose, other._peers = dict(self._heads), dict(self._loose), dict(self._peers)
+        other._heads, other._loose, other._peers = dict(self._heads), dict(self._loose), self._peers.copy()
         other._live = {host: dict(rows) for host, rows in self._live.items()}
-        other._statements, other._meta = dict(self._statements), dict(self._meta)
+        other._statements, other._meta = self._statements.copy(), dict(self._meta)
         other._incarnation = self._incarnation
         return other
 
@@ -79,7 +87,7 @@ class Tables:
             rows = self._live[host]
             journal += [LiveSet(host, *rows[place]) for place in sorted(rows)]
         journal += [self._loose[name] for name in sorted(self._loose)]
-        peers = [self._peers[replica] for replica in sorted(self._peers)]
+        peers = [peer for _, peer in sorted(self._peers.items())]
         return Restored(journal, peers, list(self._statements), self._incarnation, dict(self._meta))
 
     def floor(self, shelf: ShelfId) -> int:
