@@ -21,6 +21,8 @@ SCORES: Final = (4, 9, 5, 7, 5)
 """Of the first voters: the best is not the first, so that leadership moves."""
 SETTLE_PROBES: Final = 12
 """Probe intervals for a mesh to form before anything goes wrong: 3 s with the `lan` preset."""
+SETTLE_PROBES_INTRODUCED: Final = 4
+"""The same where all know each other from the start: everybody has been probed, and has compared with somebody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,8 @@ class Options:
                 raise units.TextError(f"there is no type {name!r}; there are {', '.join(ACTS)}")
 
     def settle_seconds(self) -> float:
-        return SETTLE_PROBES * preset(self.preset).swim.probe_interval_seconds
+        probes = SETTLE_PROBES_INTRODUCED if self.introduced else SETTLE_PROBES
+        return probes * preset(self.preset).swim.probe_interval_seconds
 
     def pace(self) -> float:
         """How much longer everything takes than with the `lan` preset, by the clock of its probes."""
