@@ -153,13 +153,20 @@ class Collector:
                 continue  # cut off meanwhile, or proven by what follows
             certificate = self._certify(index, log)
             if certificate is None:
-                left.insert(0, index)
+                if self._is_possible(index, log):
+                    left.insert(0, index)
             else:
                 found.insert(0, certificate)
         if found:
             self._forget(min([*left, log.last_index + 1]))
         self._wanted = left
         return found
+
+    def _is_possible(self, index: int, log: Log) -> bool:
+        """Whether those to whom the log goes, and those who acknowledged it before they left, could prove it. Of a change by voters
+        who have left since, a former leader made the proof, or nobody can."""
+        there = {*log.config.everyone, *(voter for voter, held in self._acks.items() if held and held[-1][0] >= index)}
+        return has_quorum(log.config_before(index)[1], there)
 
     def _forget(self, below: int) -> None:
         for held in self._acks.values():

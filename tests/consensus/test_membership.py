@@ -121,3 +121,25 @@ def test_a_learner_that_is_down_holds_nothing_up() -> None:
     cluster[3].start()
     cluster.advance(1.0)
     assert voters(leader) == tuple(cluster.names)
+
+
+def test_what_only_a_removed_voter_could_prove_is_not_waited_for() -> None:
+    """The first voter alone decides about the first changes. When it has left for ever, a later leader kept asking for proofs of
+    them, and kept all acknowledgements that came meanwhile: found by `mesh sim --seed 64115 --critical 15` with dismissals."""
+    cluster = Cluster(4, voters=1, pace=Pace(replace_seconds=1.0))
+    first = cluster.elect(0.1)
+    first.step(Standby((voter(1), voter(2), voter(3))))
+    cluster.advance(1.0)
+    first.crash()
+    leader = cluster.elect(1.0)
+    leader.step(Standby((voter(2), voter(3), voter(4))))
+    cluster.advance(3.0)
+    assert voters(leader) == (voter(2), voter(3), voter(4))
+    assert leader.raft is not None
+    leading = leader.raft._replication.leading
+    assert leading is not None
+    for number in range(20):
+        cluster.submit(leader, f"entry {number}")
+    cluster.advance(0.1)
+    assert leading.acks._wanted == []
+    assert max(map(len, leading.acks._acks.values())) <= 3
