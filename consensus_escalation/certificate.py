@@ -163,8 +163,8 @@ class Collector:
         return found
 
     def _is_possible(self, index: int, log: Log) -> bool:
-        """Whether those to whom the log goes, and those who acknowledged it before they left, could prove it. Of a change by voters
-        who have left since, a former leader made the proof, or nobody can."""
+        """Whether those to whom the log goes, and those who acknowledged it before they left, could prove it. Of a change by
+        voters who have left since, a former leader made the proof, or nobody can."""
         there = {*log.config.everyone, *(voter for voter, held in self._acks.items() if held and held[-1][0] >= index)}
         return has_quorum(log.config_before(index)[1], there)
 

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
+from consensus_escalation.anchor import Anchor, agrees
 from consensus_escalation.block import Block, Entry, Header, Kind, header_from_bytes_untrusted
 from consensus_escalation.certificate import HEADERS_MAX, Ack, Certificate, NotCertified, Trail, ack_bytes
 from consensus_escalation.core import Genesis
+from consensus_escalation.kept import Bundle, Done, Held, Kept, Proof, State, Step, Waiting
 from consensus_escalation.ledger import Ledger, ReadScore
 from consensus_escalation.log import Log
-from consensus_escalation.machine import Machine, Outcome
+from consensus_escalation.machine import Machine
 from consensus_escalation.policy import Predicate
 from consensus_escalation.quorum import Config
 from consensus_escalation.snapshot import SNAPSHOT_BYTES_MAX, Snapshot, empty_log, snapshot_from_bytes_untrusted
@@ -42,59 +44,6 @@ STEPS_MAX: Final = 4096
 """Changes of voters in a bundle: years of them. Guess."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A block was applied here."""
-
-    block: Block
-    outcomes: tuple[Outcome, ...]
-    """One for each entry."""
-
-
-class Step(NamedTuple):
-    """A change of voters, and what proves it."""
-
-    block: Block
-    certificate: Certificate
-
-
-class Bundle(NamedTuple):
-    """Snapshot, changes of voters and what proves them, for whoever is far behind."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
-    raw: bytes
-
-
-class Proof(NamedTuple):
-    """A certificate without the headers, which the log has."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
-    hash: bytes
-    acks: tuple[Ack, ...]
-
-
-class State(NamedTuple):
-    """A snapshot that was taken or came: it stands for all blocks up to `index`."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which has no use here
-    raw: bytes
-    is_own: bool
-    """The blocks above it go on from it."""
-
-
-class Waiting(NamedTuple):
-    """A certificate whose blocks are still on their way."""
-
-    hash: bytes
-    acks: tuple[Ack, ...]
-    is_vouched: bool
-    """A voter of today has signed for the block itself."""
-
-
-Kept = Step | Bundle | Proof | State
-"""What the disk should have, besides the blocks."""
-
-
 class Chain:
     def __init__(
         self,
@@ -103,7 +52,14 @@ class Chain:
         read_score: ReadScore,
         snapshot_blocks: int,
         predicates: Mapping[str, Predicate] | None = None,
+        anchor: Anchor | None = None,
     ) -> None:
+        """`anchor`: of the newcomer's token; one of another epoch says nothing."""
+        self._anchor = anchor if anchor is not None and anchor.epoch == genesis.epoch else None
+        self._held: Held | None = None
+        self.is_doubtful = self._is_lost = False
+        """Doubtful: another history than the anchor's was told here. Lost: the anchor leads to another beginning, so nothing that
+        comes can ever be believed."""
         self.genesis, self.keys, self._predicates = genesis, keys, predicates
         self.lacking = ""
         """A predicate of the rules that this agent does not have: it would judge otherwise than the others, so it stops."""
@@ -169,9 +125,31 @@ class Chain:
         return next(reversed(self.proofs), self.digest[0] if self.bundle else 0)
 
     @property
+    def awaits(self) -> int:
+        """The block that this agent's token names, until its history is here; then 0. Before, no other proof counts."""
+        return self._anchor.index if self._anchor is not None and self.applied < self._anchor.index else 0
+
+    @property
+    def anchor(self) -> Anchor:
+        """What a newcomer should be told: the newest block that is proven here."""
+        index = self.proven if self.log.hash_at(self.proven) else self.log.base.index
+        at = self.log.config_before(index + 1)[0]
+        known = {0: self.genesis.hash, **{step.block.index: step.block.hash for step in self.steps}}
+        step = known.get(at) or self.log.hash_at(at)
+        digest = self.log.hash_at(index)
+        if step is None or digest is None:  # a change of voters that this agent could not prove: later, then
+            return Anchor(self.genesis.epoch, 0, self.genesis.hash, 0, self.genesis.hash)
+        return Anchor(self.genesis.epoch, index, digest, at, step)
+
+    @property
+    def floor(self) -> int:
+        """Blocks up to here are not needed."""
+        return max(self.applied, self._held.index if self._held is not None else 0)
+
+    @property
     def reach(self) -> int:
         """Blocks above this one are not kept yet."""
-        return self.applied + 2 * self._snapshot_blocks
+        return self.floor + 2 * self._snapshot_blocks
 
     def state_at(self, index: int) -> bytes | None:
         """The machine's state exactly after the newest multiple of `snapshot_blocks`."""
@@ -203,9 +181,9 @@ class Chain:
 
     def missing(self, limit: int) -> list[int]:
         """Indexes of blocks that are needed for the certificates at hand, at most `limit`, the next one first."""
-        newest = min(max(self._waiting, default=0), self.reach)
+        newest = min(max([*self._waiting, self.awaits]), self.reach)
         found = []
-        for index in range(self.applied + 1, newest + 1):
+        for index in range(self.floor + 1, newest + 1):
             if not self.has(index):
                 found.append(index)
                 if len(found) >= limit:
@@ -226,7 +204,7 @@ class Chain:
         """A block from anybody; True when it is kept or applied."""
         if block.header.epoch != self.genesis.epoch or not self.applied < block.index <= self.reach:
             return False
-        if block.index in self._pending:
+        if block.index in self._pending or self._is_lost:
             return False
         self._pending[block.index] = block
         self._arrived += 1
@@ -275,15 +253,20 @@ class Chain:
     @property
     def is_unsettled(self) -> bool:
         """Whether certificates wait for something, and anything has changed since `settle` looked at them."""
-        return bool(self._waiting) and self._looked_at != self._stage()
+        return (bool(self._waiting) or self.awaits > 0) and self._looked_at != self._stage()
 
     def _stage(self) -> tuple[int, int, bytes]:
         return self.applied, self._arrived, self.tip()
 
     def settle(self) -> bool:
         """Apply what is proven now; True when something was, or a certificate was added."""
-        progress = False
-        while self._waiting and not self.lacking and any(self._try(index) for index in sorted(self._waiting, reverse=True)):
+        progress = bool(self.awaits) and self._reach_anchor()
+        while (
+            self._waiting
+            and not self.awaits
+            and not self.lacking
+            and any(self._try(index) for index in sorted(self._waiting, reverse=True))
+        ):
             progress = True
         self._looked_at = self._stage()
         return progress
@@ -364,26 +347,66 @@ class Chain:
         while len(self.proofs) > PROOFS_KEPT:
             self.proofs.popitem(last=False)
 
+    def _reach_anchor(self) -> bool:
+        """Take what leads to it: its hash is the proof. True when it is here."""
+        anchor, held = self._anchor, self._held
+        assert anchor is not None
+        told = self._pending.get(anchor.index)
+        if told is not None and told.hash != anchor.hash:
+            self._contradicted(f"block {anchor.index} as it was told here is not the one that this agent's token names")
+        found, expected = self._linked(anchor.index, anchor.hash, is_vouched=True)
+        if expected is None:
+            return False
+        if expected != (self.log.last_hash if held is None else held.hash):
+            self._contradicted(f"block {anchor.index}, which this agent's token names, does not follow on what is told here")
+            self._held, self._is_lost = None, held is None
+            self._pending.clear()
+            return False
+        if held is not None:
+            self._held = None
+            held.adopt()
+        for block in found:
+            if not self._lacks(block.entries):
+                self._apply(block)
+        self.is_doubtful = False
+        return not self.lacking
+
+    def _contradicted(self, fault: str) -> None:
+        """Told once: whoever sends such blocks can do that for ever."""
+        self.refused += 1
+        if not self.is_doubtful:
+            self.is_doubtful = True
+            self.faults.append(fault)
+
     def _leading_to(self, index: int, digest: bytes, is_vouched: bool) -> list[Block]:
         """The blocks from mine to the certified one, in order; none while some are missing. What does not belong there is
         thrown away, if the certificate is more than somebody's word."""
+        found, expected = self._linked(index, digest, is_vouched)
+        if expected is None:
+            return []
+        if expected != self.log.last_hash:
+            self._is_of_another_history(index, found[::-1])
+            return []
+        return found
+
+    def _linked(self, index: int, digest: bytes, is_vouched: bool) -> tuple[list[Block], bytes | None]:
+        """The blocks above the floor up to this one, in order, and the hash that they follow on; None while some are missing."""
         expected, found = digest, list[Block]()
-        for each in range(index, self.applied, -1):
+        for each in range(index, self.floor, -1):
             block = self._pending.get(each)
             if block is not None and block.hash != expected:
                 if is_vouched:
                     del self._pending[each]
+                    if self.awaits:  # whoever told that told the others, too
+                        self._pending = {at: later for at, later in self._pending.items() if at > each}
                 block = None
             block = block or self.source(each)
             if block is None or block.hash != expected:
-                return []
+                return [], None
             found.append(block)
             expected = block.header.prev
-        if expected != self.log.last_hash:
-            self._is_of_another_history(index, found)
-            return []
         found.reverse()
-        return found
+        return found, expected
 
     def _is_of_another_history(self, index: int, blocks: Sequence[Block]) -> None:
         """The blocks hang together, but not with mine: if the certificate is good, a majority of the voters has lied."""
@@ -470,13 +493,28 @@ class Chain:
         snapshot, ledger = snapshot_from_bytes_untrusted(taken, self.keys, self._read_score)
         if (header.applied_index, header.result_digest) != (snapshot.last.index, self.keys.hash(taken)):
             raise Malformed("the certified header is about another state")
-        if snapshot.last.index <= self.applied:
+        if snapshot.last.index <= self.floor:
             raise Malformed("a bundle of what is here")
-        machine = self._new_machine(self._read_score)
+        machine, last = self._new_machine(self._read_score), snapshot.last.index
         machine.restore_untrusted(snapshot.state)
-        self.trail, self.steps = trail, steps
-        self.bundle, self._bundled = raw, snapshot.last.index
-        self._adopt(snapshot, ledger, machine, taken)
+        adopt = partial(self._adopt_bundle, raw, (trail, steps), (snapshot, ledger, machine, taken))
+        anchor = self._anchor if self.awaits else None
+        if anchor is not None and not agrees(
+            anchor, [(step.block.index, step.block.hash) for step in steps], last, snapshot.hash
+        ):
+            self._contradicted(
+                f"a state after block {last} was told here whose voters are not those that this agent's token names"
+            )
+            raise Malformed("a bundle of another history than the one that the token names")
+        if anchor is not None and last < anchor.index:
+            self._held = Held(last, snapshot.hash, adopt)
+        else:
+            adopt()
+
+    def _adopt_bundle(self, raw: bytes, way: tuple[Trail, list[Step]], state: tuple[Snapshot, Ledger, Machine, bytes]) -> None:
+        self.trail, self.steps = way
+        self.bundle, self._bundled, self._held = raw, state[0].last.index, None
+        self._adopt(*state)
 
     def reads(self, index: int, state: bytes) -> bool:
         """Whether this is a state of the machine, exactly after the block at `index`: what a leader sends is not proven."""

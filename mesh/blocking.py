@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 
 import trio
 
+from consensus_escalation.anchor import Anchor
 from crdt.ids import ReplicaId
 from crdt.ops import Op
 from crdt.types import (
@@ -163,6 +164,11 @@ class BlockingNode:
 
     def quorum(self) -> Quorum:
         return self._thread.call(self._node.quorum)
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """As `Node.anchor`."""
+        return self._thread.call(lambda: self._node.anchor)
 
     def critical(self, path: PathLike) -> BlockingCritical:
         return BlockingCritical(self._thread, self._thread.call(self._node.critical, path))

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 import trio
 
+from consensus_escalation.anchor import Anchor
 from consensus_escalation.policy import Rule
 from crdt.ids import Dot, ReplicaId, ShelfId
 from crdt.ops import Key, Op, Path, Value
@@ -187,6 +188,7 @@ class Node(Handles):
             expires=expires,
             redeem_by=redeem_by,
             addresses=[self._address] if addresses is None else addresses,
+            anchor=self.anchor,
             entropy=peer.config.entropy(32),
         )
         peer.directory.add_untrusted(statement, now)
@@ -255,7 +257,15 @@ class Node(Handles):
         status = self._peer.quorum.status
         if status is None:
             return Quorum(None, 0, (), 0)
-        return Quorum(status.leader, status.term, status.voters, status.commit_index, status.epoch, status.proven_index)
+        shown = (status.leader, status.term, status.voters, status.commit_index, status.epoch, status.proven_index)
+        return Quorum(*shown, status.awaited_index)
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """The newest block of the quorum's log that this agent can prove, for `Authority.invite`: the newcomer takes no history
+        that contradicts it. None where no quorum is known."""
+        chain = self._peer.quorum.chain
+        return None if chain is None else chain.anchor
 
     def critical(self, path: PathLike) -> Critical:
         """A value that only a majority of the voters can change. Raises NotPermitted outside the charter's critical prefixes."""

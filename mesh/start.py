@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -54,7 +55,8 @@ async def open_node(config: NodeConfig) -> AsyncIterator[Node]:
         address = await _advertised(config, sock)
         restored = await store.load()
         rng = random.Random(secrets.randbits(256))
-        peer = Peer(_peer_config(config, address), restored, rng, clock.now(), journal.restored)
+        quorum = replace(journal.restored, anchor=config.membership.anchor)
+        peer = Peer(_peer_config(config, address), restored, rng, clock.now(), quorum)
         node = Node(peer, store, journal, sock, clock)
         tell.now_to(node.notify)
         async with open_plain_nursery() as nursery:

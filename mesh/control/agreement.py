@@ -90,7 +90,7 @@ async def _write(node: Node, thought: Thought, request: Request, key: str | None
 
 
 async def quorum(node: Node, request: Request) -> Any:
-    found = node.quorum()
+    found, anchor = node.quorum(), node.anchor
     scores = node.scores()
     return {
         "leader": None if found.leader is None else node.name_of(found.leader),
@@ -98,6 +98,8 @@ async def quorum(node: Node, request: Request) -> Any:
         "epoch": found.epoch,
         "commit_index": found.commit_index,
         "proven_index": found.proven_index,
+        "awaited_index": found.awaited_index,
+        "anchor": None if anchor is None else [part.hex() if isinstance(part, bytes) else part for part in anchor],
         "voters": [
             {"name": node.name_of(voter), "replica": voter.hex(), "score": max(scores[voter], 0), "demoted": scores[voter] < 0}
             for voter in found.voters

@@ -34,6 +34,8 @@ class Quorum:
     """Raised by `mesh quorum reset`."""
     proven_index: int = 0
     """Up to here, anybody can be convinced by what this agent holds."""
+    awaited_index: int = 0
+    """Of the block that this agent's token names, until the history that leads there is here: before, it takes none. Else 0."""
 
 
 def read_critical(chain: Chain | None, path: Path) -> Reading:

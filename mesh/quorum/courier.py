@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 
 from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import RUN_BYTES, TIME_BYTES, Entry, Kind, body_size
-from consensus_escalation.chain import Chain, Done
+from consensus_escalation.chain import Chain
 from consensus_escalation.docket import CHANGED
+from consensus_escalation.kept import Done
 from consensus_escalation.ledger import key_of
 from consensus_escalation.machine import Outcome, Status
 from consensus_escalation.raft import BODY_BYTES_MAX, BUSY, NOT_LEADER

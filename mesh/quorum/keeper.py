@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus_escalation.block import Entry, Kind
-from consensus_escalation.chain import Chain, Done
+from consensus_escalation.chain import Chain
 from consensus_escalation.command import Command, Thought, Verb, command_from_bytes_untrusted, command_to_bytes
 from consensus_escalation.expiry import Expiry
+from consensus_escalation.kept import Done
 from consensus_escalation.machine import Machine, Outcome, Status
 from consensus_escalation.verdict import Proposal, Verdict
 from crdt.errors import Malformed

@@ -78,6 +78,7 @@ from mesh.quorum.scores import is_certified, read_score
 from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
 from mesh.quorum.status import Status as Status
+from mesh.quorum.status import status_of
 from mesh.quorum.writer import Barrier, Writer
 from mesh.trust import Directory
 from mesh.trust.identity import key_id
@@ -131,7 +132,7 @@ class Quorum:
         )
         self.questions = Questions(rng.getrandbits(48), self._pace.election_seconds, self._ask_read)
         self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
-        self._writer = Writer()
+        self._writer, self._anchor = Writer(), restored.anchor
         self.keeper = Keeper(me, port.notify, directory.name)
         self._genesis = b""
         self._burst = Burst(self._step)
@@ -172,20 +173,8 @@ class Quorum:
     @property
     def status(self) -> Status | None:
         """None: this mesh has no quorum, or this agent has not heard of it yet."""
-        chain, raft = self.chain, self.raft
-        if chain is None:
-            return None
-        return Status(
-            chain.genesis.epoch,
-            max(raft.term if raft else 0, self._guide.told[0]),
-            self.leader,
-            chain.config.voters,
-            chain.config.learners,
-            chain.applied,
-            chain.proven,
-            raft is not None and self.me in chain.config.electorate,
-            raft is not None and raft.role is Role.LEADER,
-        )
+        chain = self.chain
+        return None if chain is None else status_of(self.me, chain, self.raft, self._guide.told[0], self.leader)
 
     # ---- the ways in
 
@@ -267,7 +256,10 @@ class Quorum:
         found = self._directory.genesis()
         if found is not None and found[0] != self._genesis:
             raw, says = found
-            if self.chain is None or says.epoch > self.chain.genesis.epoch:
+            begun = (
+                self.chain.genesis.epoch if self.chain is not None else self._anchor.epoch - 1 if self._anchor is not None else 0
+            )
+            if says.epoch > begun:
                 self._begin(raw, now)
                 self._writer.put_at_once((Begun(says.epoch, raw),), now)
         self.set_members(now)
@@ -291,7 +283,9 @@ class Quorum:
         self._genesis, self.raft, self._sent, self._voted = raw, None, (None, b""), (0, None)
         self._guide.begin()
         self._stream.clear()
-        self.chain = self._log_clock.chain = Chain(genesis, self.keys, read_score, self._pace.snapshot_blocks, self._predicates)
+        pace, anchor = self._pace.snapshot_blocks, self._anchor
+        self.chain = Chain(genesis, self.keys, read_score, pace, self._predicates, anchor)
+        self._log_clock.chain = self.chain
         self._spread.begin(self.chain, now)
 
     def _restore(self, restored: QuorumRestored, now: Now) -> None:
@@ -340,7 +334,7 @@ class Quorum:
         chain = self.chain
         if self.raft is not None or chain is None or chain.applied or chain.genesis.config.voters != (self.me,):
             return
-        if self._may_begin() and not self._spread.hears_of_blocks:
+        if self._may_begin() and not self._spread.hears_of_blocks and not chain.awaits:
             self._join(now)
 
     def _may_join(self, message: Message) -> bool:
@@ -349,7 +343,7 @@ class Quorum:
         chain = self.chain
         if chain is None or not isinstance(message, Append | SnapshotPiece) or not self._electors.is_enrolled(self.me):
             return False
-        if (message.commit if isinstance(message, Append) else message.index) > chain.applied:
+        if chain.awaits or (message.commit if isinstance(message, Append) else message.index) > chain.applied:
             return False  # let the chain tell first who votes
         if self.me in chain.config.electorate:
             if not self._is_amnesiac:

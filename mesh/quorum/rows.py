@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
+from consensus_escalation.anchor import Anchor
 from consensus_escalation.block import Block
 from consensus_escalation.certificate import Certificate
-from consensus_escalation.chain import Bundle, Proof, Step
 from consensus_escalation.effects import BlocksStored, Record, SnapshotStored, TermAndVote, VerdictStored
+from consensus_escalation.kept import Bundle, Proof, Step
 from consensus_escalation.verdict import Verdict
 from crdt.ids import ReplicaId
 
@@ -76,6 +77,8 @@ class QuorumRestored:
     bundle: tuple[int, bytes] | None = None
     is_damaged: bool = False
     """Blocks above these were here, and perhaps acknowledged, and cannot be read any more."""
+    anchor: Anchor | None = None
+    """What this agent was told by hand when it joined; not from this disk."""
 
 
 NOTHING: Final = QuorumRestored()

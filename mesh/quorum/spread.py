@@ -252,10 +252,10 @@ class Spread:
             raise Refused("a block that no voter signed")
         self._asked.discard(block.index)
         if chain.offer_block(block):
-            self._fruitless = 0
+            self._fruitless *= chain.is_doubtful  # who is told lies as fast as it asks had better ask slowly
             for target in targets if is_genuine else ():
                 self._port.send(target, Lane.CRITICAL, Frame.BLOCK, payload)
-            if not self._asked and self._ask_at < inf:
+            if not self._asked and self._ask_at < inf and not chain.is_doubtful:
                 self._ask_at = now.monotonic  # all that was asked for is here: go on at once
 
     def _is_genuine(self, block: Block, chain: Chain) -> bool:
@@ -301,13 +301,13 @@ class Spread:
         if chain is None or not self._ahead or self._ask_at < inf:
             return
         newest = max(self._ahead.values())
-        wanted = [at for at in range(chain.applied + 1, min(newest, chain.applied + WANTED_MAX) + 1) if not chain.has(at)]
+        wanted = [at for at in range(chain.floor + 1, min(newest, chain.floor + WANTED_MAX) + 1) if not chain.has(at)]
         if not wanted:
             wanted = chain.missing(WANTED_MAX)
         peer = self._next_source(newest)
         bundle, _, held = self._incoming
         self._asked = set(wanted)
-        want = Want(chain.genesis.epoch, chain.applied, tuple(wanted), chain.step_wanted() or 0, bundle, len(held))
+        want = Want(chain.genesis.epoch, chain.floor, tuple(wanted), chain.step_wanted() or 0, bundle, len(held))
         self._port.send(peer, Lane.CRITICAL, Frame.WANT_BLOCKS, want.encode())
         patience = max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer))
         self._ask_at = now.monotonic + patience * 2 ** min(self._fruitless, FRUITLESS_MAX)
@@ -358,7 +358,7 @@ class Spread:
     def piece_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         """Raises Malformed."""
         piece, chain = Piece.decode_untrusted(payload), self.chain
-        if chain is None or piece.epoch != chain.genesis.epoch or piece.bundle <= chain.applied or peer != self._source:
+        if chain is None or piece.epoch != chain.genesis.epoch or piece.bundle <= chain.floor or peer != self._source:
             return
         if piece.total > 2 * SNAPSHOT_BYTES_MAX:
             raise Malformed("a bundle is too large")
@@ -368,7 +368,7 @@ class Spread:
         if piece.offset != len(held):
             return
         held += piece.data
-        self._fruitless = 0
+        self._fruitless *= chain.is_doubtful
         if len(held) >= piece.total:
             self._incoming, self._held_before = (0, 0, bytearray()), 0
             chain.jump_untrusted(bytes(held))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from consensus_escalation.chain import Chain, Done, Proof, State
+from consensus_escalation.chain import Chain
 from consensus_escalation.effects import BlocksStored, SnapshotStored
+from consensus_escalation.kept import Done, Proof, State
 from mesh.effects import Now
 from mesh.quorum.rows import QuorumBatch, Row
 

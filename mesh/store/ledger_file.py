@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from consensus_escalation.chain import Bundle, Proof, Step
 from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
+from consensus_escalation.kept import Bundle, Proof, Step
 from consensus_escalation.verdict import Verdict
 from consensus_escalation.wire import (
     acks_from_value_untrusted,

@@ -175,7 +175,8 @@ class Mesh:
             read_delta_untrusted=self.crypto.read_delta_untrusted,
             trust=trust,
         )
-        return Peer(config, restored, boot.rng, boot.now, boot.quorum if boot.quorum is not None else QuorumRestored())
+        quorum = boot.quorum if boot.quorum is not None else QuorumRestored()
+        return Peer(config, restored, boot.rng, boot.now, replace(quorum, anchor=config.membership.anchor))
 
     def _known_to_all(self, restored: Restored) -> tuple[Restored, Directory | None]:
         """What this disk holds beyond what all know of keys, and that. Members who are about to be introduced are left out."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from consensus_escalation.anchor import Anchor
 from crdt.ids import ReplicaId
 from mesh.effects import Address, Now
 from mesh.errors import ConfigError, Malformed, Refused
@@ -254,10 +255,12 @@ class Authority:
         member_expires: int | None = None,
         delegates: int = 0,
         addresses: Sequence[Address] = (),
+        anchor: Anchor | None = None,
         entropy: bytes | None = None,
     ) -> str:
         """A token with which one agent may join. `name`: of that agent; None: it names itself. `expires`: until when the
         token can be used, `member_expires`: until when the credential that comes of it lasts, both in seconds since 1970.
+        `anchor`: of a node of this mesh (`Node.anchor`): the newcomer takes no other history of the quorum.
         Where signatures are lacking, nobody takes the token until it has the signed invite (`mesh.trust.token.with_invite`).
         Raises ConfigError."""
         if name is not None:
@@ -271,7 +274,7 @@ class Authority:
         size = len(raw) + (missing(raw, self._root) * SIGNER_BYTES if self.threshold > 1 else 0)
         if size > INVITE_BYTES_MAX:
             raise ConfigError(f"the invite has {size} bytes, at most {INVITE_BYTES_MAX} fit: fewer or shorter patterns")
-        token = write_token(self.charter, raw, key, addresses, self.directory.handovers())
+        token = write_token(self.charter, raw, key, addresses, self.directory.handovers(), anchor)
         self._take(raw)
         return token
 

@@ -5,6 +5,7 @@
     member.former.*  keys that were in use before; they open values that were encrypted to them, and sign nothing any more
     charter          the root of trust: one charter statement as it travels (COSE_Sign1), readable by any COSE library
     statements       what else is known at a start: credential, or invite and enrolment, others', and the seeds of a token
+    anchor           only of who joined by a token: the block of the quorum's log that it named
     authority.key    only where `mesh init` ran: the authority's secret key, mode 0600. Keep a copy offline; it may be moved away
     authority.next.key  only while that is being replaced
     authority-N.key  of an authority of several keys: those that are still here. Each belongs to somebody else, somewhere else
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from consensus_escalation.anchor import Anchor, anchor_from_value_untrusted
 from mesh.effects import Address, Now
 from mesh.errors import ConfigError, Malformed, MeshError
 from mesh.trust import keyfiles, proposals
@@ -48,6 +50,7 @@ TOKEN_SUFFIX: Final = ".token"
 AUTHORITY_LOCK: Final = "authority.lock"
 CHARTER: Final = "charter"
 STATEMENTS: Final = "statements"
+ANCHOR: Final = "anchor"
 _STATEMENTS_HEAD: Final = b"gossipmesh statements 1\n"
 
 
@@ -156,6 +159,7 @@ def _membership_of(directory: Path, key: Identity, known: Directory, seeds: tupl
         invite,
         seeds,
         tuple(Identity.load(path).of_replica(identity.replica_id) for path in former),
+        _load_anchor(directory / ANCHOR),
     )
 
 
@@ -305,6 +309,17 @@ def _create_membership(directory: Path, membership: Membership) -> None:
     keyfiles.create_file(directory / CHARTER, membership.charter, keyfiles.PUBLIC_MODE)
     content = _statements_to_bytes(membership.statements, membership.seeds)
     keyfiles.create_file(directory / STATEMENTS, content, keyfiles.PUBLIC_MODE)
+    if membership.anchor is not None:
+        keyfiles.create_file(directory / ANCHOR, cbor.encode(list(membership.anchor)), keyfiles.PUBLIC_MODE)
+
+
+def _load_anchor(path: Path) -> Anchor | None:
+    if not path.exists():
+        return None
+    try:
+        return anchor_from_value_untrusted(cbor.decode_untrusted(keyfiles.read_public(path)))
+    except Malformed as error:
+        raise ConfigError(f"{path} is damaged: {error}") from None
 
 
 def load_directory(directory: Path) -> tuple[Directory, tuple[Address, ...]]:

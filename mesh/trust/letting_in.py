@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consensus_escalation.anchor import Anchor
 from crdt.ids import ReplicaId
 from mesh.effects import Address
 from mesh.errors import ConfigError
@@ -24,6 +25,7 @@ def let_in(
     expires: int | None = None,
     redeem_by: int | None = None,
     addresses: Sequence[Address] = (),
+    anchor: Anchor | None = None,
     entropy: bytes | None = None,
 ) -> tuple[str, bytes]:
     """(token, statement): the statement is to be added to the directory, and spreads from there. Raises ConfigError."""
@@ -45,7 +47,7 @@ def let_in(
         redeem_by=redeem_by,
         key=key,
     )
-    return write_token(charter, raw, key, addresses, _issuers(directory, me.replica_id)), raw
+    return write_token(charter, raw, key, addresses, _issuers(directory, me.replica_id), anchor), raw
 
 
 def _issuers(directory: Directory, replica: ReplicaId) -> list[bytes]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from consensus_escalation.anchor import Anchor
 from crdt.ids import ReplicaId
 from mesh.effects import Address
 from mesh.errors import Malformed
@@ -41,6 +42,8 @@ class Membership:
 
     former: tuple[Identity, ...] = ()
     """Keys of this agent that were in use before: they open what was encrypted to them."""
+    anchor: Anchor | None = None
+    """The block of the quorum's log that the token named: no history that contradicts it is taken."""
 
     @property
     def keys(self) -> tuple[Identity, ...]:

@@ -1,7 +1,8 @@
 """Invite tokens: all that a new agent needs to join, as one line to copy, with nobody's machine online.
 
-A token holds the charter (mesh id, authority key), the invite that the authority signed, the invite's secret key, and
-addresses of members. Whoever has it can join once: hand it over as you would a password.
+A token holds the charter (mesh id, authority key), the invite that the authority signed, the invite's secret key, addresses of
+members, and the newest block of the quorum's log that the inviter knew. Whoever has it can join once: hand it over as you would
+a password.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from consensus_escalation.anchor import Anchor, anchor_from_value_untrusted
 from mesh.effects import Address
 from mesh.errors import ConfigError, Malformed
 from mesh.trust.armour import armour, unarmour
@@ -48,17 +50,25 @@ class Token(NamedTuple):
     addresses: tuple[Address, ...]
     invitation: Invite
     mesh: Charter
+    anchor: Anchor | None = None
+    """The newest block of the quorum's log that the inviter knew."""
 
 
 def write_token(
-    charter: bytes, invite: bytes, invite_identity: Identity, addresses: Sequence[Address], issuers: Sequence[bytes] = ()
+    charter: bytes,
+    invite: bytes,
+    invite_identity: Identity,
+    addresses: Sequence[Address],
+    issuers: Sequence[bytes] = (),
+    anchor: Anchor | None = None,
 ) -> str:
     """One line. `issuers`: statements that lead from the charter to who signed the invite, when that is not the charter's
-    authority itself. Raises ConfigError for addresses that cannot be."""
+    authority itself. `anchor`: the newcomer takes no history of the quorum that contradicts it. Raises ConfigError for addresses
+    that cannot be."""
     if len(addresses) > ADDRESSES_MAX:
         raise ConfigError(f"{len(addresses)} addresses are too many for a token: at most {ADDRESSES_MAX}")
     checked = [checked_address(address) for address in addresses]
-    return armour(PREFIX, cbor.encode([charter, list(issuers), invite, invite_identity.seed, checked]))
+    return armour(PREFIX, cbor.encode([charter, list(issuers), invite, invite_identity.seed, checked, list(anchor or ())]))
 
 
 def read_token(token: str) -> Token:
@@ -66,16 +76,16 @@ def read_token(token: str) -> Token:
     content = unarmour(PREFIX, token, "the token")
     try:
         fields: Any = cbor.decode_untrusted(content)
-        if not isinstance(fields, tuple) or len(fields) != 5:
-            raise Malformed("a token has five parts")
-        charter, issuers, invite, seed, addresses = fields
+        if not isinstance(fields, tuple) or len(fields) != 6:
+            raise Malformed("a token has six parts")
+        charter, issuers, invite, seed, addresses, anchor = fields
         if not all(type(each) is bytes for each in (charter, invite, seed)) or len(seed) != SEED_BYTES:
             raise Malformed("a part of it is not what it should be")
         if not isinstance(addresses, tuple) or len(addresses) > ADDRESSES_MAX:
             raise Malformed("its addresses are not a list")
         if not isinstance(issuers, tuple) or len(issuers) > ISSUERS_MAX or not all(type(each) is bytes for each in issuers):
             raise Malformed("what stands between its charter and its invite is no list of statements")
-        statement = statement_from_bytes_untrusted(invite)
+        statement, known_log = statement_from_bytes_untrusted(invite), anchor_from_value_untrusted(anchor) if anchor else None
     except Malformed as error:
         raise ConfigError(f"the token is damaged: {error}") from None
     mesh, key = charter_from_bytes(charter), Identity(seed)
@@ -84,14 +94,16 @@ def read_token(token: str) -> Token:
         raise ConfigError("the token is forged or damaged: its invite is not signed by the authority that it names")
     if not isinstance(statement.content, Invite) or statement.content.invite_key != key.public_key:
         raise ConfigError("the token is forged or damaged: its secret key is not that of its invite")
-    return Token(charter, issuers, invite, key, tuple(map(checked_address, addresses)), statement.content, mesh)
+    return Token(charter, issuers, invite, key, tuple(map(checked_address, addresses)), statement.content, mesh, known_log)
 
 
 def with_invite(token: str, invite: bytes) -> str:
     """A token whose invite lacked signatures, with the signed one. Raises ConfigError."""
     content: Any = cbor.decode_untrusted(unarmour(PREFIX, token, "the token"))
-    charter, issuers, _, seed, addresses = content
-    finished = armour(PREFIX, cbor.encode([charter, list(issuers), invite, seed, [list(each) for each in addresses]]))
+    charter, issuers, _, seed, addresses, anchor = content
+    finished = armour(
+        PREFIX, cbor.encode([charter, list(issuers), invite, seed, [list(each) for each in addresses], list(anchor)])
+    )
     read_token(finished)
     return finished
 
@@ -120,6 +132,7 @@ def redeem(token: str, identity: Identity, *, name: str | None = None, wall: int
         (read.charter, *read.issuers, read.invite, enrolment),
         read.invite,
         read.addresses,
+        anchor=read.anchor,
     )
 
 

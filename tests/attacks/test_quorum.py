@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from consensus_escalation import certificate, docket, election, raft, verdict
+from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.certificate import Ack, ack_bytes
+from consensus_escalation.chain import Chain
 from consensus_escalation.command import Command, Verb, command_to_bytes
 from consensus_escalation.effects import Received, Submit
 from consensus_escalation.messages import AskVote, CastVerdict, PreVote, ReadAt, Rejected, Vote
@@ -25,6 +27,7 @@ from consensus_escalation.wire import block_to_bytes, message_to_bytes
 from mesh.quorum import quorum as quorum_module
 from mesh.quorum.messages import Proof, Request, Standing
 from mesh.quorum.quorum import Quorum
+from mesh.quorum.scores import read_score
 from mesh.quorum.spread import Spread
 from mesh.testing import Mesh, open_mesh
 from mesh.wire import cbor
@@ -186,6 +189,37 @@ def test_a_block_that_no_voter_signed_takes_no_place(defended: bool) -> None:
         say(mesh, 3, MEMBER, Frame.BLOCK, block_to_bytes(block, mesh.peer(3).quorum.keys))
         mesh.run(0.01)
         assert chain.has(block.index) == (not defended)
+
+
+@both
+def test_a_retired_voter_tells_a_newcomer_another_history(defended: bool) -> None:
+    """The first voter was alone once: whoever has its key later can certify anything from the genesis on."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh)
+        put(mesh, MEMBER, "tasks/1", "true")
+        assert mesh.run_until(lambda: value(mesh, MEMBER, "tasks/1") == "true", 5.0)
+        true, keys = mesh.peer(MEMBER).quorum.chain, mesh.peer(0).quorum.keys
+        assert true is not None
+        command = Command(Verb.SET, ("tasks", "1"), cbor.encode("a lie"))
+        entry = Entry(Kind.COMMAND, replica(mesh, 0), 1, 1, command_to_bytes(command, cbor.encode))
+        header = Header(1, 1, 1, true.genesis.hash, bytes(16), 0, 0, 0, bytes(16), replica(mesh, 0))
+        block = cut(header, 1, sign_batch((entry,), keys), keys)
+        ack = Ack(replica(mesh, 0), 1, keys.sign(Purpose.ACK, ack_bytes(1, block.hash)))
+        anchor = true.anchor
+        with without(defended, Chain, "awaits", property(lambda _self: 0)):
+            newcomer = Chain(true.genesis, mesh.peer(3).quorum.keys, read_score, 4096, None, anchor)
+            newcomer.offer_block(block)
+            newcomer.offer_acks_untrusted(1, block.hash, (ack,))
+            newcomer.settle()
+            cell = newcomer.machine.cell(("tasks", "1"))
+            assert (cell is None) == defended
+            for _ in range(2):  # the lie shows when the others are here
+                for index in newcomer.missing(64):
+                    newcomer.offer_block(true.log.get(index))  # type: ignore[arg-type]
+                newcomer.settle()
+        cell = newcomer.machine.cell(("tasks", "1"))
+        assert cell is not None
+        assert cbor.decode_untrusted(cell.value) == ("true" if defended else "a lie")
 
 
 # ---- words

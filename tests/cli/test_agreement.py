@@ -8,6 +8,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from mesh.trust import read_token
+from mesh.trust.token import write_token
 from tests.cli.test_running import PATIENCE_S, Shell, free_port
 from tests.cli.test_running import shell as shell  # a fixture
 
@@ -216,3 +218,33 @@ def test_a_voter_is_dismissed_and_appointed_from_the_shell(shell: Shell) -> None
     assert f"{gone} (countersigned)" in shell.run("verify", "ledger", "--dir", "a")
     shell.run("quorum", "appoint", gone, "--score", "3", "--dir", "a")
     assert "may vote already, with score 3" in shell.run("quorum", "appoint", gone, "--dir", "a", exit_code=1)
+
+
+def test_a_newcomer_takes_no_other_history_than_its_token_names(shell: Shell) -> None:
+    make(shell)
+    early = shell.json("invite", "--name", "early", "--dir", "a", "--address", "127.0.0.1:9")
+    assert early["anchor"] is None, "made while nothing runs"
+    shell.up("a")
+    shell.until(lambda: has_voters(shell, "a", 1))
+    for number in range(3):
+        shell.run("propose", "tasks/1", str(number), "--dir", "a")
+    made = shell.json("invite", "--name", "b", "--dir", "a")
+    index = shell.json("quorum", "show", "--dir", "a")["proven_index"]
+    assert made["anchor"] == {"epoch": 1, "index": index}
+    joined = shell.json("join", made["token"], "--bind", f"127.0.0.1:{free_port()}")
+    assert joined["anchor"] == made["anchor"]
+    shell.up("b")
+    shell.until(lambda: shell.json("quorum", "show", "--dir", "b")["commit_index"] >= index)
+    assert shell.json("get", "tasks/1", "--dir", "b")["value"] == 2
+    assert shell.json("quorum", "show", "--dir", "b")["awaited_index"] == 0
+    token = read_token(shell.json("invite", "--name", "c", "--dir", "a")["token"])
+    assert token.anchor is not None
+    index = token.anchor.index
+    lie = write_token(
+        token.charter, token.invite, token.invite_identity, token.addresses, (), token.anchor._replace(hash=bytes(16))
+    )
+    shell.run("join", lie, "--bind", f"127.0.0.1:{free_port()}", "--dir", "c")
+    shell.up("c")
+    shell.until(lambda: shell.json("quorum", "show", "--dir", "c")["awaited_index"] == index)
+    shell.run("get", "tasks/1", "--dir", "c", exit_code=1)
+    assert "--timeout" not in shell.run("get", "tasks/1", "--now", "--timeout", "1", "--dir", "c", exit_code=1)

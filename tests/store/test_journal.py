@@ -11,8 +11,8 @@ import trio
 
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.certificate import Ack, Certificate
-from consensus_escalation.chain import Bundle, Proof, Step
 from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
+from consensus_escalation.kept import Bundle, Proof, Step
 from consensus_escalation.types import Voter
 from consensus_escalation.verdict import Verdict
 from mesh.errors import StorageCorrupt, StorageError

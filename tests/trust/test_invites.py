@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
+from pathlib import Path
 
 import pytest
 
+from consensus_escalation.anchor import Anchor
 from mesh.errors import ConfigError
 from mesh.events import InviteReused
-from mesh.trust import Directory, Identity, read_token, redeem
+from mesh.trust import Directory, Identity, load_membership, read_token, redeem, save_membership
 from mesh.trust.armour import armour, unarmour
 from mesh.trust.membership import present
 from mesh.trust.statements import Enrolment, Terms, issue, statement_from_bytes_untrusted, statement_id
@@ -26,6 +28,7 @@ from tests.trust.world import (
     add_all,
     at,
     authority,
+    entropy,
     exchange,
     identity,
     members,
@@ -58,6 +61,26 @@ def test_a_token_is_one_line_that_says_it_all() -> None:
     assert read.invitation.terms == Terms("guest", ("guests/*",), True, 3, None)
     assert read.invitation.redeem_by == START_WALL + 60
     assert read.invite_identity.seed.hex() not in repr(read)
+
+
+def test_a_token_names_the_newest_block_that_its_inviter_knew(tmp_path: Path) -> None:
+    tool, anchor = authority(), Anchor(1, 120, bytes(16), 7, b"c" * 16)
+    token = tool.invite("guest", anchor=anchor, entropy=entropy("invite"))
+    assert read_token(token).anchor == anchor
+    assert len(token) < 800
+    member = redeem(token, identity("guest"))
+    assert member.anchor == anchor
+    save_membership(tmp_path / "guest", member)
+    assert load_membership(tmp_path / "guest").anchor == anchor
+    (tmp_path / "guest" / "anchor").write_bytes(b"\x85")
+    with pytest.raises(ConfigError, match="anchor is damaged"):
+        load_membership(tmp_path / "guest")
+    assert redeem(token_of(tool, "other"), identity("other")).anchor is None
+    forged = write_token(
+        tool.charter, read_token(token).invite, read_token(token).invite_identity, [], (), anchor._replace(index=6)
+    )
+    with pytest.raises(ConfigError, match="contradicts itself"):
+        read_token(forged)
 
 
 def test_a_token_survives_what_terminals_do_to_it() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from consensus_escalation.anchor import Anchor
 from mesh.config import DEFAULT_PORT, format_endpoint
 from mesh.effects import Address
 from mesh.errors import ConfigError
@@ -143,18 +144,28 @@ def invite(
         with open_authority(home.keys) as authority:
             _learn(home, authority)
             token = authority.invite(
-                name, may_write=may_write, voter=voter, score=score, expires=until, delegates=delegates, addresses=known
+                name,
+                may_write=may_write,
+                voter=voter,
+                score=score,
+                expires=until,
+                delegates=delegates,
+                addresses=known,
+                anchor=_anchor(home),
             )
         if authority.proposed:
             keep_token(path_of(home.keys, authority.proposed), token)
             say_proposed(home, authority, as_json)
             return
-    places = [format_endpoint(address) for address in known]
+    places, anchor = [format_endpoint(address) for address in known], read_token(token).anchor
     if as_json:
-        print_json({"token": token, "name": name, "expires": until, "addresses": places})
+        block = None if anchor is None else {"epoch": anchor.epoch, "index": anchor.index}
+        print_json({"token": token, "name": name, "expires": until, "addresses": places, "anchor": block})
         return
     click.echo(token)
     if sys.stderr.isatty():
+        if anchor is not None:
+            click.echo(f"It names block {anchor.index} of the quorum's log: who joins takes no other history.", err=True)
         click.echo(f"On the other machine:  mesh join TOKEN && mesh up   (it will look for {', '.join(places)})", err=True)
 
 
@@ -190,7 +201,9 @@ def join(token: str, name: str | None, bind: str | None, directory: Path | None,
     save_membership(directory / settings.keys_dir, membership)
     write_config(directory / CONFIG_NAME, membership.name, settings)
     if as_json:
-        print_json({"directory": str(directory), "name": membership.name, "replica": membership.replica_id.hex(), "seeds": seeds})
+        anchor = None if membership.anchor is None else {"epoch": membership.anchor.epoch, "index": membership.anchor.index}
+        found = {"directory": str(directory), "name": membership.name, "replica": membership.replica_id.hex(), "seeds": seeds}
+        print_json({**found, "anchor": anchor})
         return
     click.echo(f"{directory} is {membership.name}, a member of mesh {membership.mesh_id.hex()[:8]}.")
     click.echo(f"Run it:  mesh up{_dir_hint(directory)}")
@@ -278,6 +291,19 @@ def _configured_address(home: Home) -> Address:
     if host in ("0.0.0.0", "::"):
         host = own_host() or "127.0.0.1"
     return host, port
+
+
+def _anchor(home: Home) -> Anchor | None:
+    """What the running node can prove of the quorum's log; None without it."""
+    try:
+        with Client(home.data_dir) as node:
+            told = node.ask("quorum")["anchor"]
+    except NotRunning:
+        return None
+    if told is None:
+        return None
+    epoch, index, digest, config_index, config_hash = told
+    return Anchor(epoch, index, bytes.fromhex(digest), config_index, bytes.fromhex(config_hash))
 
 
 def _learn(home: Home, authority: Authority) -> None:

@@ -51,6 +51,12 @@ def show(directory: Path | None, as_json: bool) -> None:
             ("agreed", f"up to index {found['commit_index']}, proven here up to {found['proven_index']}"),
         ]
     )
+    if found["awaited_index"]:
+        click.echo(
+            f"This agent takes nothing before it has the history up to block {found['awaited_index']}, which its token names: "
+            "some member that it can reach should have that.",
+            err=True,
+        )
     rows = [(v["name"], "demoted" if v["demoted"] else f"score {v['score']}", v["replica"]) for v in found["voters"]]
     print_table(("VOTER", "RANK", "REPLICA"), rows)
     print_table(("RULE", "EFFECT", "BECAUSE"), [(rule["name"], rule["effect"], rule["because"]) for rule in found["rules"]])
