@@ -67,8 +67,8 @@ COMPLAIN_SECONDS: Final = 60.0
 DROP_REASON_MAX: Final = 80
 DROP_REASONS_MAX: Final = 256
 """Different reasons that are counted apart: some quote what came, so a liar could think of new ones for ever."""
-RESTFUL: Final = frozenset({Frame.DELTA, Frame.FLOOR, Frame.ACK, Frame.RAFT})
-"""What may come in without a turn after it, unless it made something to send or to tell."""
+RESTFUL: Final = frozenset({Frame.DELTA, Frame.FLOOR, Frame.PING, Frame.ACK, Frame.RAFT})
+"""What may come in without a turn after it, unless it made something to tell: answers are sent without one."""
 ALONE_SECONDS: Final = 3.0
 """With seeds, but nobody answering: after this long the state on the own disk is all there is."""
 
@@ -262,11 +262,10 @@ class Peer(Port):
 
     @property
     def may_rest(self) -> bool:
-        """Whether what came in since the last tick shows already, and nothing is to be sent or told for it."""
+        """Whether what came in since the last tick shows already, or in `transmits`, and nothing is to be told for it."""
         return not (
             self._hurried
             or self._events
-            or self.transport.has_frames
             or self.transport.has_events
             or self.swim.has_moved
             or self.replica.faults

@@ -3,7 +3,7 @@
     wait for a datagram, the core's deadline or a local write
     what has arrived          -> core.handle_untrusted
     who is said to be gone    -> core.refused
-    core.changes              -> callbacks; when the core may rest after that, wait again, for at most REST_SECONDS
+    core.changes, transmits   -> callbacks, socket.send; when the core may rest then, wait again, for at most REST_SECONDS
     the time                  -> core.tick
     core.transmits            -> socket.send
     core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed
@@ -50,7 +50,7 @@ class Core(Protocol):
 
     @property
     def may_rest(self) -> bool:
-        """Whether all that came in since the last tick shows already in `changes`, and nothing is to be sent or told for it."""
+        """Whether all that came in since the last tick shows already in `changes` and `transmits`, and nothing else follows."""
 
     @property
     def unsettled(self) -> Now | None:
@@ -146,7 +146,7 @@ class Driver:
             self.has_ended = True
             self._turned.unpark_all()
 
-    def _receive(self) -> None:
+    def _receive(self) -> Now:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
         first, so it waits for the next look, and only then the socket is drained."""
         now = self._clock.now()
@@ -157,7 +157,8 @@ class Driver:
                 now = self._clock.now()
             self._core.handle_untrusted(datagram, address, now)
         for address in self._socket.refused():
-            self._core.refused(address, self._clock.now())
+            self._core.refused(address, now)
+        return now
 
     def turn(self) -> None:
         """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
@@ -180,8 +181,7 @@ class Driver:
 
     def _turn(self, now: Now) -> None:
         self._core.tick(now)
-        for transmit in self._core.transmits(now):
-            self._socket.send(transmit.datagram, transmit.address)
+        self._send(now)
         if (urgent := self._core.urgent(now)) is not None:
             self._journal.submit(urgent)
         if (batch := self._core.batch()) is not None:
@@ -190,6 +190,13 @@ class Driver:
             self._on_changes(changes)
         if events := self._core.events():
             self._on_events(events)
+
+    def _send(self, now: Now) -> bool:
+        """Whether there was anything."""
+        transmits = self._core.transmits(now)
+        for transmit in transmits:
+            self._socket.send(transmit.datagram, transmit.address)
+        return bool(transmits)
 
     def _urgent_durable(self, ticket: int) -> None:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
@@ -225,14 +232,17 @@ class Driver:
                 self._waiting.cancel()
             while True:
                 await self._socket.readable()
-                self._receive()
+                now = self._receive()
                 if self._turned or not self._core.may_rest:  # who waits for a turn may wait for this
                     self._waiting, self._awake = None, False
                     return
                 if changes := self._core.changes():
                     self._on_changes(changes)
+                sent = self._send(now)
                 came = self._core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
-                wanted = min(due, came.monotonic + REST_SECONDS) if came is not None else self._core.deadline
+                wanted = due if came is not None and not sent else self._core.deadline
+                if came is not None:
+                    wanted = min(wanted, came.monotonic + REST_SECONDS)
                 if wanted != due:  # trio takes longer to move a deadline than a core to read a header
                     due = wanted
                     self._waiting.deadline = self._trio_time(due)

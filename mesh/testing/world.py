@@ -258,7 +258,7 @@ class Host(Generic[CoreT]):
         if self._inbox or not core.may_rest:
             self._turn(core, now)
         else:
-            self._rest(core)
+            self._rest(core, now)
 
     def timer(self, armed_at: int) -> None:
         if armed_at != self._timer_at or self.core is None:
@@ -281,9 +281,11 @@ class Host(Generic[CoreT]):
             self._drain(core, now)
         self._turn(core, now)
 
-    def _rest(self, core: CoreT) -> None:
-        """What came is told, and that is all for now."""
+    def _rest(self, core: CoreT, now: Now) -> None:
+        """What came is told and answered, and that is all for now."""
         self.runs += 1
+        if self._send(core, now):
+            self._arm(max(self._wanted(core), self._world.time + 1, self._busy_until))
         changes = core.changes()
         if changes:
             for observer in self._world.observers:
@@ -295,10 +297,7 @@ class Host(Generic[CoreT]):
         world, time = self._world, self._world.time
         self.runs += 1
         core.tick(now)
-        for transmit in core.transmits(now):
-            self.datagrams_sent += 1
-            self.bytes_sent += len(transmit.datagram)
-            world.send(self, transmit.address, transmit.datagram)
+        self._send(core, now)
         batch = core.batch()
         if batch is not None and self.disk is not None:
             self.disk.commit(batch, time)
@@ -313,6 +312,15 @@ class Host(Generic[CoreT]):
         for observer in world.observers:
             observer(self, events, changes)
         self._arm(max(self._wanted(core), time + 1, self._busy_until))
+
+    def _send(self, core: CoreT, now: Now) -> bool:
+        """Whether there was anything."""
+        transmits = core.transmits(now)
+        for transmit in transmits:
+            self.datagrams_sent += 1
+            self.bytes_sent += len(transmit.datagram)
+            self._world.send(self, transmit.address, transmit.datagram)
+        return bool(transmits)
 
     def _wanted(self, core: CoreT) -> int:
         """World time of the core's deadline."""

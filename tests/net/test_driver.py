@@ -178,6 +178,19 @@ async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
         nursery.cancel_scope.cancel()
 
 
+async def test_what_may_rest_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ping took a whole turn, a third of what an idle agent did."""
+    monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
+    async with agent(limit=2) as reader, agent() as writer, trio.open_nursery() as nursery:
+        await nursery.start(reader.driver.run)
+        await nursery.start(writer.driver.run)
+        reader.core.may_rest = True
+        writer.socket.send(b"1", reader.socket.address)
+        await until(lambda: writer.core.received == [2])
+        assert reader.core.ticks == []
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_rests_is_settled_soon() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
         await nursery.start(reader.driver.run)
