@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -105,3 +107,43 @@ def test_the_checker_knows_whom_all_knew_at_the_start() -> None:
     inspector.membership.turned(host, [MemberDown(one.replica_id, one.name, accusers)], [])
     with pytest.raises(CheckFailure, match="back from the dead"):
         inspector.membership.turned(host, [MemberUp(one.replica_id, one.name, mesh.hosts[2].address, 1)], [])
+
+
+def started_bytes(count: int) -> int:
+    """What a mesh of so many takes once it has started."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        mesh = Mesh(count, seed=7, setup=Setup(**INTRODUCED))
+        mesh.start()
+        assert len(mesh.running) == count
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_all_know_alike_is_held_once() -> None:
+    """At the start a pair of agents costs a place or two in lists, not the 3 kB of two records: what grows with the square."""
+    few, many = 80, 240
+    for_each_pair = (started_bytes(many) / many - started_bytes(few) / few) / (many - few)
+    assert for_each_pair < 40
+
+
+def test_a_record_of_ones_own_is_for_whom_one_has_to_do_with() -> None:
+    mesh = Mesh(80, seed=7, setup=Setup(**INTRODUCED))
+    mesh.start()
+    mesh.run(1.0)
+    own = [len(mesh.peer(number).swim._roster.records._own) for number in mesh.running]
+    assert 5 < sum(own) / len(own) < 40
+    assert len({id(mesh.peer(number).directory._ledger) for number in mesh.running}) == 1
+
+
+def test_who_learns_more_of_keys_than_the_others_has_its_own_directory() -> None:
+    with open_mesh(4, seed=8, settle=0.2, **INTRODUCED) as mesh:
+        statement = mesh.authority.revoke(mesh.memberships[3].replica_id, honoured=[])
+        assert mesh.peer(0).directory.add_untrusted(statement, mesh.hosts[0].now()) is not None
+        assert not mesh.peer(1).directory.revoked(mesh.memberships[3].replica_id)
+        mesh.hosts[0].wake()
+        mesh.run(1.0)
+        assert all(mesh.peer(number).directory.revoked(mesh.memberships[3].replica_id) for number in range(3))
+        assert [member.name for member in mesh.node(1).members()] == ["node-0", "node-2"]
