@@ -10,6 +10,7 @@ width. So a full delta costs one element, and a list of entries is checked befor
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b, shake_128
 from struct import Struct
 from typing import Final
@@ -28,6 +29,8 @@ MASK_BYTES: Final = 32
 _LOW: Final = int.from_bytes(b"\xff\xff\0\0" * (LANES // 2), "little")
 _MODULUS: Final = int.from_bytes(b"\0\0\1\0" * (LANES // 2), "little")
 _SUM_MAX: Final = 1 << 15
+_REMEMBERED: Final = 256
+"""Elements, 2.3 kB each: what is written often is taken out soon after it was put in, and replicas in one process share them."""
 
 
 def digest_16(raw: bytes) -> bytes:
@@ -74,6 +77,7 @@ class SetHash:
         return digest_16(state.to_bytes(STATE_BYTES, "little"))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _lanes(place: int, shelf: bytes, seq: int, body_hash: bytes, mask: int) -> int:
     element = _ELEMENT.pack(place, shelf, seq, body_hash, mask.to_bytes(MASK_BYTES, "big"))
     return int.from_bytes(shake_128(element).digest(STATE_BYTES), "little")

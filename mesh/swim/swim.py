@@ -156,8 +156,9 @@ class Swim:
         handler = self._handlers.get(kind)
         if handler is None:
             return False
-        self._wake(now)
-        if not self.left:
+        if now.monotonic != self._called_at:
+            self._wake(now)
+        if not self._farewell.over:
             self._stale = True
             handler(peer, payload, now)
         return True
@@ -165,7 +166,7 @@ class Swim:
     def heard_from(self, peer: ReplicaId, now: Now) -> None:
         """Any authenticated datagram of a peer, whatever it holds: it is alive. Call before `handle_untrusted`."""
         self._wake(now)
-        if self.left or peer == self._myself.replica:
+        if self._farewell.over or peer == self._myself.replica:
             return
         self._heard_any, self._unanswered = now.monotonic, 0
         record = self._roster.records.get(peer)
@@ -227,9 +228,10 @@ class Swim:
 
     def tick(self, now: Now) -> None:
         """Do what is due; harmless when nothing is."""
-        self._wake(now)
         at = now.monotonic
-        if at < self.deadline or self.left:
+        if at != self._called_at:
+            self._wake(now)
+        if at < (self.deadline if self._stale else self._due) or self._farewell.over:
             return
         if not self._started:
             self._started = True

@@ -284,7 +284,7 @@ class Sync:
             self._changed.popitem(last=False)
         self.puller.moved(shelf, now)
         self.copies.moved(shelf)
-        if self._floor_of(shelf) is None:
+        if self._replica.head(shelf) is None and shelf not in self._replica.loose:
             self.copies.let_go(shelf)
         self._news = True
         if self._interval > self._config.digest_quiet_seconds:
@@ -404,25 +404,22 @@ class Sync:
             if head.header.seq == floor.seq and head.hash.startswith(floor.hash4):
                 return False
         beyond = floor.shelf == self._replica.shelf and floor.seq > self._replica.floor(floor.shelf)
-        differs = floor.seq and (beyond or self._contradicts(floor.shelf, floor.seq, floor.hash4))
-        if differs and self._may_ask_proof(floor.shelf, now):
-            before = Floor(floor.shelf, floor.seq - 1, bytes(SHORT_HASH_BYTES) if floor.seq > 1 else b"")
-            self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
+        if floor.seq and (beyond or self._contradicts(floor.shelf, floor.seq, floor.hash4)):
+            self._ask_proof(peer, floor.shelf, floor.seq, now)
         return self.puller.offer(peer, floor, now)
 
     def _doubt(self, peer: ReplicaId, shelf: ShelfId, now: Now) -> None:
         """What it has does not continue what is here: its delta of the number of our head tells whether it is another branch."""
         floor = self._floor_of(shelf)
-        if floor and floor.seq and self._may_ask_proof(shelf, now):
-            before = Floor(shelf, floor.seq - 1, bytes(SHORT_HASH_BYTES) if floor.seq > 1 else b"")
-            self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
+        if floor and floor.seq:
+            self._ask_proof(peer, shelf, floor.seq, now)
 
-    def _may_ask_proof(self, shelf: ShelfId, now: Now) -> bool:
+    def _ask_proof(self, peer: ReplicaId, shelf: ShelfId, seq: int, now: Now) -> None:
         self._proof_asked = {each: at for each, at in self._proof_asked.items() if at + PROOF_SECONDS > now.monotonic}
-        if shelf in self._proof_asked or len(self._proof_asked) >= PROOFS_MAX:
-            return False
-        self._proof_asked[shelf] = now.monotonic
-        return True
+        if shelf not in self._proof_asked and len(self._proof_asked) < PROOFS_MAX:
+            self._proof_asked[shelf] = now.monotonic
+            before = Floor(shelf, seq - 1, bytes(SHORT_HASH_BYTES) if seq > 1 else b"")
+            self._port.send(peer, Lane.FRESH, Frame.WANT, Want((before,)).encode())
 
     def _wait(self, peer: ReplicaId, raw: bytes, *, pushed: bool) -> None:
         """Until its credential is here. Whoever has most waiting makes room."""
@@ -454,8 +451,11 @@ class Sync:
         """`named`: of what is loose, the lowest; None: all."""
         rows, base = self._replica.loose.get(shelf), self._replica.bases.get(shelf)
         loose = tuple(sorted(rows)[:named]) if rows else ()
-        seq = self._shown_floor(shelf)
-        header_hash = base.recent_hash(seq) if base else None
+        head = base.head if base else None
+        seq, header_hash = (head.header.seq, head.hash) if head else (0, None)
+        if self._held and base and shelf == self._replica.shelf:  # less is shown than is there
+            seq = self._shown_floor(shelf)
+            header_hash = base.recent_hash(seq)
         if header_hash:
             return Floor(shelf, seq, header_hash[:SHORT_HASH_BYTES], loose)
         return Floor(shelf, 0, b"", loose) if loose else None

@@ -49,11 +49,13 @@ class Tables:
                 del self._meta[name]
 
     def _apply(self, change: JournalEntry) -> None:
+        if type(change) is HeadSet:  # these two are nearly all
+            self._heads[change.shelf] = change
+            return
+        if type(change) is LiveSet:
+            self._set_live(*change)
+            return
         match change:
-            case HeadSet(shelf):
-                self._heads[shelf] = change
-            case LiveSet(host, entry, raw):
-                self._set_live(host, entry, raw)
             case LooseSet(shelf, seq, None):
                 self._loose.pop((shelf, seq), None)
             case LooseSet(shelf, seq):

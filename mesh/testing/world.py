@@ -96,6 +96,7 @@ class Host(Generic[CoreT]):
         "_busy_until",
         "_inbox",
         "_inbox_bytes",
+        "_rests_until",
         "_spin_count",
         "_spin_since",
         "_start",
@@ -151,6 +152,8 @@ class Host(Generic[CoreT]):
         self._busy_until = 0
         self._awake = False
         self._timer_at = -1
+        self._rests_until = NEVER
+        """World time of the turn that waits, though nothing asks for it: what was told then is settled."""
         self._spin_since = self._spin_count = 0
 
     # ---- processes
@@ -201,6 +204,7 @@ class Host(Generic[CoreT]):
         self._inbox.clear()
         self._inbox_bytes = 0
         self._timer_at = -1
+        self._rests_until = NEVER
         self._world.marks["crash"] += 1
         self._world.record(b"crash", self.number, 0)
 
@@ -251,10 +255,17 @@ class Host(Generic[CoreT]):
             self._inbox.append((datagram, address))
             self._arm(self._busy_until)
             return
-        self._inbox_bytes += len(datagram) + DATAGRAM_OVERHEAD_BYTES
-        self._inbox.append((datagram, address))
         core, now = self.core, self.clock.now(world.time)
-        self._drain(core, now)
+        if self._inbox:
+            self._inbox_bytes += len(datagram) + DATAGRAM_OVERHEAD_BYTES
+            self._inbox.append((datagram, address))
+            self._drain(core, now)
+        else:  # nearly always: as `_drain` for this one
+            if self.cost:
+                self._busy_until = world.time + self.cost
+            self.datagrams_received += 1
+            self.bytes_received += len(datagram)
+            core.handle_untrusted(datagram, address, now)
         if self._inbox or not core.may_rest:
             self._turn(core, now)
         else:
@@ -268,7 +279,8 @@ class Host(Generic[CoreT]):
             self._arm(self._busy_until)
             return
         if not self._inbox:
-            if self.core.unsettled is None and (wanted := self._wanted(self.core)) > armed_at:
+            wanted = min(self._wanted(self.core), self._rests_until)
+            if wanted > armed_at:
                 self._arm(wanted)  # the deadline has moved on
                 return
             self._guard_against_spinning(armed_at)
@@ -290,12 +302,14 @@ class Host(Generic[CoreT]):
         if changes:
             for observer in self._world.observers:
                 observer(self, (), changes)
-        if core.unsettled is not None:
-            self._arm(max(self._world.time + _REST, self._busy_until))
+        if self._rests_until == NEVER and core.unsettled is not None:
+            self._rests_until = self._world.time + _REST
+            self._arm(max(self._rests_until, self._busy_until))
 
     def _turn(self, core: CoreT, now: Now) -> None:
         world, time = self._world, self._world.time
         self.runs += 1
+        self._rests_until = NEVER
         core.tick(now)
         self._send(core, now)
         batch = core.batch()

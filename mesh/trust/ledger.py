@@ -178,10 +178,8 @@ class Ledger:
         """Whether delta `seq` of `shelf`, written under `rights`, counts at all."""
         replica = ReplicaId(shelf[:REPLICA_ID_BYTES])
         standing = self.standings.get(replica)
-        if not self.knows(replica, rights):
-            return Verdict.UNKNOWN
-        if standing is None or rights.credential not in standing.grants:
-            return Verdict.VOID  # it redeemed an invite that is another's
+        if standing is None or rights.credential not in standing.grants or rights.charter not in self._critical:
+            return Verdict.VOID if self.knows(replica, rights) else Verdict.UNKNOWN  # it redeemed an invite that is another's
         return Verdict.HONOURED if standing.honours(shelf, seq, rights.credential) else Verdict.VOID
 
     def knows(self, replica: ReplicaId, rights: Rights) -> bool:

@@ -45,6 +45,7 @@ Patch = Callable[[], AbstractContextManager[Any]]
 
 BASE: Final = Options(nodes=4, seconds=10.0, rate=10.0, paths=1)
 RESTARTS: Final = "1s crash 1\n2s restart 1\n3s crash 2\n4s restart 2\n5s restart 1\n6s restart 3"
+TWICE: Final = "4s crash 0-3\n5s restart 0-3\n8s crash 0-3\n9s restart 0-3"
 CUT: Final = "1s cut 0,1 | 2,3 name=a\n6s mend a"
 AWAY: Final = "1s crash 3\n9s restart 3"
 OLD: Final = "2s backup 1\n5s crash 1\n5.2s restart 1 disk=old"
@@ -255,7 +256,7 @@ MUTATIONS: Final = [
     Mutation(
         "dead rows",
         "what died stays on the disk",
-        replace(BASE, rate=40.0, types=("set",), script="8s crash 0-3\n9s restart 0-3"),
+        replace(BASE, rate=40.0, types=("set",), script=TWICE),
         _replace(journal, "take_journal", _journal_without_ends),
         ("faults", "durability", "views"),
         seeds=3,

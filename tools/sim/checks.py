@@ -56,15 +56,20 @@ class Views:
         core = host.core
         if core is None:
             return
+        replica = core.replica
         for key in changes:
             history = oracle.keys.get(key)
             if history is None:
                 continue
             ground.counts[self.name] += 1
-            seen = oracle.observe(host.number, key, core.replica)
-            shown = history.mask(core.replica.shown(key))
-            expected = oracle.expected(key, seen) & ~(history.passing & ~shown)
-            if shown != expected and self._touch.is_behind(host):
+            seen = oracle.observe(host.number, key, replica)
+            shown = history.mask(replica.shown(key))
+            expected = seen & ~history.replaced_by(seen) & history.shows
+            if history.passing:
+                expected &= ~(history.passing & ~shown)
+            if shown == expected:
+                continue
+            if self._touch.is_behind(host):
                 ground.counts["flickers"] += 1
                 continue
             if expected & ~shown:
@@ -115,6 +120,7 @@ class Bases:
         self._every = seldom(BASES_EVERY, len(ground.mesh.hosts))
         self._turns = 0
         self._heads: dict[tuple[ShelfId, int], bytes] = {}
+        self._own: list[Head | None] = [None] * len(ground.mesh.hosts)
         self._held: list[dict[ShelfId, Head]] = [{} for _ in ground.mesh.hosts]
         """By host: what it held when its base was last found right. Until the head moves, only the last look checks it again."""
 
@@ -124,7 +130,8 @@ class Bases:
         self._turns += 1
         replica = host.core.replica
         own = replica.head(replica.shelf)
-        if own is not None:
+        if own is not None and own is not self._own[host.number]:
+            self._own[host.number] = own
             self._same(host, replica.shelf, own.header.seq, own.hash)
         if not self._turns % self._every:
             self._look(host)
@@ -362,11 +369,14 @@ class Inspector:
         self.oracle.wrote(written, mesh.world.time)
 
     def _turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Any]) -> None:
-        self._begin(host)
-        self.counts["transitions"] += 1
-        self.touch.turned(host, events)
+        if self._starts[host.number] != host.starts:
+            self._begin(host)
+        self.ground.counts["transitions"] += 1
+        if events or self.touch.is_due:
+            self.touch.turned(host, events)
         if host.disk is not None and not host.disk.pending and host.core is not None:  # flush() would return now
-            self.oracle.confirmed(host.number, host.core.replica.shelf, host.core.replica.floor(host.core.replica.shelf))
+            replica = host.core.replica
+            self.oracle.confirmed(host.number, replica.shelf, replica.floor(replica.shelf))
         for checker in self._at["turns"]:
             checker.turned(host, events, changes)
         if changes:

@@ -149,8 +149,11 @@ class Oracle:
         if history is None:
             return 0
         seen = self._seen[host]
-        for shelf, count in list(self._awaited[host].items()):
-            self._reached(host, shelf, count, make_dot(replica.reached(shelf) + 1, 0))
+        if awaited := self._awaited[host]:
+            for shelf, count in list(awaited.items()):
+                reached = replica.reached(shelf)
+                if reached:
+                    self._reached(host, shelf, count, make_dot(reached + 1, 0))
         if replica.loose or replica.records.said:
             seen[key] = seen.get(key, 0) | history.mask(replica.cells(key))
         return seen.get(key, 0)
