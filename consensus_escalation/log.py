@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from consensus_escalation.block import Block, config_of
 from consensus_escalation.quorum import Config
-from consensus_escalation.types import Keys, Position
+from consensus_escalation.types import Keys, Position, Voter
 
 
 class Log:
@@ -67,6 +67,13 @@ class Log:
         if self._configs[-1][0] < index:
             return self._configs[-1]
         return next((pair for pair in reversed(self._configs) if pair[0] < index), self._configs[0])
+
+    def audience(self, commit: int) -> tuple[Voter, ...]:
+        """All to whom the log has to go, sorted: also those whom a configuration leaves out that they have yet to agree on."""
+        if self.config_index <= commit:
+            return self.config.everyone
+        configs = [self.config_before(commit + 1)[1], *(config for index, config in self._configs if index > commit)]
+        return tuple(sorted({voter for config in configs for voter in config.everyone}))
 
     def configs_between(self, low: int, high: int) -> Iterator[int]:
         """Indexes in (low, high] at which the configuration changes."""

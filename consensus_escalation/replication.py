@@ -142,11 +142,11 @@ class Replication:
         return self.leading
 
     def refresh(self) -> None:
-        """Progress for exactly those to whom the log goes now."""
+        """Progress for exactly those to whom the log goes now: who is leaving has to agree on that."""
         core, leading = self._core, self.leading
         if leading is None:
             return
-        wanted = core.others(core.log.config.everyone)
+        wanted = core.others(core.log.audience(core.commit))
         if list(leading.progress) != wanted:
             now = core.now.monotonic
             fresh = core.log.last_index + 1
@@ -163,6 +163,7 @@ class Replication:
     def heartbeat(self) -> None:
         """Something to everyone, new or not: it repeats what may have been lost."""
         if self.leading:
+            self.refresh()
             for voter, progress in self.leading.progress.items():
                 progress.is_waiting = False
                 if progress.snapshot is not None:
