@@ -316,12 +316,13 @@ class Replication:
             assert fresh[0].index > core.commit, "what is committed is never replaced"
             core.store(fresh)
         match = max(prev_index + len(blocks), min(message.prev_index + len(message.blocks), core.commit))
-        core.commit_to(min(message.commit, match))
+        committed = min(message.commit, match)
         term, reached = self._unanswered
         match = max(match, reached) if term == message.term else match
         self._unanswered = (message.term, match) if is_followed else (0, 0)
-        if not is_followed:
+        if not is_followed:  # first of all: the leader waits for it, and nobody for what is applied here
             core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
+        core.commit_to(committed)
 
     def is_of_the_future(self, message: Append) -> bool:
         """Whether it would raise log time far above this voter's clock. A log time that is there already is nobody's fault."""

@@ -4,9 +4,10 @@
     what has arrived          -> core.handle_untrusted
     who is said to be gone    -> core.refused
     core.changes, transmits   -> callbacks, socket.send; when the core may rest then, wait again, for at most REST_SECONDS
+    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed
     the time                  -> core.tick
     core.transmits            -> socket.send
-    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed
+    core.urgent               -> journal.submit, for what this turn brought about
     core.batch                -> store.submit
     core.changes, core.events -> callbacks
 
@@ -180,6 +181,8 @@ class Driver:
         await self._turned.park()
 
     def _turn(self, now: Now) -> None:
+        if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
+            self._journal.submit(urgent)
         self._core.tick(now)
         self._send(now)
         if (urgent := self._core.urgent(now)) is not None:
@@ -200,11 +203,13 @@ class Driver:
 
     def _urgent_durable(self, ticket: int) -> None:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
-        if not self._core.urgent_committed(ticket, self._clock.now()):
+        now = self._clock.now()
+        if not self._core.urgent_committed(ticket, now):
             return  # a leader whose followers have not answered yet
         if self._turning or self._waiting is None:
             self.wake()
         else:
+            self._send(now)
             self.turn()
             self._waiting.deadline = self._trio_time(self._core.deadline)
 

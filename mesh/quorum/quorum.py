@@ -141,6 +141,8 @@ class Quorum:
         self._sent: tuple[Message | None, bytes] = (None, b"")
         self._voted: tuple[int, ReplicaId | None] = (0, None)
         """(term, vote) on the disk, while there is no Raft here."""
+        self._is_late = False
+        """Whether the stream has come to blocks to apply, behind what others wait for."""
         self.is_stirred = False
         """Whether Raft wanted something done since the last tick: an acknowledgement that decides nothing needs no turn."""
         self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
@@ -191,6 +193,8 @@ class Quorum:
         self._now, chain = now, self.chain
         if chain is None:  # a mesh without a quorum pays nothing for it
             return self._outlook.tick(self._has_quorum, now)
+        if self._is_late:
+            self._catch_up()
         self._burst.end()
         self._settle(now)
         self._begin_log(now)
@@ -451,11 +455,20 @@ class Quorum:
     def _barrier(self, persist: Persist) -> Barrier:
         return Barrier(self._writer.put_at_once(persist.records, self._now), persist.number)
 
-    def _drain(self) -> None:
-        """Effects in their order, up to one that waits for the disk."""
+    def _catch_up(self) -> None:
+        self._is_late = False
+        self._drain()
+        if self._inputs and not self._is_stepping:
+            self._step(self._inputs.popleft())
+
+    def _drain(self, *, hurries: bool = False) -> None:
+        """Effects in their order, up to one that waits for the disk; in a hurry up to what nobody else waits for."""
         while self._stream:
             effect = self._stream[0]
             if isinstance(effect, Barrier) and effect.ticket > self._writer.durable:
+                return
+            if hurries and self._has_moved and isinstance(effect, Committed):
+                self._is_late = True
                 return
             self._stream.popleft()
             if not isinstance(effect, Barrier):
@@ -547,14 +560,16 @@ class Quorum:
     # ---- the disk
 
     def batch(self, now: Now) -> QuorumBatch | None:
-        """Drain what should go to the disk; None when nothing has to, yet."""
+        """Drain what should go to the disk, what came in since the last tick too; None when nothing has to, yet."""
+        self._now = now
+        self._burst.end()
         return self._writer.batch(self.chain.applied if self.chain is not None else 0, now)
 
     def durable(self, ticket: int, now: Now) -> bool:
         """All batches up to this one are on the disk. False when nothing follows but this voter's own acknowledgement."""
         self._now, self._has_moved = now, False
         self._writer.committed(ticket)
-        self._drain()
+        self._drain(hurries=True)
         if self._inputs and not self._is_stepping:
             self._step(self._inputs.popleft())
         return self._has_moved or self._writer.is_urgent
