@@ -30,6 +30,9 @@ class Kind(IntEnum):
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
+_INT: Final = {int}
+_BYTES: Final = {bytes}
+_HASH_SIZES: Final = {HASH_BYTES}
 
 
 class Entry(NamedTuple):
@@ -142,20 +145,21 @@ def entries_from_runs_untrusted(value: object) -> tuple[Entry, ...]:
         raise Malformed("entries come in runs")
     entries: list[Entry] = []
     for run in value:
+        if not isinstance(run, list | tuple) or len(run) != 7:
+            raise Malformed("a run of entries has another shape")
+        code, author, since, number, signature, evidence, bodies = run
         if (
-            not isinstance(run, list | tuple)
-            or len(run) != 7
-            or not _numbers_and_bytes(run[:6], "ibiibb")
-            or run[0] not in _KINDS
-            or not isinstance(run[6], list | tuple)
-            or not run[6]
+            not _are_numbers((code, since, number))
+            or {*map(type, (author, signature, evidence))} != _BYTES
+            or code not in _KINDS
+            or not isinstance(bodies, list | tuple)
+            or {*map(type, bodies)} != _BYTES
         ):
             raise Malformed("a run of entries has another shape")
-        number, author, evidence, bodies = run[3], run[1], run[5], run[6]
-        if number + len(bodies) > 1 << 64 or not all(type(body) is bytes for body in bodies):
-            raise Malformed("a body is bytes")
-        kind, since = _KINDS[run[0]], run[2]
-        first = Entry(kind, author, since, number, bodies[0], run[4], evidence)
+        if number + len(bodies) > 1 << 64:
+            raise Malformed("more entries than numbers")
+        kind = _KINDS[code]
+        first = Entry(kind, author, since, number, bodies[0], signature, evidence)
         if (len(bodies) > 1 and (evidence or not author)) or (entries and _continues(entries[-1], first)):
             raise Malformed("entries in other runs than they make")
         entries.append(first)
@@ -171,18 +175,9 @@ def cut(header: Header, time: int, entries: tuple[Entry, ...], keys: Keys) -> Bl
     return Block(header, keys.sign(Purpose.BLOCK, header_bytes), body, time, entries, header_bytes, keys.hash(header_bytes))
 
 
-def _numbers_and_bytes(value: object, pattern: str) -> bool:
-    """Whether `value` is an array of non-negative integers ("i") and byte strings ("b", "h" of hash length, "v" a voter)."""
-    if not isinstance(value, list | tuple) or len(value) != len(pattern):
-        return False
-    sizes = {"h": HASH_BYTES, "v": 8}
-    for item, wanted in zip(value, pattern, strict=True):
-        if wanted == "i":
-            if type(item) is not int or not 0 <= item < 1 << 64:
-                return False
-        elif type(item) is not bytes or len(item) != sizes.get(wanted, len(item)):
-            return False
-    return True
+def _are_numbers(values: tuple[object, ...]) -> bool:
+    """Whether all are integers of 64 bits that are not negative."""
+    return {*map(type, values)} == _INT and min(values) >= 0 and max(values) < 1 << 64  # type: ignore[type-var,operator]
 
 
 def header_from_bytes_untrusted(raw: bytes, keys: Keys) -> Header:
@@ -191,9 +186,18 @@ def header_from_bytes_untrusted(raw: bytes, keys: Keys) -> Header:
         value = keys.decode_untrusted(raw)
     except Malformed as error:
         raise Malformed("header is no CBOR") from error
-    if not _numbers_and_bytes(value, "iiihhiiihv"):
+    if not isinstance(value, list | tuple) or len(value) != 10:
         raise Malformed("header has another shape")
-    return Header(*value)  # type: ignore[misc]  # the pattern says so
+    epoch, index, term, before, body, config_index, policy_index, applied_index, result, leader = value
+    hashes = (before, body, result)
+    if (
+        not _are_numbers((epoch, index, term, config_index, policy_index, applied_index))
+        or {*map(type, (leader, *hashes))} != _BYTES
+        or {*map(len, hashes)} != _HASH_SIZES
+        or len(leader) != 8
+    ):
+        raise Malformed("header has another shape")
+    return Header(*value)
 
 
 def block_from_bytes_untrusted(header_bytes: bytes, signature: bytes, body: bytes, keys: Keys) -> Block:

@@ -143,6 +143,7 @@ class Raft:
         self._taken: dict[tuple[Key, int], int] = {}
         """While it leads: batches that wait for a block (0) or are in one (its index), so that none is taken twice."""
         self._heartbeat_at = inf
+        self._deadline: float | None = None
         self._lead_alone()
 
     # ---- what it shows
@@ -174,6 +175,11 @@ class Raft:
         any more."""
         return self._core.role is Role.LEADER and self._core.log.term_at(self._core.commit) == self._core.term
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it follows a leader and has what that one's term committed."""
+        return self._core.leader is not None and self._core.log.term_at(self._core.commit) == self._core.term
+
     def hears_leader(self, now: Now) -> bool:
         """Whether it leads, or its leader has spoken lately."""
         return self._core.is_leader_near_at(now)
@@ -201,10 +207,12 @@ class Raft:
 
     @property
     def deadline(self) -> float:
-        """Monotonic seconds of the next `Tick` wanted."""
-        if self._core.role is Role.LEADER:
-            return min(self._heartbeat_at, self._silent_at(), self._handback.deadline, self._cut_at)
-        return self._election.deadline
+        """Monotonic seconds of the next `Tick` wanted. Moves with steps only, and is asked for more often."""
+        if self._deadline is None:
+            self._deadline = self._election.deadline
+            if self._core.role is Role.LEADER:
+                self._deadline = min(self._heartbeat_at, self._silent_at(), self._handback.deadline, self._cut_at)
+        return self._deadline
 
     @property
     def _cut_at(self) -> float:
@@ -216,7 +224,7 @@ class Raft:
 
     def step(self, given: Input, now: Now) -> list[Effect]:
         core = self._core
-        core.now = now
+        core.now, self._deadline = now, None
         match given:
             case Received(sender, message, is_followed):
                 self._received(sender, message, is_followed)

@@ -125,9 +125,11 @@ class Desk:
 
     def flush(self, now: Now) -> None:
         """Tell the authors, entries in a row with one word."""
+        if not self._refusals:
+            return
         refusals, self._refusals = self._refusals, []
         seat = self._seat()
-        if not refusals or seat is None:
+        if seat is None:
             return
         rows: list[tuple[Entry, int, str]] = []
         for entry, reason in refusals:

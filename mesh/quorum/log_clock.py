@@ -33,10 +33,17 @@ class LogClock:
         self._believe_at = inf
         self._look_at = -inf
         self._offset = 0
+        self._asked_at: Now | None = None
+        self._found = Now(0.0, 0)
+        """What `_corrected` said last; asked several times in a turn."""
 
     def at(self, now: Now) -> Now:
         """`now`, with the wall clock that counts."""
-        found = self._corrected(now)
+        if now is self._asked_at:
+            found = self._found
+        else:
+            found = self._found = self._corrected(now)
+            self._asked_at = now
         if self.chain is not None and found.wall < self.chain.ledger.time:
             return found._replace(wall=self.chain.ledger.time)
         return found

@@ -444,9 +444,7 @@ class Quorum:
                         self._stream.append(self._barrier(effect) if isinstance(effect, Persist) else effect)
                 self._drain()
             self._inputs.clear()
-            raft, lacking = self.raft, self.chain is None or self.chain.lacking
-            is_whole = raft is not None and raft.leader is not None and raft.log.term_at(raft.commit) == raft.term
-            if self._is_mute and is_whole and not lacking:
+            if self._is_mute and self.raft is not None and self.raft.is_whole and self.chain and not self.chain.lacking:
                 self._is_mute = False
                 self._writer.put((Forgot(is_over=True),), self._now)
         finally:

@@ -48,10 +48,14 @@ def _shortest_bytes(value: Any) -> int:
         total = _head_bytes(len(value))
         for item in value:  # the common ones here, without a call each
             kind = type(item)
-            if kind is bytes and (size := len(item)) < _SHORT:
-                total += 1 + size
-            elif kind is int and 0 <= item < _SHORT:
-                total += 1
+            if kind is bytes:
+                size = len(item)
+                total += size + (1 if size < _SHORT else 2 if size < 1 << 8 else 3 if size < 1 << 16 else _head_bytes(size))
+            elif kind is int:
+                number = item if item >= 0 else -1 - item
+                total += 1 if number < _SHORT else 2 if number < 1 << 8 else 3 if number < 1 << 16 else _head_bytes(number)
+            elif kind is str and len(item) < _SHORT and item.isascii():
+                total += 1 + len(item)
             else:
                 total += _shortest_bytes(item)
         return total
