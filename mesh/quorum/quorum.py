@@ -141,12 +141,10 @@ class Quorum:
         self._sent: tuple[Message | None, bytes] = (None, b"")
         self._voted: tuple[int, ReplicaId | None] = (0, None)
         """(term, vote) on the disk, while there is no Raft here."""
-        self._is_late = False
-        """Whether the stream has come to blocks to apply, behind what others wait for."""
         self.is_stirred = False
-        """Whether Raft wanted something done since the last tick: an acknowledgement that decides nothing needs no turn."""
-        self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
-        """Mute: it neither votes nor campaigns, for its disk lost what it may have acknowledged, or it judges otherwise."""
+        """Whether Raft wanted more than to send something since the last tick: else there is no need for a turn."""
+        self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = self._is_late = False
+        """Mute: it does not vote, for its disk lost what it promised, or it judges otherwise. Late: blocks to apply wait."""
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.RAFT: self._raft_untrusted,
             Frame.BLOCK: self._spread.block_untrusted,
@@ -175,8 +173,7 @@ class Quorum:
     @property
     def status(self) -> Status | None:
         """None: this mesh has no quorum, or this agent has not heard of it yet."""
-        chain = self.chain
-        return None if chain is None else status_of(self.me, chain, self.raft, self._guide.told[0], self.leader)
+        return None if self.chain is None else status_of(self.me, self.chain, self.raft, self._guide.told[0], self.leader)
 
     # ---- the ways in
 
@@ -194,7 +191,7 @@ class Quorum:
         if chain is None:  # a mesh without a quorum pays nothing for it
             return self._outlook.tick(self._has_quorum, now)
         if self._is_late:
-            self._catch_up()
+            self._go_on()
         self._burst.end()
         self._settle(now)
         self._begin_log(now)
@@ -424,7 +421,9 @@ class Quorum:
         if self.raft is None and self._may_join(message):
             self._join(now)
         if self.raft is not None and not (self._is_mute and isinstance(message, AskVote | AskPreVote | HandOver)):
-            self.is_stirred |= not isinstance(message, Accepted)
+            self.is_stirred |= not isinstance(message, Accepted | Append) or (
+                isinstance(message, Append) and bool(message.blocks)
+            )
             self._burst.take(Received(peer, message))
 
     def _step(self, given: Input) -> None:
@@ -435,13 +434,12 @@ class Quorum:
         self._is_stepping = True
         try:
             while self._inputs and self.raft is not None:
-                effects = self.raft.step(self._inputs.popleft(), self._log_clock.at(self._now))
-                self.is_stirred |= bool(effects)
-                for effect in effects:
+                for effect in self.raft.step(self._inputs.popleft(), self._log_clock.at(self._now)):
                     if isinstance(effect, SendAtOnce):
                         self._send(effect.to, effect.message)
                     else:
                         self._stream.append(self._barrier(effect) if isinstance(effect, Persist) else effect)
+                        self.is_stirred |= not isinstance(effect, Send)
                 self._drain()
             self._inputs.clear()
             if self._is_mute and self.raft is not None and self.raft.is_whole and self.chain and not self.chain.lacking:
@@ -453,9 +451,9 @@ class Quorum:
     def _barrier(self, persist: Persist) -> Barrier:
         return Barrier(self._writer.put_at_once(persist.records, self._now), persist.number)
 
-    def _catch_up(self) -> None:
+    def _go_on(self, *, hurries: bool = False) -> None:
         self._is_late = False
-        self._drain()
+        self._drain(hurries=hurries)
         if self._inputs and not self._is_stepping:
             self._step(self._inputs.popleft())
 
@@ -567,9 +565,7 @@ class Quorum:
         """All batches up to this one are on the disk. False when nothing follows but this voter's own acknowledgement."""
         self._now, self._has_moved = now, False
         self._writer.committed(ticket)
-        self._drain(hurries=True)
-        if self._inputs and not self._is_stepping:
-            self._step(self._inputs.popleft())
+        self._go_on(hurries=True)
         return self._has_moved or self._writer.is_urgent
 
     def _disk_stalls(self, now: Now) -> bool:
