@@ -39,7 +39,7 @@ class Shelves(State):
         shelf, own_dot = base.shelf, make_dot(held.place, 0)
         if shelf == self.shelf:
             self.chores.issued(held)
-        if held.body.plain and self.index.put_fresh(held.body, self.changes):
+        if held.body.plain and len(held.body.ops) > 1 and self.index.put_fresh(held.body, self.changes):
             return
         slots, changes, above, appear = self.index.slots, self.changes, self.index.above, self.index.appear
         for index, op in enumerate(held.body.ops):
@@ -110,9 +110,10 @@ class Shelves(State):
         self.unsaved.held.add(held)
         if not held.mask:
             base.forget(held)
-            name = (held.body.shelf, held.body.seq)
-            if self.hosted_bodies.get(name) is held:
-                del self.hosted_bodies[name]
+            if held.body.shelf != base.shelf:
+                name = (held.body.shelf, held.body.seq)
+                if self.hosted_bodies.get(name) is held:
+                    del self.hosted_bodies[name]
         op = held.body.ops[index]
         self.chores.moved(op.origin)
         if op.kind & LARGE:

@@ -68,10 +68,8 @@ class Allowance:
     def take(self, peer: ReplicaId, kind: Frame, now: float) -> bool:
         """Whether a frame of this kind may be looked at now; then it is paid for. `now`: monotonic seconds."""
         bucket = self._buckets.get(peer) or self._bucket(peer)
-        price = PRICES.get(kind)
-        if price is None:
-            return bucket.refill(now) > 0.0
-        if bucket.refill(now) < price:
+        price = PRICES.get(kind, 0.0)
+        if bucket.refill(now) < price or bucket.tokens <= 0.0:
             return False
         bucket.tokens -= price
         return True

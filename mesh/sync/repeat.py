@@ -102,13 +102,14 @@ class Repeats:
         self._timers: list[tuple[float, int, ShelfId, Repeat]] = []
         self._order = 0
         self.flow = 0
-        """Deltas that came by, of whatever shelf. Counted by `Sync`."""
+        """Deltas that came by, of whatever shelf. Own ones are counted by `Sync`."""
         self._heard = (-inf, -inf)
         """When others' last two deltas came."""
 
     def heard(self, now: Now) -> None:
         """A delta of somebody else was pushed to here."""
         self._heard = (self._heard[1], now.monotonic)
+        self.flow += 1
 
     def schedule(
         self, shelf: ShelfId, targets: Iterable[ReplicaId], round_trip: float, *, lossy: bool, now: Now, late: bool = False

@@ -36,6 +36,7 @@ from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
 from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, Want, framed
+from mesh.sync.pace import Pace
 from mesh.sync.pull import Puller
 from mesh.sync.repeat import SETTLED_FACTOR, Losses, Repeats, Traffic
 from mesh.sync.serve import RecentDeltas, Server
@@ -61,10 +62,6 @@ PROOFS_MAX: Final = 64
 """A delta that contradicts ours is asked for so often per shelf, and for so many shelves at once. Guess."""
 DRAWS: Final = 3
 """Members drawn before all are looked at."""
-QUIET_SHARE_MIN: Final = 0.1
-QUIET_SHARE_MAX: Final = 0.4
-"""Of digest_quiet_seconds, from news to the next digest: longer than it takes to everybody, not all at once, and soon enough for
-two stories that one agent each was told. Measured (`measure trust`, 21 of 71 hostile): a fork took 1.4 s at 1.0, 0.7 s at 0.4."""
 PROGRESS_SECONDS: Final = 0.2
 TRAIL_MAX: Final = 3
 """Floors beside a pushed delta: about 75 bytes, which spare a datagram each. Guess."""
@@ -128,9 +125,7 @@ class Sync:
         self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
         self._differed = Differed()
         self._differed_lately: frozenset[int] = frozenset()
-        self._interval = config.digest_min_seconds
-        self._news = False  # something changed here since the last digest
-        self._next_digest = inf
+        self._pace = Pace(config, rng)
         self._next_progress = inf
         self._losses = Losses(traffic, now)
         self._proof_asked: dict[ShelfId, float] = {}
@@ -176,14 +171,14 @@ class Sync:
             return
         self.puller.tick(now)
         self._repeats.tick(now)
-        if now.monotonic >= self._next_digest:
+        if now.monotonic >= self._pace.due:
             self._send_digest(now)
         if now.monotonic >= self._next_progress:
             self._report_progress(now)
 
     @property
     def deadline(self) -> float:
-        return min(self._next_digest, self._next_progress, self._repeats.deadline, self.puller.deadline)
+        return min(self._pace.due, self._next_progress, self._repeats.deadline, self.puller.deadline)
 
     # ---- what the peer tells
 
@@ -241,6 +236,7 @@ class Sync:
             self._recent.add(delta.shelf, delta.seq, raw)
             if push:
                 self._push(raw, targets, now)
+                self._repeats.flow += 1
                 self.counters.deltas_pushed += len(targets)
             if not delta.bulk:
                 self._schedule_repeats(self._replica.shelf, targets, now)
@@ -248,7 +244,6 @@ class Sync:
     def _push(self, raw: bytes, targets: Sequence[ReplicaId], now: Now) -> None:
         for target in targets:
             self._port.send(target, Lane.FRESH, Frame.DELTA, raw)
-        self._repeats.flow += 1
         trail = self._trail(now) if targets else ()
         if trail:
             note = FloorNote(trail).encode()
@@ -286,11 +281,7 @@ class Sync:
         self.copies.moved(shelf)
         if self._replica.head(shelf) is None and shelf not in self._replica.loose:
             self.copies.let_go(shelf)
-        self._news = True
-        if self._interval > self._config.digest_quiet_seconds:
-            self._interval = self._config.digest_quiet_seconds
-            pause = self._interval * self._rng.uniform(QUIET_SHARE_MIN, QUIET_SHARE_MAX)
-            self._next_digest = min(self._next_digest, now.monotonic + pause)
+        self._pace.news(now)
 
     def ended(self, shelf: ShelfId, now: Now) -> None:
         """Nothing more of it is taken. Others are to know soon."""
@@ -374,10 +365,12 @@ class Sync:
         targets = self._tree.targets(author)
         if pushed:
             self._repeats.heard(now)
-            self._push(raw, targets, now)
-            self.counters.deltas_relayed += len(targets)
-        if targets and (pushed or self.synced):
-            self._schedule_repeats(shelf, targets, now, late=not pushed)
+        if targets:
+            if pushed:
+                self._push(raw, targets, now)
+                self.counters.deltas_relayed += len(targets)
+            if pushed or self.synced:
+                self._schedule_repeats(shelf, targets, now, late=not pushed)
         if self._replica.reached(shelf) < seq:
             self._losses.saw(now)
             self.puller.gap(shelf, peer, seq, now)
@@ -485,8 +478,7 @@ class Sync:
 
     def compare_soon(self, now: Now) -> None:
         """Out of step, perhaps: with somebody at once, and then with others soon."""
-        self._interval = self._config.digest_min_seconds
-        self._next_digest = min(self._next_digest, now.monotonic + self._interval)
+        self._pace.begin_anew(now)
         self._next_progress = min(self._next_progress, now.monotonic + PROGRESS_SECONDS)
 
     def _send_digest(self, now: Now) -> None:
@@ -496,10 +488,7 @@ class Sync:
             self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
             self.counters.digests += 1
         # Also where nobody is within reach: who is accused and clears itself is no new member, so nothing else would begin anew.
-        self._next_digest = now.monotonic + self._interval * self._rng.uniform(0.75, 1.25) if living else inf
-        config = self._config  # where somebody always writes, news alone does not hurry the next one
-        self._interval = min(self._interval * 2, config.digest_quiet_seconds if self._news else config.digest_max_seconds)
-        self._news = False
+        self._pace.sent(now, alone=not living, lossy=self._losses.likely(now))
 
     def _reachable_one(self, living: Sequence[ReplicaId]) -> ReplicaId | None:
         """By lot: nearly always the first that is drawn."""
@@ -545,7 +534,7 @@ class Sync:
         if persists:
             self.compare_soon(now)
         elif differing or behind or self.puller.busy:  # what is under way looks like this, too: look again
-            self._next_digest = min(self._next_digest, now.monotonic + self._config.digest_min_seconds)
+            self._pace.look_again(now)
         else:
             self.in_step()
 

@@ -61,11 +61,14 @@ class PushTree:
         """To whom I send a fresh delta of this author; empty when others do that. To be used at once: it may be a list that goes
         on changing.
         """
-        alive, suspects = self._members.living, self._members.suspects()
+        alive: Sequence[ReplicaId] = self._members.living
+        mine = author == self._me
+        if not mine and len(alive) < self._direct_max:
+            return ()
+        suspects = self._members.suspects()
         if suspects:
             doubted = frozenset(suspects)
             alive = [member for member in alive if member not in doubted]
-        mine = author == self._me
         if len(alive) < self._direct_max:
             return [*alive, *suspects] if mine else ()
         children = self._children(author, alive)

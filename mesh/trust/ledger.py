@@ -212,11 +212,12 @@ class Ledger:
         An op issued again keeps the rights of its first issue. Where those have been narrowed since, nobody can see from the op
         whether it is old or made up now, so it must be within the rights of the delta, too.
         """
+        standing, critical = self.standings.get(ReplicaId(shelf[:REPLICA_ID_BYTES])), self._critical.get(rights.charter)
+        grant = None if standing is None else standing.grants.get(rights.credential)
         ops = tuple(ops)
-        if self.verdict(shelf, seq, rights) is not Verdict.HONOURED:
-            return (1 << len(ops)) - 1
-        standing = self.standings[ReplicaId(shelf[:REPLICA_ID_BYTES])]
-        patterns, critical = standing.grants[rights.credential].patterns, self._critical[rights.charter]
+        if standing is None or grant is None or critical is None or not standing.honours(shelf, seq, rights.credential):
+            return (1 << len(ops)) - 1  # `verdict` is not HONOURED
+        patterns = grant.patterns
         anywhere = patterns.everything and not critical.texts
         usual: object = None  # a first segment that is not reserved: one object in all paths of a body that share it
         void = 0

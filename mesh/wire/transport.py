@@ -304,13 +304,12 @@ class Transport:
         counters = self.counters
         counters.datagrams_received += 1
         counters.bytes_received += len(datagram)
+        kind = datagram[0] if datagram else 0
+        if kind == DATA and DATA_OVERHEAD_BYTES <= len(datagram) <= DATAGRAM_BYTES_MAX:
+            return self._data_untrusted(datagram, address, now) or []
         if len(datagram) > DATAGRAM_BYTES_MAX:
             self.drops["too_long"] += 1
-            return []
-        kind = datagram[0] if datagram else 0
-        if kind == DATA:
-            if len(datagram) >= DATA_OVERHEAD_BYTES:
-                return self._data_untrusted(datagram, address, now) or []
+        elif kind == DATA:
             self.drops["malformed"] += 1
         elif kind == INIT:
             return self._init_untrusted(datagram, address, now)
