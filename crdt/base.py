@@ -85,6 +85,7 @@ class Base:
     """One shelf of a `State`, which alone changes it: every op here is in the state's index too."""
 
     __slots__ = (
+        "_digest",
         "_hashes",
         "_hashes_first",
         "_set",
@@ -113,6 +114,8 @@ class Base:
         """Of all bodies held."""
         self.live_ops = 0
         self._set = SetHash()
+        self._digest: bytes | None = None
+        """Of `_set`, where it has not changed since somebody asked."""
         self._hashes = bytearray()
         self._hashes_first = 0
 
@@ -203,6 +206,8 @@ class Base:
 
     def digest(self) -> bytes:
         """Of the live ops as they are. Costs a hash per body whose mask changed since the last call."""
+        if self._digest is not None and not self.dirty:
+            return self._digest
         for held in self.dirty:
             body = held.body
             if held.digested != held.mask:
@@ -212,7 +217,8 @@ class Base:
                     self._set.add(held.place, body.shelf, body.seq, body.hash, held.mask)
                 held.digested = held.mask
         self.dirty.clear()
-        return self._set.digest()
+        self._digest = self._set.digest()
+        return self._digest
 
     def digest_with(self, changes: Iterable[tuple[Entry | None, Entry | None]]) -> bytes:
         """What the digest would be with these (before, after) in place: to try a jump without making it."""

@@ -242,7 +242,7 @@ class Replica(Writer):
 
     def digest(self, shelf: ShelfId) -> bytes:
         """Of our base as it is; equal to `head(shelf).header.shelf_digest` when all is well."""
-        return self.bases.get(shelf, Base(shelf)).digest()
+        return (self.bases.get(shelf) or Base(shelf)).digest()
 
     def listing(self, shelf: ShelfId, floor: int = 0) -> Listing | None:
         """What a peer at `floor` needs: all live ops above it, or the whole shelf when it is below gc_floor. None when we

@@ -189,7 +189,7 @@ class State:
     def floor(self, shelf: ShelfId) -> int:
         """The n of our S(n); 0 when we have none."""
         base = self.bases.get(shelf)
-        return base.floor if base else 0
+        return base.head.header.seq if base and base.head else 0
 
     def head(self, shelf: ShelfId) -> Head | None:
         base = self.bases.get(shelf)
@@ -213,7 +213,7 @@ class State:
     def reached(self, shelf: ShelfId) -> int:
         """How far we know this shelf: our floor, or what a takeover of it includes. A peer's floor above it is worth a pull."""
         floor = self.floor(shelf)
-        return max(floor, self.records.known(shelf)) if shelf in self.records else floor
+        return max(floor, self.records.known(shelf)) if shelf in self.records.said else floor
 
     def speakers(self, former: ShelfId, seq: int) -> set[ShelfId]:
         return self.records.speakers(former, seq) if former in self.records and "SPEAK" in self.rules else set()
@@ -296,14 +296,22 @@ class State:
     def shown(self, key: Key) -> list[Op]:
         """The value cells that no other cell at the key covers, sorted by origin; large payloads put together."""
         cells = self.cells(key)
-        named = {cover[:2] for cell in cells for cover in self.covers_of(cell)} if len(cells) > 1 else ()
+        named: dict[tuple[ShelfId, int], Op] = {}
+        if len(cells) > 1:
+            for cell in cells:
+                for cover in cell.covers if not cell.kind & LARGE else self.chunks.covers(cell):
+                    named[cover.origin, cover.dot] = cell
         exact = "EXACT" in self.rules
         shown = []
         for op in cells:
             if op.kind & KIND_MASK != VALUE or (op.kind & WHILE_ALIVE and not self._alive(op.origin)):
                 continue
-            if named and ((op.origin, op.dot) in named or not exact) and self.is_covered(op, cells):
-                continue
+            if named:
+                by = named.get((op.origin, op.dot))  # nearly always it is covered by the cell that names it, or by none
+                if by is not None and self.is_covered(op, [by]):
+                    continue
+                if (by is not None or not exact) and self.is_covered(op, cells):
+                    continue
             if op.kind & LARGE:
                 content = self.chunks.content(op)
                 if content is None:

@@ -372,7 +372,7 @@ class Inspector:
         if self._starts[host.number] != host.starts:
             self._begin(host)
         self.ground.counts["transitions"] += 1
-        if events or self.touch.is_due:
+        if events or self.ground.mesh.world.time >= self.touch.due_at:
             self.touch.turned(host, events)
         if host.disk is not None and not host.disk.pending and host.core is not None:  # flush() would return now
             replica = host.core.replica

@@ -84,6 +84,8 @@ class Touch:
         self._forming = int(FORMING_SHARE * patience)
         self._patience = int(IN_TOUCH_SHARE * patience)
         self._apart_at: dict[int, int] = {}
+        self.due_at = 0
+        """World time from which on `turned` has something to do without events, too."""
         self._floors: deque[tuple[int, dict[ShelfId, int]]] = deque()
         self._numbers = {membership.replica_id: number for number, membership in enumerate(mesh.memberships)}
 
@@ -91,17 +93,13 @@ class Touch:
         if self._mesh.world.time > self._forming:
             self._apart_at[number] = self._mesh.world.time
 
-    @property
-    def is_due(self) -> bool:
-        """Whether `turned` has something to do at this time without events, too."""
-        return not self._floors or self._mesh.world.time - self._floors[-1][0] >= self._patience // SAMPLES
-
     def turned(self, host: Host[Peer], events: Sequence[Event]) -> None:
         time = self._mesh.world.time
         for event in events if events and time > self._forming else ():
             if isinstance(event, MemberDown | MemberLeft | MemberUp):
                 self._apart_at[host.number] = self._apart_at[self._numbers[event.replica]] = time
-        if self.is_due:
+        if time >= self.due_at:
+            self.due_at = time + self._patience // SAMPLES
             peers = [self._mesh.peer(number).replica for number in self._mesh.running]
             self._floors.append((time, {replica.shelf: replica.floor(replica.shelf) for replica in peers}))
             while len(self._floors) > 1 and self._floors[1][0] <= time - self._patience:
