@@ -155,6 +155,8 @@ class Spread:
             self._guide.heard(theirs.term, theirs.leader)
         if theirs.proven > chain.proven or (theirs.proven > 0 and chain.lacks_step()):
             self._claims(peer, theirs.proven)
+            if self._ask_at < inf:  # who was asked may have become slow: this one is there now
+                self._ask_at = min(self._ask_at, now.monotonic + self._patience(peer))
             self._pull(now)
         elif theirs.wants_answer and (theirs.proven < chain.proven or theirs.step):
             self._tell(peer, wants_answer=False)
@@ -309,9 +311,13 @@ class Spread:
         self._asked = set(wanted)
         want = Want(chain.genesis.epoch, chain.floor, tuple(wanted), chain.step_wanted() or 0, bundle, len(held))
         self._port.send(peer, Lane.CRITICAL, Frame.WANT_BLOCKS, want.encode())
-        patience = max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer))
-        self._ask_at = now.monotonic + patience * 2 ** min(self._fruitless, FRUITLESS_MAX)
+        self._ask_at = now.monotonic + self._patience(peer)
         self._fruitless += 1
+
+    def _patience(self, peer: ReplicaId) -> float:
+        """Seconds to wait for its answer, longer when the last ones brought nothing."""
+        doublings: int = 1 << min(self._fruitless, FRUITLESS_MAX)
+        return max(ASK_AGAIN_SECONDS_MIN, 4 * self._members.round_trip(peer)) * doublings
 
     def _next_source(self, newest: int) -> ReplicaId:
         """By lot; but whoever sends a bundle sends all of it, while pieces come."""

@@ -503,6 +503,20 @@ def test_who_says_that_it_is_far_ahead_is_asked_a_few_times_only() -> None:
         assert wait(mesh, 4, put(mesh, 4, "tasks/1", 1)).status is DONE
 
 
+def test_who_waits_for_a_slow_answer_hears_who_is_quick() -> None:
+    """Its question went to a peer that had been paused for 7 s: four times as long nobody else was asked (seed 63311)."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        mesh.run(1.0)
+        spread, chain = mesh.peer(4).quorum._spread, mesh.peer(4).quorum.chain
+        assert chain is not None
+        now = mesh.hosts[4].now()
+        spread._ask_at = now.monotonic + 30.0
+        ahead = Standing(1, chain.applied, chain.proven + 1, bytes(4), 0, 0, None, False)
+        spread.standing_untrusted(replica(mesh, 3), ahead.encode(), now)
+        assert spread._ask_at < now.monotonic + 1.0
+
+
 def test_a_false_proof_displaces_no_true_one() -> None:
     """Any member could fill the waiting room for certificates, or have the true blocks thrown away that its own did not fit."""
     with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
