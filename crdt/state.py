@@ -296,6 +296,8 @@ class State:
     def shown(self, key: Key) -> list[Op]:
         """The value cells that no other cell at the key covers, sorted by origin; large payloads put together."""
         cells = self.cells(key)
+        if len(cells) == 1 and cells[0].kind == VALUE:  # nearly all: no other cell, no flags
+            return cells
         named: dict[tuple[ShelfId, int], Op] = {}
         if len(cells) > 1:
             for cell in cells:

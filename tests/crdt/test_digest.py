@@ -6,9 +6,11 @@ import random
 from hashlib import blake2b, shake_128
 from struct import pack, unpack
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdt import digest
 from crdt.base import Entry, digest_of
 from crdt.digest import LANES, SetHash
 from crdt.ids import ShelfId
@@ -78,3 +80,17 @@ def test_a_copy_goes_its_own_way() -> None:
     twin.add(*entry)
     assert twin.digest() == digest_of([entry])
     assert running.digest() == digest_of([])
+
+
+@pytest.mark.parametrize("sums_max", [3, digest._SUM_MAX])
+def test_lanes_neither_carry_nor_borrow(sums_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added up lane by lane, in any order: also where more is taken out than was put in so far."""
+    monkeypatch.setattr(digest, "_SUM_MAX", sums_max)
+    rng, fast, plain = random.Random(2), SetHash(), [0] * digest.LANES
+    for _ in range(40):
+        element = (rng.randrange(9), b"s" * 12, rng.randrange(9), b"h" * 16, rng.randrange(1, 9))
+        sign = rng.choice((1, -1, -1))
+        (fast.add if sign > 0 else fast.remove)(*element)
+        lanes = digest._lanes(*element)
+        plain = [(lane + sign * (lanes >> 16 * at & 0xFFFF)) % (1 << 16) for at, lane in enumerate(plain)]
+        assert fast.digest() == digest.digest_16(b"".join(lane.to_bytes(2, "little") for lane in plain))
