@@ -257,5 +257,16 @@ def quorum_(context: click.Context, rounds: int, handbacks: int, minutes: float)
         _show(context, "scores oscillate", "<= 1 leader change per minute", leadership.oscillating(minutes))
 
 
+@main.command("agreed")
+@click.option("--agents", default=32, show_default=True, type=click.IntRange(2))
+@click.option("--voters", default=5, show_default=True, type=click.IntRange(1, 5))
+@click.option("--writes", default=100, show_default=True, type=click.IntRange(1))
+@click.pass_context
+def agreed_(context: click.Context, agents: int, voters: int, writes: int) -> None:
+    """From a critical write on an agent that does not vote until all agents have it with its proof. Real processes with disks."""
+    figures = _run("agreed", mesh_runs.agreed_everywhere, agents, voters, writes)
+    _show(context, "a critical write is everywhere, proven", "p99 <= 500 ms on 32 agents", figures)
+
+
 if __name__ == "__main__":
     main()

@@ -1,9 +1,9 @@
 """A measured agent: a real node in a process of its own. It obeys lines on standard input and answers with lines of
 JSON.
 
-    write N               set bench/<name> to N and note the time
+    write N               set bench/<name> to N and note the time; with --critical, have a majority agree on it
     fill KEYS PREFIX      write KEYS registers below a prefix, in one burst
-    keys | digest | report | leave
+    voters | keys | digest | report | leave
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from tools.measure.notebook import Notebook, now_us, say
 
 
 class Agent:
-    def __init__(self, node: mesh.Node, name: str) -> None:
+    def __init__(self, node: mesh.Node, name: str, *, critical: bool) -> None:
         self._node = node
         self._name = name
         self._notebook = Notebook(name)
+        self._critical = critical
+        self._nursery: trio.Nursery
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
+            nursery = self._nursery
             await nursery.start(self._watch)
             await nursery.start(self._watch_events)
             say({"ready": self._name})
@@ -38,8 +41,11 @@ class Agent:
         async with self._node.watch("bench/") as changes:
             task_status.started()
             async for change in changes:
-                if isinstance(change, mesh.Changed):
-                    self._notebook.sees(change.path.partition("/")[2], change.value)
+                if not isinstance(change, mesh.Changed):
+                    continue
+                if self._critical and change.dot is not None:  # shown by a voter as soon as it is committed
+                    await self._node._clerk.proven(change.dot.seq)
+                self._notebook.sees(change.path.partition("/")[2], change.value)
 
     async def _watch_events(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._node.events() as events:
@@ -53,11 +59,17 @@ class Agent:
             match line.split():
                 case ["write", number]:
                     self._notebook.writes(int(number))
-                    self._node.register(f"bench/{self._name}").set(int(number))
+                    if self._critical:
+                        self._nursery.start_soon(self._node.critical(f"bench/{self._name}").set, int(number))
+                    else:
+                        self._node.register(f"bench/{self._name}").set(int(number))
                 case ["fill", keys, prefix]:
                     for key in range(int(keys)):
                         self._node.register(f"{prefix}/key-{key:06}").set(key)
                     say({"filled": now_us()})
+                case ["voters"]:
+                    quorum = self._node.quorum()
+                    say({"voters": 0 if quorum.leader is None else len(quorum.voters)})
                 case ["keys"]:
                     say({"keys": self._node.statistics()["keys"]})
                 case ["digest"]:
@@ -80,7 +92,7 @@ class Agent:
 async def run_agent(arguments: argparse.Namespace) -> None:
     config = node_config(arguments, preset=arguments.preset, disk=arguments.disk)
     async with mesh.open_node(config) as node:
-        await Agent(node, arguments.name).run()
+        await Agent(node, arguments.name, critical=arguments.critical).run()
 
 
 def main() -> None:
@@ -88,6 +100,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--disk", action="store_true")
     parser.add_argument("--preset", default="lan")
+    parser.add_argument("--critical", action="store_true")
     arguments = parser.parse_args()
     collect_rarely()  # as `mesh up`
     trio.run(run_agent, arguments)

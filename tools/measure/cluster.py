@@ -55,13 +55,21 @@ class Cluster:
 
 @asynccontextmanager
 async def open_cluster(
-    agents: int, *, loss: float = 0.0, relayed: bool = False, disk: bool = False, preset: str = "lan", seed: int = 1
+    agents: int,
+    *,
+    loss: float = 0.0,
+    relayed: bool = False,
+    disk: bool = False,
+    preset: str = "lan",
+    seed: int = 1,
+    voters: int = 0,
 ) -> AsyncIterator[Cluster]:
-    """All agents run and know each other. Everything is gone afterwards."""
+    """All agents run and know each other. Everything is gone afterwards. `voters`: so many of the first; then all that is written
+    is critical."""
     with tempfile.TemporaryDirectory(prefix="mesh-measure-") as directory:
         ports = free_ports(agents)
         relay = Relay(loss, random.Random(seed), ports) if loss or relayed else None
-        plans = _plans(Path(directory), ports, relay, ["--preset", preset] + ["--disk"] * disk)
+        plans = _plans(Path(directory), ports, relay, ["--preset", preset] + ["--disk"] * disk, voters)
         try:
             async with open_plain_nursery() as nursery, open_fleet() as fleet:
                 if relay is not None:
@@ -78,14 +86,15 @@ async def open_cluster(
                 relay.close()
 
 
-def _plans(directory: Path, ports: list[int], relay: Relay | None, extra: list[str]) -> list[AgentPlan]:
-    authority = mesh.Authority.generate()
+def _plans(directory: Path, ports: list[int], relay: Relay | None, extra: list[str], voters: int) -> list[AgentPlan]:
+    authority = mesh.Authority.generate(critical=["bench/**"] if voters else [])
+    extra = extra + ["--critical"] * (voters > 0)
     plans = []
     faces = [f"{HOST}:{port}" if relay is None else relay.face_address(i) for i, port in enumerate(ports)]
     for number, port in enumerate(ports):
         name = f"agent-{number:03}"
         home = directory / name
-        save_membership(home, authority.enrol(mesh.Identity.generate(), name=name, may_write=["**"]))
+        save_membership(home, authority.enrol(mesh.Identity.generate(), name=name, may_write=["**"], voter=number < voters))
         seeds = [face for face in faces[:3] if face != faces[number]]
         plans.append(AgentPlan("tools.measure.agent", name, home, f"{HOST}:{port}", faces[number], seeds, extra))
     return plans

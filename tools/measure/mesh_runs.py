@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from tools.figures import Report, quantile
-from tools.fleet import AgentProcess, open_fleet
+from tools.fleet import AgentFailed, AgentProcess, Fleet, open_fleet
 from tools.measure import swarm
 from tools.measure.cluster import Cluster, open_cluster
 from tools.measure.notebook import now_us
@@ -40,6 +40,44 @@ async def convergence(agents: int, writes: int, loss: float, pause: float = 0.1)
         "max_ms": max(seen.delays_ms),
         "received_per_delta": received_per_delta(seen.reports),
     }
+
+
+class NotVoting(FleetSwarm):
+    """Those who write are no voters; all of them look."""
+
+    def __init__(self, fleet: Fleet, voters: int) -> None:
+        super().__init__(fleet)
+        self._voters = voters
+
+    @property
+    def names(self) -> list[str]:
+        return super().names[self._voters :]
+
+
+async def agreed_everywhere(agents: int, voters: int, writes: int, pause: float = 0.2) -> Figures:
+    """One critical write at a time, by agents that do not vote; until the last of all could prove to a stranger what it shows."""
+    async with open_cluster(agents, disk=True, voters=voters) as cluster:
+        await _have_voters(cluster, voters)
+        await trio.sleep(WARM_UP_SECONDS)
+        seen = await spread(NotVoting(cluster.fleet, voters), writes, pause=pause)
+    return {
+        "agents": agents,
+        "voters": voters,
+        "writes": writes,
+        "seen_by_all": len(seen.delays_ms),
+        "p50_ms": quantile(seen.delays_ms, 0.5),
+        "p99_ms": quantile(seen.delays_ms, 0.99),
+        "max_ms": max(seen.delays_ms),
+    }
+
+
+async def _have_voters(cluster: Cluster, voters: int) -> None:
+    start = time.monotonic()
+    while time.monotonic() - start < SETTLE_SECONDS:
+        if all(answer == voters for answer in (await cluster.fleet.ask_all("voters", "voters")).values()):
+            return
+        await trio.sleep(0.1)
+    raise AgentFailed(f"no quorum of {voters} within {SETTLE_SECONDS:.0f} s")
 
 
 def received_per_delta(reports: Sequence[Report]) -> float:
