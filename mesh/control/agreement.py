@@ -57,7 +57,9 @@ async def propose(node: Node, request: Request) -> Any:
         value=from_json_untrusted(request.get("value")),
         dangerous=bool(request.get("dangerous")),
     )
-    key = request.get("idempotency_key") or None
+    key = _text(request, "idempotency_key") if request.get("idempotency_key") is not None else node.fresh_key()
+    if not key:
+        raise BadRequest("the idempotency key is empty, so it names nothing: give the write a name, or leave the key out")
     made: list[Receipt] = []
     with trio.move_on_after(_seconds(request)):
         try:
@@ -67,8 +69,9 @@ async def propose(node: Node, request: Request) -> Any:
                 raise
             raise NotCommitted(f"not done: {thought.path} holds {to_json(error.current)!r}") from None
     if not made:
-        again = f" --key {key}" if key else ""
-        raise OutcomeUnknown(f"no answer of a majority in time: it may still be done; ask with `mesh get`, or again{again}")
+        raise OutcomeUnknown(
+            f"no answer of a majority in time: it may still be done; ask with `mesh get`, or again with --key {key}", key
+        )
     receipt = made[0]
     return {
         "epoch": receipt.epoch,

@@ -101,6 +101,14 @@ def test_without_a_majority_the_outcome_is_unknown(shell: Shell) -> None:
         process.wait()
     complaint = shell.run("propose", "tasks/1", "1", "--timeout", "0.5", "--key", "k", "--dir", "a", exit_code=3)
     assert "may still be done" in complaint
+    assert "empty" in shell.run("propose", "tasks/1", "1", "--key", "", "--dir", "a", exit_code=2), "it was no key at all"
+    complaint = shell.run("propose", "tasks/2", "1", "--timeout", "0.5", "--dir", "a", exit_code=3)
+    key = complaint.rpartition("--key ")[2].strip()  # without one, asking again was another write
+    again = shell.up("b")
+    first = shell.json("propose", "tasks/2", "1", "--timeout", "20", "--key", key, "--dir", "a")
+    assert shell.json("propose", "tasks/2", "1", "--key", key, "--dir", "a")["index"] == first["index"]
+    again.kill()
+    again.wait()
     for words in (("get", "tasks/1", "--now"), ("lease", "locks/dock"), ("lease", "locks/dock", "--ttl", "1")):
         rest = ("--", "true") if words[0] == "lease" else ()
         complaint = shell.run(*words, "--timeout", "0.5", "--dir", "a", *rest, exit_code=1)
