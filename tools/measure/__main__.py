@@ -258,14 +258,17 @@ def quorum_(context: click.Context, rounds: int, handbacks: int, minutes: float)
 
 
 @main.command("agreed")
-@click.option("--agents", default=32, show_default=True, type=click.IntRange(2))
-@click.option("--voters", default=5, show_default=True, type=click.IntRange(1, 5))
+@click.option("--agents", default=32, show_default=True, type=click.IntRange(7))
+@click.option("--voters", default=5, show_default=True, type=click.IntRange(1, 5), help="Of the real ones; five of the others.")
 @click.option("--writes", default=100, show_default=True, type=click.IntRange(1))
 @click.pass_context
 def agreed_(context: click.Context, agents: int, voters: int, writes: int) -> None:
-    """From a critical write on an agent that does not vote until all agents have it with its proof. Real processes with disks."""
+    """From a critical write on an agent that does not vote until all agents have it with its proof: real processes with disks;
+    and on virtual time, where a busy machine blurs nothing."""
+    goal = "p99 <= 500 ms on 32 agents"
+    _show(context, "a critical write is everywhere, proven, on virtual time", goal, leadership.everywhere(writes, agents))
     figures = _run("agreed", mesh_runs.agreed_everywhere, agents, voters, writes)
-    _show(context, "a critical write is everywhere, proven", "p99 <= 500 ms on 32 agents", figures)
+    _show(context, "a critical write is everywhere, proven", goal, figures)
 
 
 if __name__ == "__main__":

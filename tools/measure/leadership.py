@@ -18,14 +18,14 @@ from consensus_escalation.types import Keys, Purpose
 from crdt.ids import ReplicaId
 from mesh.presets import LAN
 from mesh.quorum.signing import PURPOSES, hash_16
-from mesh.testing import Mesh, Setup
+from mesh.testing import Link, Mesh, Setup
 from mesh.trust import Identity
 from mesh.wire.cbor import decode_untrusted, encode
 from mesh.wire.cose import to_be_signed
 from mesh.wire.crypto import LIBSODIUM
 from tools.figures import quantile
 from tools.fleet import AgentFailed
-from tools.measure.critical import FIVE, SETTLE_SECONDS, WAIT_SECONDS, is_settled, leader_of
+from tools.measure.critical import FIVE, SETTLE_SECONDS, WAIT_SECONDS, WATCHED, is_settled, leader_of
 
 SCORES: Final = (9, 7, 5, 3, 1)
 WRITE_EVERY_SECONDS: Final = 0.01
@@ -126,6 +126,40 @@ def oscillating(minutes: float) -> dict[str, Any]:
         now_led = leader_of(mesh)
         changes, led = changes + (now_led not in (-1, led)), now_led if now_led >= 0 else led
     return {"minutes": minutes, "score changes": turn, "leader changes": changes, "per minute": round(changes / minutes, 2)}
+
+
+def everywhere(rounds: int, agents: int = 32) -> dict[str, Any]:
+    """A write of an agent that does not vote, on links of 1 to 3 ms that lose every fiftieth datagram, until all agents show it
+    and could prove it to a stranger."""
+    mesh = Mesh(agents, seed=1, setup=Setup(voters=FIVE, scores=SCORES, critical=("bench/**",), link=Link(loss=0.02)))
+    mesh.start()
+    if not mesh.run_until(partial(is_settled, mesh), SETTLE_SECONDS):
+        raise AgentFailed(f"no quorum of {FIVE} within {SETTLE_SECONDS:.0f} virtual seconds")
+    mesh.run(1.0)
+    delays = []
+    for number in range(rounds):
+        begun = mesh.now
+        ask(mesh, agents - 1 - number % (agents - FIVE), Command(Verb.SET, WATCHED, encode(number)))
+        if not mesh.run_until(partial(_is_proven, mesh, encode(number)), WAIT_SECONDS, every=0.001):
+            raise AgentFailed(f"write {number} is not everywhere within {WAIT_SECONDS:.0f} virtual seconds")
+        delays.append((mesh.now - begun) * 1000)
+        mesh.run(0.1)
+    return {
+        "agents": agents,
+        "rounds": rounds,
+        "p50_ms": round(quantile(delays, 0.5)),
+        "p99_ms": round(quantile(delays, 0.99)),
+        "max_ms": round(max(delays)),
+    }
+
+
+def _is_proven(mesh: Mesh, value: bytes) -> bool:
+    for number in mesh.running:
+        chain = mesh.peer(number).quorum.chain
+        cell = chain.machine.cell(WATCHED) if chain is not None else None
+        if chain is None or cell is None or cell.value != value or chain.proven < cell.index:
+            return False
+    return True
 
 
 def verification(rounds: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from consensus_escalation.chain import Chain
@@ -45,6 +45,7 @@ DIGEST_EVERY: Final = 8
 """Blocks: of so many the states are compared."""
 VOTE_SHARE: Final = 0.03
 """Of operations that come with a voter dismissed or appointed: one in two seconds at 15 a second."""
+ANEW_SHARE: Final = 0.01
 VOTERS_MIN: Final = 3
 """Enrolled ones that are left. With two, a dead one ends everything."""
 ENDING_SECONDS: Final = 5.0
@@ -117,6 +118,8 @@ class Critical:
             self._ground.counts[f"{self.name} {kind}"] += 1
             if self._rng.random() < VOTE_SHARE:
                 self._change_voter(host)
+            if self._rng.random() < ANEW_SHARE:
+                self._begin_anew(host)
             if kind == "lease":
                 self._lease(host, f"{path}/lease")
             elif kind == GET:
@@ -142,6 +145,21 @@ class Critical:
         self._ground.counts[f"{self.name} votes given or taken"] += 1
         self._peer(host).directory.add_untrusted(statement, host.now())
         host.wake_soon()
+
+    def _begin_anew(self, host: Host[Peer]) -> None:
+        """One that never voted forgets the log, and has a token that names what this host knows of it."""
+        mesh, voters = self._mesh, self._mesh.setup.voters
+        others = [number for number in mesh.running if number >= voters and number != host.number]
+        newcomer = mesh.hosts[self._rng.choice(others)] if others else host
+        chain = self._peer(host).quorum.chain
+        if newcomer is host or newcomer.journal is None or chain is None or mesh.identities[newcomer.number] != newcomer.number:
+            return
+        self._ground.counts[f"{self.name} newcomers with an anchor"] += 1
+        member = mesh.memberships[newcomer.number]
+        mesh.memberships[newcomer.number] = replace(member, anchor=chain.anchor)
+        mesh.crash(newcomer.number)
+        newcomer.journal.lose()
+        mesh.restart(newcomer.number)
 
     def _write(self, host: Host[Peer], kind: str, path: str) -> None:
         self._values += 1
