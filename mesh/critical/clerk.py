@@ -204,7 +204,7 @@ class Clerk:
                     courier.forget(key)
             answers = [group.answers.get(key) for key in keys]
         else:
-            keys = courier.want_again(chain, bodies, self._named(chain, idempotency_key))
+            keys = courier.want_again(chain, bodies, self._named(chain, idempotency_key, len(bodies)))
             several = [self._awaits(chain, key) for key in keys]
             self._wake()
             try:
@@ -250,12 +250,12 @@ class Clerk:
             return OutcomeUnknown(why or ended, format_key(key))
         if isinstance(answer, NotTaken):
             if is_chosen and answer.reason in _AGES:
-                return OutcomeUnknown(_too_old(key), format_key(key))
+                return OutcomeUnknown(_out_of_time(key, answer.reason), format_key(key))
             return NotCommitted(answer.reason)
         outcome = answer.outcome
         if outcome.status is not Status.UNKNOWN:
             return Decided(key, outcome)
-        unsure = _too_old(key)
+        unsure = _out_of_time(key, outcome.reason)
         if outcome.reason == Admission.FULL.value:
             unsure = f"{outcome.reason}: wait with it, or leave the idempotency key out"
         elif outcome.reason not in _AGES:
@@ -270,13 +270,16 @@ class Clerk:
             time, floor = max(quorum.chain.ledger.time, time), quorum.chain.machine.ledger.sessions.floor
         return format_key(quorum.courier.next_key(time, floor))
 
-    def _named(self, chain: Chain, name: str | bytes) -> tuple[int, int]:
-        """(since, number). Raises UnsupportedValue."""
+    def _named(self, chain: Chain, name: str | bytes, count: int = 1) -> tuple[int, int]:
+        """(since, number), of the first of so many. Raises UnsupportedValue."""
         if not isinstance(name, str | bytes) or not name:
             raise UnsupportedValue(f"idempotency_key={name!r}: a text or bytes, not empty, that names this one write")
         made = _MADE.fullmatch(name) if isinstance(name, str) else None
         if made is not None:
-            return int(made[1], 16), int(made[2], 16)
+            since, number = int(made[1], 16), int(made[2], 16)
+            if number + count > 1 << 64:  # such a block could be read by nobody
+                raise UnsupportedValue(f"idempotency_key={name!r} is not one that a node made")
+            return since, number
         return max(chain.ledger.time, self._peer.quorum.wall), number_of(name)
 
     async def up_to_date(self) -> Chain:
@@ -327,5 +330,7 @@ class Clerk:
         await self._next_turn()
 
 
-def _too_old(key: Key) -> str:
+def _out_of_time(key: Key, reason: str) -> str:
+    if reason == Admission.FROM_THE_FUTURE.value:
+        return f"the idempotency key {format_key(key)} is of a time that is still to come: whether it was done is unknown"
     return f"the idempotency key {format_key(key)} is older than the quorum remembers (24 h): whether it was done is unknown"

@@ -174,9 +174,13 @@ async def agree(
 ) -> list[Receipt | NotCommitted | OutcomeUnknown]:
     """What became of each, in order, after so many seconds at the latest. Nothing of one is undone because another was
     refused."""
+    wishes = list(wishes)
     if not wishes:
         await trio.lowlevel.checkpoint()
         return []
+    for wish in wishes:
+        if not isinstance(wish, Wish):
+            raise UnsupportedValue(f"{wish!r} is no wish: write node.critical(path).to_set(value), to_delete() or the like")
     end = trio.current_time() + seconds
     bodies = [_body(await _classified(clerk, wish.command)) for wish in wishes]
     epoch = (await clerk.chain()).genesis.epoch

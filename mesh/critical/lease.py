@@ -59,8 +59,9 @@ class Lease:
 
 def hold(clerk: Clerk, path: Path, ttl: float) -> AbstractAsyncContextManager[Lease]:
     """Waits until it is free. Raises ValueError at once; NotCommitted; LeaseLost at the end of the block if it was lost."""
-    if not TTL_MIN_MS <= ttl * 1000 <= TTL_MAX_MS:  # nan is not either
-        raise ValueError(f"ttl={ttl}: between {TTL_MIN_MS / 1000:g} and {TTL_MAX_MS / 1000:g} seconds")
+    is_number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
+    if not is_number or not TTL_MIN_MS <= ttl * 1000 <= TTL_MAX_MS:  # nan is not either
+        raise ValueError(f"ttl={ttl!r}: between {TTL_MIN_MS / 1000:g} and {TTL_MAX_MS / 1000:g} seconds")
     return _hold(clerk, path, ttl, round(ttl * 1000))
 
 

@@ -127,6 +127,22 @@ async def test_several_writes_under_one_key_are_the_same_writes() -> None:
         assert all(isinstance(each, mesh.Receipt) for each in found[0])
         with pytest.raises(mesh.UnsupportedValue):
             await a.agree(wishes, idempotency_key="")
+        with pytest.raises(mesh.UnsupportedValue, match="is no wish"):
+            await a.agree(["tasks/1"])  # type: ignore[list-item]
+
+
+async def test_a_key_whose_numbers_end_too_soon_poisons_no_log() -> None:
+    """The last of the list had a number of 65 bits: the leader wrote it into a block that nobody, itself included, could read."""
+    async with open_quorum("a", voters=1) as (a,):
+        wishes = [a.critical(f"tasks/{number}").to_set(number) for number in range(3)]
+        last = f"gm1-{a._peer.quorum.wall:x}-{(1 << 64) - 3:x}"
+        found = await a.agree(wishes, idempotency_key=last)
+        assert all(isinstance(each, mesh.Receipt) for each in found)
+        for key in (f"gm1-{a._peer.quorum.wall:x}-{(1 << 64) - 2:x}", "gm1-ffffffffffffffff-ffffffffffffffff"):
+            with pytest.raises(mesh.UnsupportedValue, match="not one that a node made"):
+                await a.agree(wishes, idempotency_key=key)
+        with pytest.raises(mesh.OutcomeUnknown, match="still to come"):
+            await a.critical("tasks/1").set(1, idempotency_key=f"gm1-{a._peer.quorum.wall + 10**13:x}-5")
 
 
 async def test_several_writes_that_were_cancelled_are_asked_for_again_with_the_same_key() -> None:
