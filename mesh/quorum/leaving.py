@@ -6,12 +6,19 @@ do, on its disk too. Term and vote stay there: should it be asked again, it must
 
 from __future__ import annotations
 
+from typing import Final
+
 from consensus_escalation.chain import Chain
 from consensus_escalation.effects import BlocksStored, SnapshotStored
 from consensus_escalation.raft import Raft
 from consensus_escalation.types import Role
 from mesh.effects import Now
 from mesh.quorum.rows import Forgot, Left, Row
+
+LOG_LOST: Final = (
+    "this voter's disk has lost the log: it does not vote any more until the others have replaced it, after ten minutes or by "
+    "`mesh quorum dismiss`; then it can be appointed again"
+)
 
 
 def has_ended(raft: Raft, chain: Chain, now: Now) -> bool:

@@ -68,7 +68,7 @@ from mesh.quorum.electors import Electors
 from mesh.quorum.guide import Guide
 from mesh.quorum.judging import dangerous
 from mesh.quorum.keeper import Keeper
-from mesh.quorum.leaving import has_ended, rows_of_end
+from mesh.quorum.leaving import LOG_LOST, has_ended, rows_of_end
 from mesh.quorum.log_clock import LogClock
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
 from mesh.quorum.questions import Questions
@@ -349,9 +349,7 @@ class Quorum:
         if self.me in chain.config.electorate:
             if not self._is_amnesiac:
                 self._is_amnesiac = True
-                self._port.notify(
-                    QuorumFault("this voter's disk has lost the log: it does not vote any more until it is replaced")
-                )
+                self._port.notify(QuorumFault(LOG_LOST))
             return False
         return True
 

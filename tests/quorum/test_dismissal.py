@@ -88,6 +88,24 @@ def test_without_anybody_who_stands_by_two_are_left() -> None:
         assert mesh.run_until(lambda: has_voters(mesh, 3), 3.0), "and it comes back"
 
 
+def test_a_voter_that_lost_its_disk_votes_again_once_it_was_dismissed_and_appointed() -> None:
+    """What it promised counted for voters that decide no more, and all that was committed is in the others' log."""
+    with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh)
+        lost = min(votes(mesh) - {leader(mesh)})
+        wait(mesh, WATCHER, put(mesh, WATCHER, "tasks/1", 1))
+        mesh.restart(lost, "lost")
+        mesh.run(2.0)
+        assert mesh.peer(lost).quorum.raft is None
+        mesh.authority.observe_untrusted(mesh.peer(WATCHER).directory.statements())
+        tell(mesh, mesh.authority.reissue(replica(mesh, lost), voter=False))
+        assert mesh.run_until(lambda: has_voters(mesh, 2), 3.0)
+        tell(mesh, mesh.authority.reissue(replica(mesh, lost), voter=True))
+        assert mesh.run_until(lambda: has_voters(mesh, 3), 3.0)
+        mesh.crash(min(votes(mesh) - {lost}))
+        assert wait(mesh, WATCHER, put(mesh, WATCHER, "tasks/1", 2), limit=10.0).status is DONE
+
+
 def block_of(mesh: Mesh, number: int, config: Config, evidence: bytes) -> Block:
     """What a leader would cut next."""
     raft = mesh.peer(number).quorum.raft
