@@ -8,17 +8,21 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
+from consensus_escalation.anchor import Anchor
 from consensus_escalation.chain import Chain
 from consensus_escalation.command import Command, Verb, command_to_bytes
 from consensus_escalation.wire import block_from_raw_untrusted, block_to_bytes, message_from_bytes_untrusted, message_to_bytes
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed
 from mesh.presets import LAN
+from mesh.quorum.electors import Electors
 from mesh.quorum.messages import Answer, Piece, Proof, Request, Standing, Want
 from mesh.quorum.scores import read_score
 from mesh.quorum.signing import keys_of
 from mesh.testing import Setup
+from mesh.trust.membership import presented_untrusted
 from mesh.wire import cbor
+from mesh.wire.cose import signed_part
 from mesh.wire.frames import Frame
 from tools.fuzz.material import Material, TappedMesh
 from tools.fuzz.mutate import Mutator
@@ -55,6 +59,22 @@ class Said:
         chain = mesh.peer(4).quorum.chain
         assert chain is not None, "who was away has heard of the quorum"
         self.chain, self.bundle = chain, chain.bundle or b""
+        self.dismissed = [member.replica_id for member in mesh.memberships[:2]]
+        issued = [mesh.authority.revoke(self.dismissed[0], honoured=[]), mesh.authority.reissue(self.dismissed[1], voter=False)]
+        peer = mesh.peer(4)
+        peer.directory.restore(issued)
+        self.electors = Electors(peer.replica_id, peer.directory, peer.swim)
+        self.warrants = [
+            self.electors.warrant(voters, 600) for voters in (self.dismissed, self.dismissed[:1], self.dismissed[1:])
+        ]
+        self.words = {signed_part(raw) for raw in issued}
+
+    def early_anchor(self) -> Anchor:
+        """Of the third block, so that little has to be there before anything counts."""
+        blocks = [block_from_raw_untrusted(raw, KEYS) for raw in self.frames[Frame.BLOCK]]
+        third = next(block for block in blocks if block.index == 3)
+        changes = [(step.block.index, step.block.hash) for step in self.chain.steps if step.block.index <= third.index]
+        return Anchor(1, third.index, third.hash, *(changes[-1] if changes else (0, self.chain.genesis.hash)))
 
     @staticmethod
     def _write(mesh: TappedMesh, number: int, value: int) -> None:
@@ -105,13 +125,25 @@ def _target(kind: Frame, read: Callable[[bytes], object], *extra: bytes) -> Targ
     return Target(name, f"the frame {kind.name}", lambda: Decoder(read, (Malformed,)), mixed(seeds), weight=2)
 
 
+def _read_warrant(raw: bytes) -> object:
+    stuff = said()
+    if not stuff.electors.is_warrant_untrusted(raw, stuff.dismissed):
+        raise Malformed("not the authority's words about these voters")
+    words = {signed_part(each) for each in presented_untrusted(raw)}
+    same(words - stuff.words, set(), "taken for the authority's words, and it never said them")
+    return words
+
+
 class Newcomer(Subject):
     """A chain that knows the genesis only: nothing but the voters' own history may ever be applied, in any disguise."""
+
+    _has_token = False
 
     def __init__(self) -> None:
         known = said().chain
         self._true = known
-        self._chain = Chain(known.genesis, known.keys, read_score, SNAPSHOT_BLOCKS)
+        anchor = said().early_anchor() if self._has_token else None
+        self._chain = Chain(known.genesis, known.keys, read_score, SNAPSHOT_BLOCKS, None, anchor)
 
     def feed(self, data: bytes) -> bool:
         before = self._chain.applied
@@ -128,12 +160,19 @@ class Newcomer(Subject):
         self._chain.settle()
         for done in self._chain.take_done():
             self._is_true(done.block.index, done.block.hash)
-        same(self._chain.faults, [], "somebody else's bytes are a fault of the voters")
+        if not self._has_token:  # whose holder is told of other histories, whoever tells them
+            same(self._chain.faults, [], "somebody else's bytes are a fault of the voters")
         return self._chain.applied > before
 
     def _is_true(self, index: int, digest: bytes) -> None:
         if index > self._true.log.base.index:
             same(digest, self._true.log.hash_at(index), f"applied another block at {index}")
+
+
+class Invited(Newcomer):
+    """The same with a token that names a block."""
+
+    _has_token = True
 
 
 def _disguised(rng: random.Random) -> Source:
@@ -159,5 +198,13 @@ QUORUM: Final = (
     _target(Frame.BUNDLE, _reader(Piece)),
     _target(Frame.REQUEST, _reader(Request)),
     _target(Frame.ANSWER, _reader(Answer), Answer(1, 2, 3, 4, "busy", 5, ReplicaId(bytes(8))).encode()),
+    Target(
+        "quorum-warrant",
+        "the authority's words beside a removal",
+        lambda: Decoder(_read_warrant, (Malformed,)),
+        mixed(lambda _material: said().warrants),
+        weight=2,
+    ),
+    Target("quorum-anchored", "the same as quorum-chain for one with a token", Invited, _disguised, block=1_000, weight=2),
     Target("quorum-chain", "blocks, proofs and bundles for a newcomer", Newcomer, _disguised, block=1_000, weight=4),
 )
