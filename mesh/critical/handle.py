@@ -193,8 +193,8 @@ async def agree(
             found.append(clerk.why_void(decided.outcome))
         else:
             index = decided.outcome.index
-            with trio.move_on_at(end):
-                if index not in proofs:
+            if index not in proofs:
+                with trio.move_on_at(end):
                     proofs[index] = (await clerk.proven(index)).proof(index)
             if index in proofs:
                 found.append(_receipt(epoch, decided, proofs[index]))

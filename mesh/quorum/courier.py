@@ -164,9 +164,10 @@ class Courier:
         """(since, number) of the next entry. A life ends after an hour, when so many of its entries may be under way that the
         log would forget the first, or when busy agents have pushed so much out of the log's memory that it would soon be too old:
         it is as old as half of what is remembered."""
-        while self._counts and Key(self._since, self.me, self._life << COUNT_BITS | self._counts[0]) not in self._where:
-            self._counts.popleft()
-        is_wide = bool(self._counts) and self._count - self._counts[0] >= WINDOW - 1
+        if is_wide := self._is_wide():
+            while self._counts and Key(self._since, self.me, self._life << COUNT_BITS | self._counts[0]) not in self._where:
+                self._counts.popleft()  # those that are over
+            is_wide = self._is_wide()
         is_old = time - self._since > min(LIFE_MICROSECONDS, (time - floor) // 2)
         if self._since < 0 or is_old or is_wide or self._count >= COUNT_MASK:
             self._since, self._life, self._count = time, self.rng.getrandbits(LIFE_BITS), 0
@@ -174,6 +175,9 @@ class Courier:
         self._count += 1
         self._counts.append(self._count)
         return self._since, self._life << COUNT_BITS | self._count
+
+    def _is_wide(self) -> bool:
+        return bool(self._counts) and self._count - self._counts[0] >= WINDOW - 1
 
     def forget(self, key: Key) -> None:
         """Nobody waits any more. The entry may still come into the log."""
