@@ -72,13 +72,16 @@ def is_fork(one: Head, other: Head) -> bool:
 class Delta:
     """A signed header and its body. Immutable by convention."""
 
-    __slots__ = ("bulk", "content", "head")
+    __slots__ = ("bulk", "content", "head", "wire")
 
     def __init__(self, head: Head, content: Body, *, bulk: bool = False) -> None:
         self.head = head
         self.content = content
         self.bulk = bulk
         """Not to be pushed eagerly: chunks of a large value, or housekeeping alone. Others pull it."""
+        self.wire = b""
+        """What it was read from, to be passed on as it is: where replicas in one process share deltas, they share their bytes,
+        too. Empty of one that was made here."""
 
     @property
     def header(self) -> Header:

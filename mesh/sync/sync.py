@@ -340,6 +340,7 @@ class Sync:
 
     def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
         delta = self._read_delta_untrusted(raw)
+        raw = delta.wire or raw
         shelf, seq = delta.shelf, delta.seq
         if not pushed and not self.puller.asked(peer, shelf):
             self.counters.repairs_unasked += 1

@@ -62,11 +62,13 @@ def delta_from_bytes_untrusted(raw: bytes) -> Delta:
     """All is checked but the signature. Raises `Malformed`."""
     signed, end = split1_untrusted(raw)
     try:
-        return crdt_delta.delta_from_parts_untrusted(
+        delta = crdt_delta.delta_from_parts_untrusted(
             ReplicaId(signed.kid), signed.payload, signed.signature, raw[end:], decode_body_untrusted
         )
     except CrdtMalformed as error:
         raise Malformed(str(error)) from error
+    delta.wire = raw
+    return delta
 
 
 def head_from_parts_untrusted(shelf: ShelfId, header_bytes: bytes, signature: bytes) -> Head:
