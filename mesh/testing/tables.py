@@ -1,7 +1,7 @@
 """The disk image of a simulated agent: the rows that mesh.store keeps, in dictionaries.
 
 Written apart from the store on purpose: what a restart finds is defined by the journal's entries alone, and two readings of that
-definition find each other's mistakes (tests/sim/test_tables.py holds this one against the SQLite store).
+definition find each other's mistakes (tests/store/test_disk.py holds this one against the SQLite store).
 """
 
 from __future__ import annotations
