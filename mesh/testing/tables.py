@@ -1,7 +1,7 @@
 """The disk image of a simulated agent: the rows that mesh.store keeps, in dictionaries.
 
 Written apart from the store on purpose: what a restart finds is defined by the journal's entries alone, and two readings of that
-definition find each other's mistakes (tests/store/test_disk.py holds this one against the SQLite store).
+definition find each other's mistakes (tests/sim/test_tables.py holds this one against the SQLite store).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from crdt.replica import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from mesh.overlay import Overlay
 from mesh.store.rows import Batch, KnownPeer, Restored
 
-Place = tuple[int, ShelfId, int]
+Place = tuple[int, ShelfId, int, bytes]
 
 
 class Tables:
@@ -68,7 +68,7 @@ class Tables:
 
     def _set_live(self, host: ShelfId, entry: Entry, raw: bytes | None) -> None:
         rows = self._live.setdefault(host, {})
-        place = (entry.place, entry.shelf, entry.seq)
+        place = (entry.place, entry.shelf, entry.seq, entry.body_hash)  # a fork has two bodies of one number
         if not entry.mask:
             rows.pop(place, None)
             return
