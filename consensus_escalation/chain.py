@@ -177,7 +177,23 @@ class Chain:
 
     def has(self, index: int) -> bool:
         """Whether the block at `index` is applied, or waits for its proof."""
-        return self._block(index) is not None or index <= self.applied
+        return index <= self.applied or index in self._pending or self._has_own(index)
+
+    def _has_own(self, index: int) -> bool:
+        """Whether my own Raft has the block, and others' blocks above it do not follow on another one. What a leader of former
+        days appended alone stays in its log: nobody replaces it any more once the leader has lost its seat."""
+        own = self.source(index)
+        while own is not None:
+            told, above = self._waiting.get(own.index), self._pending.get(own.index + 1)
+            if told is not None and told.is_vouched and told.hash != own.hash:
+                return False
+            if above is not None:
+                return above.header.prev == own.hash
+            next_own = self.source(own.index + 1)
+            if next_own is None:
+                return True
+            own = next_own
+        return False
 
     def missing(self, limit: int) -> list[int]:
         """Indexes of blocks that are needed for the certificates at hand, at most `limit`, the next one first."""

@@ -91,3 +91,30 @@ def test_a_replaced_voter_that_is_asked_again_remembers_its_vote() -> None:
             mesh.restart(first)
             mesh.run(1.0)
         assert mesh.run_until(lambda: shown_with_proof(mesh, "tasks/9", first), 5.0)
+
+
+def test_a_replaced_leader_asks_for_what_stands_where_it_appended_alone() -> None:
+    """Its own block, which nobody else has, counted as the one that was agreed on in that place: it never asked for that one, and
+    applied nothing any more (simulator seed 70084).
+    """
+    preset = replace(LAN, quorum=replace(LAN.quorum, replace_seconds=2.0))
+    with open_mesh(5, voters=4, critical=CRITICAL, preset=preset) as mesh:
+        assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
+        wait(mesh, 4, put(mesh, 4, "tasks/0", 0))
+        gone = leader(mesh)
+        assert gone is not None
+        mesh.cut([gone])
+        for n in range(3):
+            put(mesh, gone, "tasks/alone", n)
+            mesh.run(0.05)
+        raft = mesh.peer(gone).quorum.raft
+        assert raft is not None
+        assert raft.log.last_index > applied(mesh, gone), "blocks of its own, on its disk"
+        mesh.crash(gone)
+        assert mesh.run_until(lambda: gone not in votes(mesh), 10.0)
+        for n in range(1, 11):
+            wait(mesh, 4, put(mesh, 4, "tasks/0", n))
+        mesh.heal()
+        mesh.restart(gone)
+        assert mesh.run_until(lambda: value(mesh, gone, "tasks/0") == 10, 10.0)
+        assert wait(mesh, gone, put(mesh, gone, "tasks/0", "back")).status is DONE
