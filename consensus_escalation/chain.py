@@ -382,8 +382,9 @@ class Chain:
             self._held = None
             held.adopt()
         for block in found:
-            if not self._lacks(block.entries):
-                self._apply(block)
+            if self._lacks(block.entries):
+                break  # nothing after it can be applied either
+            self._apply(block)
         self.is_doubtful = False
         return not self.lacking
 

@@ -412,6 +412,7 @@ class Quorum:
             return
         if isinstance(message, ReadAt) and self._may_speak(peer):
             self.questions.answered(message.number, message.index, now)
+            self.is_stirred = True  # somebody waits for the turn that hands it on
             return
         is_question = isinstance(message, AskRead) and self.raft is not None and message.term <= self.raft.term
         if not is_question and not self._may_speak(peer):

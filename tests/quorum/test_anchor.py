@@ -17,6 +17,7 @@ from mesh.events import QuorumFault
 from mesh.presets import LAN
 from mesh.quorum.scores import read_score
 from mesh.testing import Mesh, open_mesh
+from mesh.wire import cbor
 from tests.quorum.helpers import DONE, has_voters, leader, put, replica, shown_with_proof, value, wait
 
 CRITICAL = ("tasks/**",)
@@ -202,6 +203,26 @@ def test_a_token_that_leads_to_another_beginning_ends_in_nothing() -> None:
         assert (lost.applied, lost.awaits) == (0, 1)
         assert not lost.offer_block(blocks[0]), "nothing can be right any more"
         assert len(lost.faults) == 1
+
+
+def test_a_newcomer_that_lacks_a_predicate_stops_before_it_on_the_way_to_the_tokens_block() -> None:
+    """It left that block out, went on with the next one, and so the agent ended: a log has no gaps."""
+    with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 1)
+        first, genesis = mesh.peer(0).quorum.keys, chain_of(mesh, 4).genesis
+        declared = Entry(Kind.POLICY, replica(mesh, 0), 0, 1, cbor.encode(["predicate", "near", "ab"]))
+        blocks, prev = list[Block](), genesis.hash
+        for index, entry in enumerate((Entry(Kind.NOOP), declared, Entry(Kind.NOOP)), 1):
+            header = Header(1, index, 1, prev, bytes(16), 0, 0, 0, bytes(16), replica(mesh, 0))
+            blocks.append(cut(header, index, (entry,), first))
+            prev = blocks[-1].hash
+        chain = newcomers(mesh, Anchor(1, 3, prev, 0, genesis.hash))
+        for block in blocks:
+            assert chain.offer_block(block)
+        chain.settle()
+        chain.settle()
+        assert (chain.applied, chain.awaits, chain.lacking) == (1, 3, "near")
+        assert len(chain.faults) == 1
 
 
 def test_what_is_no_anchor_is_refused() -> None:

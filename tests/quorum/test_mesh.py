@@ -356,6 +356,22 @@ def test_a_lie_about_the_leader_is_over_with_the_next_block() -> None:
         assert quorum.status.term < 1 << 60
 
 
+def test_an_answer_to_a_read_has_a_turn_of_its_own() -> None:
+    """A read of who does not vote lay there until the next probe: Raft's answers are handled without a turn, and only at a turn
+    whoever waits for this one is woken."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        quorum, turns = mesh.peer(4).quorum, list[float]()
+        assert quorum.raft is None
+        mesh.world.observers.append(lambda host, _events, _changes: turns.append(mesh.world.time) if host.number == 4 else None)
+        for _ in range(5):
+            mesh.run(0.137)
+            number = quorum.questions.put(mesh.hosts[4].now())
+            mesh.hosts[4].wake()
+            assert mesh.world.run_until(lambda: number in dict(quorum.questions.take(1 << 60)), 1.0)  # noqa: B023  # called in here
+            assert turns[-1] == mesh.world.time
+
+
 def test_a_voter_that_is_none_any_more_asks_who_leads_now() -> None:
     """A learner that was not taken kept its Raft, and with it the leader that it had heard: its reads went there for ever, though
     another one led since."""
