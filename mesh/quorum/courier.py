@@ -278,7 +278,7 @@ class Courier:
 
     def answered(self, since: int, number: int, count: int, reason: str, now: Now) -> None:
         """An answer from afar, about `count` entries from this one on."""
-        self.refused([Key(since, self.me, number + place) for place in range(min(count, WINDOW))], reason, now)
+        self.refused([Key(since, self.me, number + place) for place in range(min(count, WAITING_MAX))], reason, now)
 
     def refused(self, keys: Iterable[Key], reason: str, now: Now) -> None:
         """The leader, or who was taken for it, did not put a copy of these into the log. That is definite once each copy is

@@ -13,6 +13,7 @@ from consensus_escalation.certificate import Ack
 from consensus_escalation.command import Command, Thought, Verb, command_to_bytes
 from consensus_escalation.machine import Outcome, Status
 from consensus_escalation.messages import Append, AskPreVote, AskVote, ReadAt, Vote
+from consensus_escalation.sessions import NAMED
 from consensus_escalation.types import Position
 from consensus_escalation.wire import block_to_bytes, message_to_bytes
 from crdt.ids import ReplicaId
@@ -370,6 +371,22 @@ def test_an_answer_to_a_read_has_a_turn_of_its_own() -> None:
             mesh.hosts[4].wake()
             assert mesh.world.run_until(lambda: number in dict(quorum.questions.take(1 << 60)), 1.0)  # noqa: B023  # called in here
             assert turns[-1] == mesh.world.time
+
+
+def test_of_a_long_list_the_end_is_refused_as_the_beginning_is() -> None:
+    """The leader answers for all that came in a row, and the author took its word for the first 256 only. The rest waited for a
+    second copy, seconds later where the leader itself had asked, and then nobody could say any more that it was not done."""
+    with open_mesh(5, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        chain, courier = mesh.peer(first).quorum.chain, mesh.peer(first).quorum.courier
+        assert chain is not None
+        body = command_to_bytes(Command(Verb.SET, ("tasks", "1"), cbor.encode(1)), cbor.encode)
+        keys = courier.want_again(chain, [body] * 300, (chain.ledger.time + (1 << 50), NAMED))
+        mesh.hosts[first].wake()
+        mesh.run(1.0)
+        assert {type(answers(mesh, first).get(key)) for key in keys} == {NotTaken}
 
 
 def test_a_voter_that_is_none_any_more_asks_who_leads_now() -> None:
