@@ -13,8 +13,8 @@ Address: TypeAlias = tuple[str, int]
 """(numeric host, port)."""
 REST_SECONDS: Final = 0.25
 """How long both loops let the rest of a turn wait after what came in was told. What came is in memory meanwhile, and at whoever
-sent it. As the probe interval of `lan`: by then an agent has woken up for something else, so this costs no wake-up of its own
-(with 0.1 s and ten writes a second, half of the deliveries had one, during the deliveries of the next write).
+sent it. Nearly the probe interval of `lan`: by then most agents have woken up for something else, so this costs few wake-ups
+of its own (with 0.1 s and ten writes a second, half of the deliveries had one, during the deliveries of the next write).
 """
 
 

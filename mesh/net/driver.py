@@ -123,6 +123,7 @@ class Driver:
         self._waiting: trio.CancelScope | None = None
         self._awake = self._turning = False
         self._received_at = -inf
+        self._due = inf  # what the wait is for, as the core's deadline
         self._turned = trio.lowlevel.ParkingLot()
         self.on_turn: Callable[[], None] = _nothing
         """Called after every turn."""
@@ -205,13 +206,22 @@ class Driver:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
         now = self._clock.now()
         if not self._core.urgent_committed(ticket, now):
-            return  # a leader whose followers have not answered yet
+            self._hasten()  # a leader whose followers have not answered yet: it waits for them, but not for ever
+            return
         if self._turning or self._waiting is None:
             self.wake()
         else:
             self._send(now)
             self.turn()
-            self._waiting.deadline = self._trio_time(self._core.deadline)
+            self._due = self._core.deadline
+            self._waiting.deadline = self._trio_time(self._due)
+
+    def _hasten(self) -> None:
+        """The core may want a turn sooner than what is waited for."""
+        wanted = self._core.deadline
+        if self._waiting is not None and wanted < self._due:
+            self._due = wanted
+            self._waiting.deadline = self._trio_time(wanted)
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
@@ -231,8 +241,8 @@ class Driver:
         anything else is done about it, and leaves the wait as it is: where many agents share a machine, each of them has its
         news sooner when none does its book-keeping first.
         """
-        due = self._core.deadline
-        with trio.CancelScope(deadline=self._trio_time(due)) as self._waiting:
+        self._due = self._core.deadline
+        with trio.CancelScope(deadline=self._trio_time(self._due)) as self._waiting:
             if self._awake:
                 self._waiting.cancel()
             while True:
@@ -245,12 +255,12 @@ class Driver:
                     self._on_changes(changes)
                 sent = self._send(now)
                 came = self._core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
-                wanted = due if came is not None and not sent else self._core.deadline
+                wanted = self._due if came is not None and not sent else self._core.deadline
                 if came is not None:
                     wanted = min(wanted, came.monotonic + REST_SECONDS)
-                if wanted != due:  # trio takes longer to move a deadline than a core to read a header
-                    due = wanted
-                    self._waiting.deadline = self._trio_time(due)
+                if wanted != self._due:  # trio takes longer to move a deadline than a core to read a header
+                    self._due = wanted
+                    self._waiting.deadline = self._trio_time(wanted)
         self._waiting, self._awake = None, False
         self._receive()
 

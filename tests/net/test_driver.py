@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from crdt.ops import Key
+from mesh.effects import Now
 from mesh.events import Event
 from mesh.net import driver
 from mesh.net.clock import SystemClock
@@ -32,13 +33,14 @@ class Agent:
     batches: list[Batch] = field(default_factory=list)
     changes: list[Key] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
 
     def __post_init__(self) -> None:
         self.driver = Driver(
             self.core,
             self.socket,
             self,
-            MemoryJournal(),
+            self.journal,
             SystemClock(),
             on_changes=self.changes.extend,
             on_events=self.events.extend,
@@ -212,6 +214,24 @@ async def test_what_leaves_nothing_to_settle_wakes_nobody_before_the_deadline(mo
         await until(lambda: reader.core.ticks)
         assert reader.core.received == [1]
         assert reader.core.ticks[0].monotonic >= due
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_disk_brings_may_bring_the_next_turn_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader's own disk was ready, its followers were slow: what waited for company was cut at the next heartbeat, for the loop
+    did not hear that it was due sooner."""
+    async with agent() as leader, trio.open_nursery() as nursery:
+        await nursery.start(leader.driver.run)
+        await trio.testing.wait_all_tasks_blocked()
+        turns = len(leader.core.ticks)
+
+        def stored(_ticket: int, now: Now) -> bool:
+            leader.core.deadline = now.monotonic + 0.02
+            return False
+
+        monkeypatch.setattr(leader.core, "urgent_committed", stored)
+        leader.journal.on_durable(1)
+        await until(lambda: len(leader.core.ticks) > turns)
         nursery.cancel_scope.cancel()
 
 
