@@ -182,18 +182,15 @@ class Chain:
     def _has_own(self, index: int) -> bool:
         """Whether my own Raft has the block, and others' blocks above it do not follow on another one. What a leader of former
         days appended alone stays in its log: nobody replaces it any more once the leader has lost its seat."""
-        own = self.source(index)
-        while own is not None:
-            told, above = self._waiting.get(own.index), self._pending.get(own.index + 1)
+        at = index
+        while (own := self.source(at)) is not None:
+            told, above = self._waiting.get(at), self._pending.get(at + 1)
             if told is not None and told.is_vouched and told.hash != own.hash:
                 return False
             if above is not None:
                 return above.header.prev == own.hash
-            next_own = self.source(own.index + 1)
-            if next_own is None:
-                return True
-            own = next_own
-        return False
+            at += 1
+        return at > index
 
     def missing(self, limit: int) -> list[int]:
         """Indexes of blocks that are needed for the certificates at hand, at most `limit`, the next one first."""

@@ -301,7 +301,7 @@ class State:
         named: dict[tuple[ShelfId, int], Op] = {}
         if len(cells) > 1:
             for cell in cells:
-                for cover in cell.covers if not cell.kind & LARGE else self.chunks.covers(cell):
+                for cover in self.covers_of(cell):
                     named[cover.origin, cover.dot] = cell
         exact = "EXACT" in self.rules
         shown = []
@@ -328,7 +328,7 @@ class State:
 
     def is_covered(self, op: Op, cells: list[Op]) -> bool:
         name = (op.origin, op.dot, self.check(op))
-        if any(name in (cell.covers if not cell.kind & LARGE else self.chunks.covers(cell)) for cell in cells):
+        if any(name in self.covers_of(cell) for cell in cells):
             return True
         return "EXACT" not in self.rules and any(
             cover.origin == op.origin and cover.dot >= op.dot for cell in cells for cover in self.covers_of(cell)

@@ -168,10 +168,8 @@ class Clerk:
         """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
         Backpressure."""
         chain = await self._open_chain()
-        if idempotency_key is None:
-            key = self._peer.quorum.courier.want(chain, body, kind=kind)
-        else:
-            key = self._peer.quorum.courier.want(chain, body, kind=kind, key=self._named(chain, idempotency_key))
+        named = self._named(chain, idempotency_key) if idempotency_key is not None else None
+        key = self._peer.quorum.courier.want(chain, body, kind=kind, key=named)
         waiting = self._awaits(chain, key)
         self._wake()
         try:

@@ -206,22 +206,21 @@ class Driver:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
         now = self._clock.now()
         if not self._core.urgent_committed(ticket, now):
-            self._hasten()  # a leader whose followers have not answered yet: it waits for them, but not for ever
+            # A leader whose followers have not answered yet: it waits for them, but not for ever.
+            self._wait_until(min(self._due, self._core.deadline))
             return
         if self._turning or self._waiting is None:
             self.wake()
         else:
             self._send(now)
             self.turn()
-            self._due = self._core.deadline
-            self._waiting.deadline = self._trio_time(self._due)
+            self._wait_until(self._core.deadline)
 
-    def _hasten(self) -> None:
-        """The core may want a turn sooner than what is waited for."""
-        wanted = self._core.deadline
-        if self._waiting is not None and wanted < self._due:
-            self._due = wanted
-            self._waiting.deadline = self._trio_time(wanted)
+    def _wait_until(self, due: float) -> None:
+        """The loop, if it waits. Trio takes longer to move a deadline than a core to read a header."""
+        if self._waiting is not None and due != self._due:
+            self._due = due
+            self._waiting.deadline = self._trio_time(due)
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
@@ -258,9 +257,7 @@ class Driver:
                 wanted = self._due if came is not None and not sent else self._core.deadline
                 if came is not None:
                     wanted = min(wanted, came.monotonic + REST_SECONDS)
-                if wanted != self._due:  # trio takes longer to move a deadline than a core to read a header
-                    self._due = wanted
-                    self._waiting.deadline = self._trio_time(wanted)
+                self._wait_until(wanted)
         self._waiting, self._awake = None, False
         self._receive()
 

@@ -32,7 +32,7 @@ class Electors:
         return warrant(self._directory, voters, room)
 
     def is_warrant_untrusted(self, evidence: bytes, voters: Collection[ReplicaId]) -> bool:
-        return bool(voters) and set(voters) >= dismissed_by_untrusted(self._directory, evidence, voters) != set()
+        return bool(dismissed_by_untrusted(self._directory, evidence, voters))
 
     def standby(self) -> tuple[ReplicaId, ...]:
         """Enrolled voters that are alive, best first."""

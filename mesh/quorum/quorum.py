@@ -257,9 +257,9 @@ class Quorum:
         found = self._directory.genesis()
         if found is not None and found[0] != self._genesis:
             raw, says = found
-            begun = (
-                self.chain.genesis.epoch if self.chain is not None else self._anchor.epoch - 1 if self._anchor is not None else 0
-            )
+            begun = 0 if self._anchor is None else self._anchor.epoch - 1
+            if self.chain is not None:
+                begun = self.chain.genesis.epoch
             if says.epoch > begun:
                 self._begin(raw, now)
                 self._writer.put_at_once((Begun(says.epoch, raw),), now)
@@ -420,9 +420,8 @@ class Quorum:
         if self.raft is None and self._may_join(message):
             self._join(now)
         if self.raft is not None and not (self._is_mute and isinstance(message, AskVote | AskPreVote | HandOver)):
-            self.is_stirred |= not isinstance(message, Accepted | Append) or (
-                isinstance(message, Append) and bool(message.blocks)
-            )
+            is_routine = isinstance(message, Accepted) or (isinstance(message, Append) and not message.blocks)
+            self.is_stirred |= not is_routine
             self._burst.take(Received(peer, message))
 
     def _step(self, given: Input) -> None:

@@ -254,7 +254,7 @@ class Spread:
             raise Refused("a block that no voter signed")
         self._asked.discard(block.index)
         if chain.offer_block(block):
-            self._fruitless *= chain.is_doubtful  # who is told lies as fast as it asks had better ask slowly
+            self._bore_fruit(chain)
             for target in targets if is_genuine else ():
                 self._port.send(target, Lane.CRITICAL, Frame.BLOCK, payload)
             if not self._asked and self._ask_at < inf and not chain.is_doubtful:
@@ -313,6 +313,11 @@ class Spread:
         self._port.send(peer, Lane.CRITICAL, Frame.WANT_BLOCKS, want.encode())
         self._ask_at = now.monotonic + self._patience(peer)
         self._fruitless += 1
+
+    def _bore_fruit(self, chain: Chain) -> None:
+        """Something came that was asked for. Who is told lies as fast as it asks had better ask slowly."""
+        if not chain.is_doubtful:
+            self._fruitless = 0
 
     def _patience(self, peer: ReplicaId) -> float:
         """Seconds to wait for its answer, longer when the last ones brought nothing."""
@@ -374,7 +379,7 @@ class Spread:
         if piece.offset != len(held):
             return
         held += piece.data
-        self._fruitless *= chain.is_doubtful
+        self._bore_fruit(chain)
         if len(held) >= piece.total:
             self._incoming, self._held_before = (0, 0, bytearray()), 0
             chain.jump_untrusted(bytes(held))

@@ -260,12 +260,10 @@ class Host(Generic[CoreT]):
             self._inbox_bytes += len(datagram) + DATAGRAM_OVERHEAD_BYTES
             self._inbox.append((datagram, address))
             self._drain(core, now)
-        else:  # nearly always: as `_drain` for this one
+        else:  # nearly always
             if self.cost:
                 self._busy_until = world.time + self.cost
-            self.datagrams_received += 1
-            self.bytes_received += len(datagram)
-            core.handle_untrusted(datagram, address, now)
+            self._take(core, datagram, address, now)
         if self._inbox or not core.may_rest:
             self._turn(core, now)
         else:
@@ -348,11 +346,14 @@ class Host(Generic[CoreT]):
         for _ in range(taken):
             datagram, address = inbox.popleft()
             self._inbox_bytes -= len(datagram) + DATAGRAM_OVERHEAD_BYTES
-            self.datagrams_received += 1
-            self.bytes_received += len(datagram)
-            core.handle_untrusted(datagram, address, now)
+            self._take(core, datagram, address, now)
         if inbox:
             self._arm(max(self._world.time, self._busy_until))
+
+    def _take(self, core: CoreT, datagram: bytes, address: Address, now: Now) -> None:
+        self.datagrams_received += 1
+        self.bytes_received += len(datagram)
+        core.handle_untrusted(datagram, address, now)
 
     def _arm(self, time: int) -> None:
         """At most one timer counts. One that is too early is kept and looks again when it fires: deadlines mostly move on."""

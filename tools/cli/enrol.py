@@ -159,8 +159,7 @@ def invite(
             return
     places, anchor = [format_endpoint(address) for address in known], read_token(token).anchor
     if as_json:
-        block = None if anchor is None else {"epoch": anchor.epoch, "index": anchor.index}
-        print_json({"token": token, "name": name, "expires": until, "addresses": places, "anchor": block})
+        print_json({"token": token, "name": name, "expires": until, "addresses": places, "anchor": _block(anchor)})
         return
     click.echo(token)
     if sys.stderr.isatty():
@@ -201,9 +200,8 @@ def join(token: str, name: str | None, bind: str | None, directory: Path | None,
     save_membership(directory / settings.keys_dir, membership)
     write_config(directory / CONFIG_NAME, membership.name, settings)
     if as_json:
-        anchor = None if membership.anchor is None else {"epoch": membership.anchor.epoch, "index": membership.anchor.index}
         found = {"directory": str(directory), "name": membership.name, "replica": membership.replica_id.hex(), "seeds": seeds}
-        print_json({**found, "anchor": anchor})
+        print_json({**found, "anchor": _block(membership.anchor)})
         return
     click.echo(f"{directory} is {membership.name}, a member of mesh {membership.mesh_id.hex()[:8]}.")
     click.echo(f"Run it:  mesh up{_dir_hint(directory)}")
@@ -304,6 +302,11 @@ def _anchor(home: Home) -> Anchor | None:
         return None
     epoch, index, digest, config_index, config_hash = told
     return Anchor(epoch, index, bytes.fromhex(digest), config_index, bytes.fromhex(config_hash))
+
+
+def _block(anchor: Anchor | None) -> dict[str, int] | None:
+    """Which one it names."""
+    return None if anchor is None else {"epoch": anchor.epoch, "index": anchor.index}
 
 
 def _learn(home: Home, authority: Authority) -> None:
