@@ -199,8 +199,16 @@ class Election:
             leader, Purpose.MANDATE, mandate_bytes(core.epoch, mandate), mandate.signature
         )
 
+    def _gave_up(self, sender: Voter, term: int) -> None:
+        """Who leads my term asks for a later one, so it fell silent: nobody has to stand by it, and it was no false alarm."""
+        core = self._core
+        if term > core.term and sender == core.leader:
+            core.set_leader(None)
+            self.campaign_at = min(self.campaign_at, core.now.monotonic + self._slot())
+
     def asked_prevote(self, sender: Voter, message: AskPreVote) -> None:
         core = self._core
+        self._gave_up(sender, message.term)
         near = core.is_leader_near() and not self._is_mandated(sender, message.mandate)
         granted = may_grant_prevote(
             term=core.term, mine=core.log.last, asked_term=message.term, candidate_last=message.last, leader_near=near
@@ -216,6 +224,7 @@ class Election:
 
     def asked_vote(self, sender: Voter, message: AskVote) -> None:
         core = self._core
+        self._gave_up(sender, message.term)
         is_mandated = message.term > core.term and self._is_mandated(sender, message.mandate)
         if message.term > core.term and core.is_leader_near() and not is_mandated:
             return  # whoever was removed, or cannot hear the leader, must not unseat it (dissertation 4.2.3)

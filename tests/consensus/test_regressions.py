@@ -10,7 +10,7 @@ from consensus_escalation.block import Entry
 from consensus_escalation.effects import Committed, Received, Submit
 from consensus_escalation.machine import Machine as StateMachine
 from consensus_escalation.machine import Outcome
-from consensus_escalation.messages import AskVote, Message, Vote
+from consensus_escalation.messages import Accepted, AskVote, Message, Vote
 from consensus_escalation.sessions import NAMED
 from consensus_escalation.types import Position, Role, Voter
 from mesh.wire.cbor import decode_untrusted
@@ -62,6 +62,22 @@ def test_a_leader_that_hears_nobody_keeps_nobody_hostage(size: int) -> None:
     assert cluster.texts(following) == ["it goes on"]
     assert leader.raft is not None
     assert leader.raft.role is not Role.LEADER, "it fell silent"
+
+
+def test_nobody_stands_by_a_leader_that_fell_silent() -> None:
+    """`mesh sim` seed 75298: it had no answers, fell silent and asked to be elected again. That was taken for a sign that it had
+    lived all the time, so all waited longer the next time, and the last time they stood for 2.4 s by the very one that asked."""
+    cluster = Cluster(5)
+    leader = cluster.elect()
+    for _ in range(5):
+        cluster.lost = lambda _sender, to, message: to == leader.me and isinstance(message, Accepted)
+        while cluster.leader() is not None:
+            cluster.advance(0.01)
+        cluster.heal()
+        assert cluster.elect(cluster.pace.election_seconds + cluster.pace.slot_seconds) is leader
+    leader.crash()
+    cluster.advance(0.3)
+    assert cluster.leader() is not None, "nobody has learned to wait"
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["killed before the write", "killed after the write"])
