@@ -19,7 +19,7 @@ from mesh.errors import StorageCorrupt, StorageError
 from mesh.events import Event, StorageFailing
 from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, Left, QuorumBatch, Row
 from mesh.store.journal import FileJournal, open_journal
-from mesh.store.ledger_file import FILE_NAME, LedgerFile
+from mesh.store.ledger_file import FILE_NAME, ROOM_BYTES, LedgerFile
 from tests.consensus.cluster import digest, keys_of, voter
 
 KEYS = keys_of(voter(1))
@@ -168,4 +168,48 @@ def test_a_file_that_was_taken_away_takes_no_votes(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).rename(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match=r"quorum\.db was removed or replaced while in use"):
         file.write([QuorumBatch(2, (TermAndVote(2, None),), 0, True)])
+    file.close()
+
+
+def test_nor_does_it_take_blocks(tmp_path: Path) -> None:
+    """They go another way than votes: one statement."""
+    file = LedgerFile(tmp_path)
+    file.write([batch(1, BlocksStored(blocks(1, 1)))])
+    (tmp_path / FILE_NAME).rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=r"quorum\.db was removed or replaced while in use"):
+        file.write([batch(2, BlocksStored(blocks(2, 2)))])
+    file.close()
+
+
+def test_room_in_the_log_is_found_empty_after_a_power_cut(tmp_path: Path) -> None:
+    """The log is filled with zeros ahead, so that a sync need not note that the file has grown."""
+    log = tmp_path / (FILE_NAME + "-wal")
+    file, sizes = LedgerFile(tmp_path), set[int]()
+    for index in range(1, 41):
+        file.write([batch(index, BlocksStored(blocks(index, index)))])
+        file.make_room()
+        sizes.add(log.stat().st_size)
+    assert max(sizes) >= ROOM_BYTES
+    assert len(sizes) <= 3, "it grows in large steps"
+    (tmp_path / "copy").mkdir()
+    for name in (FILE_NAME, log.name):  # what is on the disk while it runs
+        (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
+    file.close()
+    again = LedgerFile(tmp_path / "copy")
+    found = again.load()
+    again.close()
+    assert len(found.blocks) == 40
+    assert not found.is_damaged
+
+
+def test_a_full_disk_has_no_room_and_commits_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mesh.store.ledger_file.os.fdatasync", fail)
+    file = LedgerFile(tmp_path)
+    for index in range(1, 5):
+        file.write([batch(index, BlocksStored(blocks(index, index)))])
+        file.make_room()
+    assert len(file.load().blocks) == 4
     file.close()
