@@ -144,7 +144,7 @@ class Quorum:
         self.is_stirred = False
         """Whether Raft wanted more than to send something since the last tick: else there is no need for a turn."""
         self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = self._is_late = False
-        """Mute: it does not vote, for its disk lost what it promised, or it judges otherwise. Late: blocks to apply wait."""
+        """Mute: it does not vote, for its disk lost what it promised, or it judges otherwise. Late: effects or inputs wait."""
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.RAFT: self._raft_untrusted,
             Frame.BLOCK: self._spread.block_untrusted,
@@ -452,7 +452,9 @@ class Quorum:
     def _go_on(self, *, hurries: bool = False) -> None:
         self._is_late = False
         self._drain(hurries=hurries)
-        if self._inputs and not self._is_stepping:
+        if hurries and self._has_moved:  # what goes out now goes before what Raft makes of it
+            self._is_late = True
+        elif self._inputs and not self._is_stepping:
             self._step(self._inputs.popleft())
 
     def _drain(self, *, hurries: bool = False) -> None:
