@@ -1,9 +1,10 @@
 """The real driver: a short loop between the pure core and this machine's socket, clock and disk.
 
-    wait for a datagram, the core's deadline or a local write
-    what has arrived          -> core.handle_untrusted
+    a datagram                -> core.handle_untrusted
     who is said to be gone    -> core.refused
-    core.changes, transmits   -> callbacks, socket.send; when the core may rest then, wait again, for at most REST_SECONDS
+    core.changes, transmits   -> callbacks, socket.send; the turn that follows may wait for REST_SECONDS, if the core may rest
+
+    a turn, also when the core's deadline has come, or for a local write:
     core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed
     the time                  -> core.tick
     core.transmits            -> socket.send
@@ -29,11 +30,16 @@ from mesh.errors import NodeClosed
 from mesh.events import Event
 from mesh.net.clock import Clock
 from mesh.net.udp import DRAIN_MAX, UdpSocket
+from mesh.nursery import open_plain_nursery
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.rows import Batch
 
 PAUSE_SECONDS: Final = 0.002
 """Without a look at the socket. Guess: a few times what a datagram of a burst takes to be handled."""
+LATE_SECONDS: Final = 0.003
+"""A turn that is as late as this comes after a look at the socket: an answer may be there for which it would give up waiting. The
+event loop's own clock has steps of a millisecond; beyond that something kept this process from running.
+"""
 
 
 class Core(Protocol):
@@ -103,6 +109,10 @@ def _nothing() -> None:
 class Driver:
     """Runs one core. `run` is the loop; `wake` is how a local write tells it that there is something to send; at `next_turn`
     others wait for what a turn brings.
+
+    Two tasks share the work. One listens, and nothing ever cancels its wait; the other keeps the time. A single one that waits
+    for both has to be cancelled at each deadline, which cost an idle agent a quarter of that wake-up: an exception, and two
+    more registrations of the socket.
     """
 
     def __init__(
@@ -120,10 +130,13 @@ class Driver:
         self._journal = journal
         journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
-        self._waiting: trio.CancelScope | None = None
-        self._awake = self._turning = False
+        self._turning = False
         self._received_at = -inf
-        self._due = inf  # what the wait is for, as the core's deadline
+        self._due = inf  # what the time is kept for, as the core's deadline
+        self._trio_ahead = 0.0  # seconds, of the core's clock
+        self._asleep: trio.lowlevel.Task | None = None  # the task that keeps the time, while it waits
+        self._waiting = trio.CancelScope()
+        self._awake = self._is_due = self._has_failed = False
         self._turned = trio.lowlevel.ParkingLot()
         self.on_turn: Callable[[], None] = _nothing
         """Called after every turn."""
@@ -137,16 +150,77 @@ class Driver:
         """
         task_status.started()
         try:
-            while True:
-                await self._until_due()
-                self.turn()
-        except trio.Cancelled:
-            self._waiting = None
-            self.turn()
-            raise
+            async with open_plain_nursery() as nursery:
+                nursery.start_soon(self._listen)
+                try:
+                    await self._keep_time()
+                except trio.Cancelled:
+                    if not self._has_failed:
+                        self.turn()
+                    raise
         finally:
             self.has_ended = True
             self._turned.unpark_all()
+        raise AssertionError("it keeps the time for ever")
+
+    async def _keep_time(self) -> NoReturn:
+        """A turn whenever one is due or somebody calls `wake`."""
+        task = trio.lowlevel.current_task()
+        while True:
+            self._due, self._is_due = self._core.deadline, False
+            self._trio_ahead = trio.current_time() - self._clock.now().monotonic
+            with trio.CancelScope(deadline=self._due + self._trio_ahead) as self._waiting:
+                while not self._is_due and not self._awake:
+                    self._asleep = task
+                    await trio.lowlevel.wait_task_rescheduled(self._over)
+                    if not self._is_due:
+                        self._awake = False
+                        self.turn()
+                        self._wait_until(self._core.deadline)
+            if self._is_due:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if self._clock.now().monotonic > self._due + LATE_SECONDS:
+                    self._receive()
+            else:  # woken by its own turn
+                await trio.lowlevel.checkpoint()
+            self._awake = False
+            self.turn()
+
+    def _over(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        """The wait is cancelled: by its deadline, then it just ends, or because this driver is to end."""
+        task, self._asleep = self._asleep, None
+        if task is None or trio.current_time() < self._waiting.deadline:
+            return trio.lowlevel.Abort.SUCCEEDED
+        self._is_due = True
+        trio.lowlevel.reschedule(task)
+        return trio.lowlevel.Abort.FAILED
+
+    async def _listen(self) -> NoReturn:
+        try:
+            while True:
+                await self._socket.readable()
+                self._take_in()
+        except Exception:
+            self._has_failed = True
+            raise
+
+    def _take_in(self) -> None:
+        """A delivery is told before anything else is done about it, and leaves the time as it is: where many agents share a
+        machine, each of them has its news sooner when none does its book-keeping first.
+        """
+        core, now = self._core, self._receive()
+        if self._turned or not core.may_rest:  # who waits for a turn may wait for this
+            self.turn()
+            self._wait_until(core.deadline)
+            return
+        if changes := core.changes():
+            self._on_changes(changes)
+        sent = self._send(now)
+        came = core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
+        wanted = self._due if came is not None and not sent else core.deadline
+        if came is not None:
+            wanted = min(wanted, came.monotonic + REST_SECONDS)
+        self._wait_until(wanted)
 
     def _receive(self) -> Now:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
@@ -154,12 +228,15 @@ class Driver:
         now = self._clock.now()
         paused = now.monotonic >= self._received_at + PAUSE_SECONDS
         self._received_at = now.monotonic
-        for number, (datagram, address) in enumerate(self._socket.drain(1 if paused else DRAIN_MAX)):
-            if number:
+        socket = self._socket
+        if (first := socket.take()) is not None:
+            self._core.handle_untrusted(*first, now)
+            for datagram, address in () if paused else socket.drain(DRAIN_MAX - 1):
                 now = self._clock.now()
-            self._core.handle_untrusted(datagram, address, now)
-        for address in self._socket.refused():
-            self._core.refused(address, now)
+                self._core.handle_untrusted(datagram, address, now)
+        if socket.has_refused:
+            for address in socket.refused():
+                self._core.refused(address, now)
         return now
 
     def turn(self) -> None:
@@ -173,7 +250,8 @@ class Driver:
         finally:
             self._turning = False
         self.on_turn()
-        self._turned.unpark_all()
+        if self._turned:
+            self._turned.unpark_all()
 
     async def next_turn(self) -> None:
         """Raises NodeClosed when there is none."""
@@ -208,19 +286,12 @@ class Driver:
         if not self._core.urgent_committed(ticket, now):
             # A leader whose followers have not answered yet: it waits for them, but not for ever.
             self._wait_until(min(self._due, self._core.deadline))
-            return
-        if self._turning or self._waiting is None:
+        elif self._turning:
             self.wake()
         else:
             self._send(now)
             self.turn()
             self._wait_until(self._core.deadline)
-
-    def _wait_until(self, due: float) -> None:
-        """The loop, if it waits. Trio takes longer to move a deadline than a core to read a header."""
-        if self._waiting is not None and due != self._due:
-            self._due = due
-            self._waiting.deadline = self._trio_time(due)
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
@@ -228,39 +299,14 @@ class Driver:
         All writes made until the calling task next yields are then one turn, so they share a delta and a datagram.
         """
         if self._awake:
-            return  # to cancel a wait once more would cost as much again: 10 us
+            return
         self._awake = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._asleep is not None:
+            trio.lowlevel.reschedule(self._asleep)
+            self._asleep = None
 
-    async def _until_due(self) -> None:
-        """Take in what arrives until there is reason for a turn. A checkpoint.
-
-        Cancelling the wait is the wake-up: one task, no event that a second task would have to watch. A delivery is told before
-        anything else is done about it, and leaves the wait as it is: where many agents share a machine, each of them has its
-        news sooner when none does its book-keeping first.
-        """
-        self._due = self._core.deadline
-        with trio.CancelScope(deadline=self._trio_time(self._due)) as self._waiting:
-            if self._awake:
-                self._waiting.cancel()
-            while True:
-                await self._socket.readable()
-                now = self._receive()
-                if self._turned or not self._core.may_rest:  # who waits for a turn may wait for this
-                    self._waiting, self._awake = None, False
-                    return
-                if changes := self._core.changes():
-                    self._on_changes(changes)
-                sent = self._send(now)
-                came = self._core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
-                wanted = self._due if came is not None and not sent else self._core.deadline
-                if came is not None:
-                    wanted = min(wanted, came.monotonic + REST_SECONDS)
-                self._wait_until(wanted)
-        self._waiting, self._awake = None, False
-        self._receive()
-
-    def _trio_time(self, deadline: float) -> float:
-        """Of the core's clock, on trio's."""
-        return trio.current_time() + max(deadline - self._clock.now().monotonic, 0.0)
+    def _wait_until(self, due: float) -> None:
+        """Trio takes longer to move a deadline than a core to read a header."""
+        if due != self._due:
+            self._due = due
+            self._waiting.deadline = due + self._trio_ahead

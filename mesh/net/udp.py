@@ -44,6 +44,9 @@ _IPV6_RECVERR: Final = 25
 _ORIGINS: Final = (2, 3)
 """SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6: the word of another machine, or of this one about its own ports."""
 _MAPPED: Final = "::ffff:"
+SOCKADDRS_MAX: Final = 4_096
+"""Addresses whose form for the kernel is remembered: to parse one costs 3 us at each datagram. Guess: more than one agent
+talks to in a minute, at 300 bytes each."""
 REFUSED_MAX: Final = 64
 """Addresses told in one turn. More are dropped: the next probe asks again."""
 
@@ -81,9 +84,10 @@ class UdpSocket:
         self._six = sock.family == socket.AF_INET6
         self.address: Address = self._plain(sock.getsockname())
         """(numeric host, port) as bound; the host may be 0.0.0.0 or ::."""
-        self.counts: Counter[str] = Counter()
-        """received, sent, refused (datagrams), received_bytes, sent_bytes; send_<reason> and receive_<reason> for what failed."""
+        self._received = self._received_bytes = self._sent = self._sent_bytes = 0
+        self._failures: Counter[str] = Counter()
         self._refused: dict[Address, None] = {}
+        self._sockaddrs: dict[Address, tuple[str | int, ...]] = {}  # of addresses that were found to be those of one host
 
     def __enter__(self) -> UdpSocket:
         return self
@@ -108,29 +112,46 @@ class UdpSocket:
         """Return when a datagram (or an error) is there. A checkpoint."""
         await trio.lowlevel.wait_readable(self._sock)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """received, sent, refused (datagrams), received_bytes, sent_bytes; send_<reason> and receive_<reason> for what failed.
+        Only what is not nought."""
+        totals = {
+            "received": self._received,
+            "received_bytes": self._received_bytes,
+            "sent": self._sent,
+            "sent_bytes": self._sent_bytes,
+        }
+        return +Counter({**self._failures, **totals})
+
+    def take(self) -> tuple[bytes, Address] | None:
+        """The oldest datagram that has arrived."""
+        for _ in range(DRAIN_MAX):  # errors before it
+            try:
+                datagram, sockaddr = self._sock.recvfrom(RECEIVE_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError as error:
+                self._failed("receive", error)
+            else:
+                self._received += 1
+                self._received_bytes += len(datagram)
+                return datagram, self._plain(sockaddr) if self._six else sockaddr
+        return None
+
     def drain(self, limit: int = DRAIN_MAX) -> list[tuple[bytes, Address]]:
         """What has arrived, oldest first, at most `limit` datagrams. Anything else waits in the kernel until the next turn."""
         arrived: list[tuple[bytes, Address]] = []
-        receive = self._sock.recvfrom
-        for _ in range(limit):
-            try:
-                datagram, sockaddr = receive(RECEIVE_BYTES)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                self._failed("receive", error)
-                continue
-            arrived.append((datagram, self._plain(sockaddr) if self._six else sockaddr))
-        self.counts["received"] += len(arrived)
-        self.counts["received_bytes"] += sum([len(datagram) for datagram, _ in arrived])
+        while len(arrived) < limit and (taken := self.take()) is not None:
+            arrived.append(taken)
         return arrived
 
     def send(self, datagram: bytes, address: Address) -> bool:
         """Hand one datagram to the kernel. False, and counted, when it does not take it or the address is not that of one
         host."""
-        sockaddr = self._sockaddr(address)
+        sockaddr = self._sockaddrs.get(address) or self._learn(address)
         if sockaddr is None:
-            self.counts["send_not_a_host"] += 1
+            self._failures["send_not_a_host"] += 1
             return False
         try:
             try:
@@ -141,15 +162,18 @@ class UdpSocket:
         except OSError as error:
             self._failed("send", error)
             return False
-        self.counts["sent"] += 1
-        self.counts["sent_bytes"] += len(datagram)
+        self._sent += 1
+        self._sent_bytes += len(datagram)
         return True
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether `refused` has something to tell."""
+        return bool(self._refused)
 
     def refused(self) -> list[Address]:
         """Drain the addresses of which a machine said, since the last call, that nobody listens there. A hint: anybody on the
         path can forge it."""
-        if not self._refused:
-            return []
         told = list(self._refused)
         self._refused.clear()
         return told
@@ -178,7 +202,7 @@ class UdpSocket:
                 return
             for _, _, note in notes:
                 if len(note) >= 5 and note[4] in _ORIGINS and int.from_bytes(note[:4], sys.byteorder) == errno.ECONNREFUSED:
-                    self.counts["refused"] += 1
+                    self._failures["refused"] += 1
                     if len(self._refused) < REFUSED_MAX:
                         self._refused[self._plain(sockaddr)] = None
 
@@ -188,7 +212,7 @@ class UdpSocket:
             raise error
         if sys.platform == "linux":
             self._read_errors()
-        self.counts[f"{what}_{errno.errorcode.get(error.errno or 0, 'unknown').lower()}"] += 1
+        self._failures[f"{what}_{errno.errorcode.get(error.errno or 0, 'unknown').lower()}"] += 1
 
     def _plain(self, sockaddr: tuple[Any, ...]) -> Address:
         """The kernel's form -> ours: v4-mapped as plain IPv4, a link-local scope kept in the host as "%number"."""
@@ -198,6 +222,14 @@ class UdpSocket:
         if self._six and sockaddr[3]:
             return f"{host.partition('%')[0]}%{sockaddr[3]}", port
         return host, port
+
+    def _learn(self, address: Address) -> tuple[str | int, ...] | None:
+        sockaddr = self._sockaddr(address)
+        if sockaddr is not None:
+            if len(self._sockaddrs) >= SOCKADDRS_MAX:
+                self._sockaddrs.clear()  # those in use come back
+            self._sockaddrs[address] = sockaddr
+        return sockaddr
 
     def _sockaddr(self, address: Address) -> tuple[str | int, ...] | None:
         """Our form -> the kernel's. None when it is not the numeric address of a single host that this kind of socket can

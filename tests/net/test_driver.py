@@ -273,6 +273,47 @@ async def test_a_core_whose_deadline_stays_in_the_past_blocks_nobody() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_core_that_always_wakes_its_driver_can_be_cancelled() -> None:
+    """It never comes to a wait that could be cancelled."""
+    async with agent() as one:
+        one.driver.on_turn = one.driver.wake
+        one.driver.wake()
+        with trio.fail_after(2):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(one.driver.run)
+                for _ in range(10):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        assert len(one.core.ticks) >= 3
+
+
+@pytest.mark.parametrize("number", range(10))  # trio tosses a coin for the order of tasks
+async def test_what_has_arrived_counts_before_a_turn_that_is_late(number: int) -> None:
+    """An answer was in the socket when a process came back from a stall, and the question was given up all the same."""
+    async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        reader.core.deadline = due = SystemClock().now().monotonic + 0.01
+        await nursery.start(reader.driver.run)
+        await trio.testing.wait_all_tasks_blocked()
+        writer.socket.send(b"%d" % number, reader.socket.address)
+        while SystemClock().now().monotonic < due + 2 * driver.LATE_SECONDS:
+            pass  # stands still
+        await until(lambda: reader.core.ticks)
+        assert reader.core.received == [number]
+        assert reader.core.handled[0] <= reader.core.ticks[0]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_core_that_failed_is_not_asked_again() -> None:
+    async with agent() as one:
+        with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="a bug in the core")):
+            async with trio.open_nursery() as nursery:
+                one.core.poison = True
+                await nursery.start(one.driver.run)
+                one.socket.send(b"1", one.socket.address)
+                await trio.sleep(2)
+        assert one.core.ticks == []
+
+
 async def test_a_crash_of_the_core_comes_out() -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="a bug in the core")):
         async with agent() as one, trio.open_nursery() as nursery:

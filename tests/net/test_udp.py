@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from contextlib import ExitStack
 
 import pytest
 import trio
 import trio.testing
 
 from mesh.errors import ConfigError
+from mesh.net import udp
 from mesh.net.udp import DRAIN_MAX, SOCKET_BUFFER_BYTES, UdpSocket, open_udp
 from tests.net.names import Names
 
@@ -78,6 +80,19 @@ async def test_what_is_not_the_numeric_address_of_one_host_is_counted(address: t
     with await open_udp("127.0.0.1:0") as one:
         assert not one.send(b"x", address)
         assert one.counts == {"send_not_a_host": 1}
+
+
+async def test_what_is_remembered_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp, "SOCKADDRS_MAX", 2)
+    with ExitStack() as stack:
+        one, *others = [stack.enter_context(await open_udp("127.0.0.1:0")) for _ in range(6)]
+        for number in range(15):
+            other = others[number % 5]
+            assert one.send(b"%d" % number, other.address)
+            assert other.drain() == [(b"%d" % number, one.address)]
+            assert not one.send(b"x", ("0.0.0.0", 1_000 + number))
+            assert len(one._sockaddrs) <= 2
+        assert one.counts["send_not_a_host"] == 15
 
 
 async def test_what_the_kernel_refuses_is_counted_by_reason() -> None:
