@@ -397,8 +397,9 @@ class Replica(Writer):
         parts = []
         for key in self.keys():
             cells = self.cells(key)
-            for op in cells:
-                if op.kind & KIND_MASK == VALUE and not self.is_covered(op, cells):
+            covered = self.covered(cells)
+            for index, op in enumerate(cells):
+                if op.kind & KIND_MASK == VALUE and not covered >> index & 1:
                     parts.append(self.encode((op.kind, op.type, op.path, self.value(op), op.origin, op.dot, op.time)))
         return digest_16(b"".join(parts))
 

@@ -60,6 +60,14 @@ class Fault(NamedTuple):
     """Signed headers that show it: the two of a fork."""
 
 
+COVERED_FROM: Final = 4
+"""Cells at one key from which on it is remembered who covers whom: each look grows with the square of them. Guess."""
+COVERED_MAX: Final = 1_024
+"""Such sets of cells that are remembered; then all are forgotten. Guess: a few hundred hot keys, 1 MB."""
+_COVERED: Final[dict[tuple[int, ...], tuple[int, list[Op]]]] = {}
+"""By the identities of the cells, which are kept so that they stay theirs. Replicas in one process share ops, and this."""
+
+
 class Loose(NamedTuple):
     """A delta above the floor. `mask`: the ops that a peer says are live; None when it came from its author."""
 
@@ -298,22 +306,11 @@ class State:
         cells = self.cells(key)
         if len(cells) == 1 and cells[0].kind == VALUE:  # nearly all: no other cell, no flags
             return cells
-        named: dict[tuple[ShelfId, int], Op] = {}
-        if len(cells) > 1:
-            for cell in cells:
-                for cover in self.covers_of(cell):
-                    named[cover.origin, cover.dot] = cell
-        exact = "EXACT" in self.rules
+        covered = self.covered(cells) if len(cells) > 1 else 0
         shown = []
-        for op in cells:
-            if op.kind & KIND_MASK != VALUE or (op.kind & WHILE_ALIVE and not self._alive(op.origin)):
+        for index, op in enumerate(cells):
+            if op.kind & KIND_MASK != VALUE or covered >> index & 1 or (op.kind & WHILE_ALIVE and not self._alive(op.origin)):
                 continue
-            if named:
-                by = named.get((op.origin, op.dot))  # nearly always it is covered by the cell that names it, or by none
-                if by is not None and self.is_covered(op, [by]):
-                    continue
-                if (by is not None or not exact) and self.is_covered(op, cells):
-                    continue
             if op.kind & LARGE:
                 content = self.chunks.content(op)
                 if content is None:
@@ -321,6 +318,38 @@ class State:
                 op = op._replace(kind=op.kind & ~LARGE, payload=content.payload)
             shown.append(op)
         return shown
+
+    def covered(self, cells: list[Op]) -> int:
+        """Mask of the values among these cells of one key that others of them cover. Not to be changed afterwards."""
+        if len(cells) < COVERED_FROM:
+            return self._look_who_is_covered(cells)
+        names = tuple(map(id, cells))
+        known = _COVERED.get(names)
+        if known is None:
+            known = (self._look_who_is_covered(cells), cells)
+            if not any(op.kind & LARGE for op in cells):  # what covers those is not in them alone
+                if len(_COVERED) >= COVERED_MAX:
+                    _COVERED.clear()
+                _COVERED[names] = known
+        return known[0]
+
+    def _look_who_is_covered(self, cells: list[Op]) -> int:
+        named: dict[tuple[ShelfId, int], Op] = {}
+        for cell in cells:
+            for cover in self.covers_of(cell):
+                named[cover.origin, cover.dot] = cell
+        if not named:
+            return 0
+        covered, exact = 0, "EXACT" in self.rules
+        for index, op in enumerate(cells):
+            if op.kind & KIND_MASK == VALUE:
+                by = named.get((op.origin, op.dot))  # nearly always it is covered by the cell that names it, or by none
+                if by is None:
+                    is_covered = not exact and self.is_covered(op, cells)
+                else:
+                    is_covered = self.is_covered(op, [by]) or self.is_covered(op, cells)
+                covered |= is_covered << index
+        return covered
 
     def covers_of(self, op: Op) -> tuple[Cover, ...]:
         """Also those that did not fit into the op and went into its chunks."""

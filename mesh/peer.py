@@ -158,6 +158,7 @@ class Peer(Port):
             config.preset,
             rng,
             read_delta_untrusted=config.read_delta_untrusted,
+            write_delta=config.write_delta,
             verify_delta=self.notary.verify_delta,
             check_head=self.notary.check_head_untrusted,
             traffic=self.transport.counters,

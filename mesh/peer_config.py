@@ -12,7 +12,7 @@ from mesh.events import Event
 from mesh.presets import LAN, Preset
 from mesh.trust import Directory, Membership
 from mesh.wire.crypto import LIBSODIUM, Crypto
-from mesh.wire.delta import delta_from_bytes_untrusted
+from mesh.wire.delta import delta_bytes, delta_from_bytes_untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class PeerConfig:
     crypto: Crypto = LIBSODIUM
     read_delta_untrusted: Callable[[bytes], crdt.Delta] = delta_from_bytes_untrusted
     """Checks all but the signature; raises Malformed. A simulator injects one that remembers."""
+    write_delta: Callable[[crdt.Delta], bytes] = delta_bytes
     trust: Directory | None = None
     """What this start knows of keys before it looks at its disk. Simulated meshes share one; None: its own charter."""
 

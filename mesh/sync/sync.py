@@ -43,7 +43,6 @@ from mesh.sync.serve import RecentDeltas, Server
 from mesh.sync.statements import StatementExchange
 from mesh.sync.tree import Members, PushTree
 from mesh.trust import Directory
-from mesh.wire.delta import delta_bytes
 from mesh.wire.frames import Frame, Lane
 
 CHANGED_MAX: Final = 12
@@ -82,6 +81,7 @@ class Sync:
         rng: random.Random,
         *,
         read_delta_untrusted: Callable[[bytes], crdt.Delta],
+        write_delta: Callable[[crdt.Delta], bytes],
         verify_delta: Callable[[crdt.Delta], bool],
         check_head: Callable[[ShelfId, bytes, bytes], crdt.Head | None],
         traffic: Traffic,
@@ -95,6 +95,7 @@ class Sync:
         self._config = config = preset.sync
         self._rng = rng
         self._read_delta_untrusted = read_delta_untrusted
+        self._write_delta = write_delta
         self._verify_delta = verify_delta
         self._tree = PushTree(replica_of(replica.shelf), members, config.direct_max, config.degree)
         self._table = FloorTable(self._whole_floor_of)
@@ -232,7 +233,7 @@ class Sync:
     def _release(self, deltas: Iterable[tuple[crdt.Delta, bool]], now: Now) -> None:
         targets = self._tree.targets(replica_of(self._replica.shelf))
         for delta, push in deltas:
-            raw = delta_bytes(delta)
+            raw = self._write_delta(delta)
             self._recent.add(delta.shelf, delta.seq, raw)
             if push:
                 self._push(raw, targets, now)

@@ -9,12 +9,14 @@ instead of 9 us with the checks of PyNaCl). Plaintexts pass by here, so this is 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
 
 from crdt.delta import Delta
+from mesh.errors import Malformed
 from mesh.wire.crypto import LIBSODIUM, TAG_BYTES, Crypto
-from mesh.wire.delta import delta_from_bytes_untrusted
+from mesh.wire.delta import delta_bytes, delta_from_bytes_untrusted
 from mesh.wire.frames import Frame
 
 PARSED_MAX: Final = 4_096
@@ -85,6 +87,15 @@ class SharedCrypto:
                 self._parsed.clear()
             self._parsed[raw] = delta
         return delta
+
+    def write_delta(self, delta: Delta) -> bytes:
+        """`mesh.wire.delta.delta_bytes`. Who reads these bytes shares the author's own ops, if it would have read the same."""
+        raw = delta_bytes(delta)
+        with suppress(Malformed):  # of a broken author: readers will say so
+            read = self.read_delta_untrusted(raw)
+            if repr(read.ops) == repr(delta.ops):  # that they are equal does not say it: 1 == True
+                read.content.ops = delta.ops
+        return raw
 
     def _account(self, message: bytes) -> None:
         at, end = 0, len(message)

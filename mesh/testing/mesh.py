@@ -173,6 +173,7 @@ class Mesh:
             durable=self.setup.durable,
             crypto=self.crypto,
             read_delta_untrusted=self.crypto.read_delta_untrusted,
+            write_delta=self.crypto.write_delta,
             trust=trust,
         )
         quorum = boot.quorum if boot.quorum is not None else QuorumRestored()
