@@ -25,7 +25,7 @@ from crdt.ops import Key, Op, Path, Value
 from crdt.types import CoverPolicy, Handles, PathLike, format_path, value_key
 from mesh.config import format_endpoint
 from mesh.critical.clerk import Clerk
-from mesh.critical.handle import Critical, Receipt, Thought, Wish, agree, change_policy, propose
+from mesh.critical.handle import Critical, CriticalHandles, Receipt, Thought, Wish, agree, change_policy, propose
 from mesh.critical.judges import Judge, ask_all
 from mesh.critical.lease import Lease, hold
 from mesh.critical.proof import ledger_file
@@ -78,6 +78,7 @@ class Node(Handles):
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
         self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.next_turn)
+        self._critical = CriticalHandles(self._clerk)
         self.fresh_key = self._clerk.fresh_key
         self._ask_judges, self._questions = trio.open_memory_channel[Question](QUESTIONS_MAX)
         self._driver.on_turn = self._turned
@@ -269,7 +270,7 @@ class Node(Handles):
 
     def critical(self, path: PathLike) -> Critical:
         """A value that only a majority of the voters can change. Raises NotPermitted outside the charter's critical prefixes."""
-        return Critical(self._clerk, self._clerk.checked(parse_path(path)))
+        return self._critical.get(path)
 
     def lease(self, path: PathLike, ttl: float) -> AbstractAsyncContextManager[Lease]:
         """`async with node.lease("locks/dock-3", ttl=2.0) as lease:` waits until it is free, then holds it while the block lasts.

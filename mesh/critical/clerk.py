@@ -99,6 +99,11 @@ class Clerk:
     def known_chain(self) -> Chain | None:
         return self._peer.quorum.chain
 
+    @property
+    def statements(self) -> bytes:
+        """Names what is known about rights."""
+        return self._peer.directory.digest
+
     def checked(self, path: Path) -> Path:
         """Raises NotPermitted for what the quorum does not decide about, or this agent may not write."""
         directory = self._peer.directory
