@@ -275,6 +275,11 @@ class Peer(Port):
             or self.quorum.is_stirred
         )
 
+    @property
+    def gathers(self) -> bool:
+        """Whether blocks of the quorum's log wait for those that come with them."""
+        return self.quorum.burst.waits
+
     def tick(self, now: Now) -> None:
         """Settle what arrived since the last tick, then do what is due; harmless when nothing is."""
         self._now = now

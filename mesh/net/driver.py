@@ -60,6 +60,10 @@ class Core(Protocol):
         """Whether all that came in since the last tick shows already in `changes` and `transmits`, and nothing else follows."""
 
     @property
+    def gathers(self) -> bool:
+        """Whether something waits for company before it goes to the disk."""
+
+    @property
     def unsettled(self) -> Now | None:
         """When the first of what a turn is to settle soon came in since the last one; None: nothing did."""
 
@@ -99,7 +103,10 @@ class UrgentSink(Protocol):
     """Called in the trio thread with the newest ticket that is on the disk."""
 
     def submit(self, batch: QuorumBatch) -> None:
-        """Take a batch; its commit begins now, or with the end of the one under way."""
+        """Take a batch; its commit begins soon, or with the end of the one under way."""
+
+    def begin(self) -> None:
+        """Somebody waits for what was submitted: begin with it now."""
 
 
 def _nothing() -> None:
@@ -224,16 +231,20 @@ class Driver:
 
     def _receive(self) -> Now:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
-        first, so it waits for the next look, and only then the socket is drained."""
+        first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
+        then what came meanwhile is taken, too."""
         now = self._clock.now()
         paused = now.monotonic >= self._received_at + PAUSE_SECONDS
         self._received_at = now.monotonic
         socket = self._socket
         if (first := socket.take()) is not None:
             self._core.handle_untrusted(*first, now)
-            for datagram, address in () if paused else socket.drain(DRAIN_MAX - 1):
-                now = self._clock.now()
-                self._core.handle_untrusted(datagram, address, now)
+            left = DRAIN_MAX - 1
+            while more := socket.drain(left) if self._core.gathers or not paused else ():
+                paused, left = True, left - len(more)
+                for datagram, address in more:
+                    now = self._clock.now()
+                    self._core.handle_untrusted(datagram, address, now)
         if socket.has_refused:
             for address in socket.refused():
                 self._core.refused(address, now)
@@ -262,6 +273,7 @@ class Driver:
     def _turn(self, now: Now) -> None:
         if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
             self._journal.submit(urgent)
+            self._journal.begin()
         self._core.tick(now)
         self._send(now)
         if (urgent := self._core.urgent(now)) is not None:

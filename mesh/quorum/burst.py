@@ -27,6 +27,11 @@ class Burst:
         else:
             self._step(given)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an Append does."""
+        return self._waiting is not None
+
     def end(self) -> None:
         """Nothing else has come."""
         before, self._waiting = self._waiting, None

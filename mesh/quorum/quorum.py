@@ -135,7 +135,7 @@ class Quorum:
         self._writer, self._anchor = Writer(), restored.anchor
         self.keeper = Keeper(me, port.notify, directory.name)
         self._genesis = b""
-        self._burst = Burst(self._step)
+        self.burst = Burst(self._step)
         self._stream: deque[Effect | Barrier] = deque()
         self._inputs: deque[Input] = deque()
         self._sent: tuple[Message | None, bytes] = (None, b"")
@@ -192,7 +192,7 @@ class Quorum:
             return self._outlook.tick(self._has_quorum, now)
         if self._is_late:
             self._go_on()
-        self._burst.end()
+        self.burst.end()
         self._settle(now)
         self._begin_log(now)
         if self.raft is not None and not self._stream and has_ended(self.raft, chain, now):
@@ -422,7 +422,7 @@ class Quorum:
         if self.raft is not None and not (self._is_mute and isinstance(message, AskVote | AskPreVote | HandOver)):
             is_routine = isinstance(message, Accepted) or (isinstance(message, Append) and not message.blocks)
             self.is_stirred |= not is_routine
-            self._burst.take(Received(peer, message))
+            self.burst.take(Received(peer, message))
 
     def _step(self, given: Input) -> None:
         """One input to Raft, and all that follows from it. What the effects bring about is a further input, after them."""
@@ -558,7 +558,7 @@ class Quorum:
     def batch(self, now: Now) -> QuorumBatch | None:
         """Drain what should go to the disk, what came in since the last tick too; None when nothing has to, yet."""
         self._now = now
-        self._burst.end()
+        self.burst.end()
         return self._writer.batch(self.chain.applied if self.chain is not None else 0, now)
 
     def durable(self, ticket: int, now: Now) -> bool:

@@ -41,6 +41,9 @@ class Journal(Protocol):
     def submit(self, batch: QuorumBatch) -> None:
         """Never waits and never refuses."""
 
+    def begin(self) -> None:
+        """Nothing is as urgent as what was submitted: begin with it now."""
+
     @property
     def restored(self) -> QuorumRestored:
         """What an earlier start left."""
@@ -56,6 +59,9 @@ class MemoryJournal:
     def submit(self, batch: QuorumBatch) -> None:
         self.on_durable(batch.ticket)
 
+    def begin(self) -> None:
+        """It is done already."""
+
 
 class FileJournal:
     def __init__(self, file: LedgerFile, restored: QuorumRestored, notify: Callable[[Event], None]) -> None:
@@ -64,7 +70,7 @@ class FileJournal:
         self._file, self._notify = file, notify
         self._queue: SimpleQueue[QuorumBatch | None] = SimpleQueue()
         self._taken = threading.Lock()
-        """Locked while a batch waits for a thread that has nothing to do."""
+        """Locked while the thread has nothing to do, or has not woken up yet."""
         self._rests = False
         self._closing = threading.Event()
         self._token = trio.lowlevel.current_trio_token()
@@ -72,12 +78,12 @@ class FileJournal:
         self._thread.start()
 
     def submit(self, batch: QuorumBatch) -> None:
-        """Lets the thread begin: Python's lock is given up here for as long as that takes to wake up. Else it would come at the
-        end of the turn, and of what the event loop does before it waits again: 0.1 ms later."""
-        rests = self._rests
-        self._taken.acquire(blocking=False)
         self._queue.put(batch)
-        if rests:
+
+    def begin(self) -> None:
+        """Gives up Python's lock for as long as the thread takes to wake up. Else that would begin at the end of the turn and of
+        what the event loop does before it waits again: 0.1 ms later."""
+        if self._rests:
             self._taken.acquire(timeout=HAND_OVER_SECONDS)
 
     def _work(self) -> None:
@@ -85,11 +91,11 @@ class FileJournal:
         is_over = False
         while not is_over:
             batches: list[QuorumBatch] = []
+            self._taken.acquire(blocking=False)
             self._rests = True
             batch = self._queue.get()
             self._rests = False
-            if self._taken.locked():
-                self._taken.release()
+            self._taken.release()
             try:
                 while batch is not None:
                     batches.append(batch)

@@ -27,7 +27,7 @@ class EchoCore:
         self.handled: list[Now] = []
         self.gone: list[Address] = []
         self.poison = False
-        self.may_rest = False
+        self.may_rest = self.gathers = False
         self.settles_at_once = False
         self.unsettled: Now | None = None
         self._transmits: list[Transmit] = []

@@ -162,6 +162,19 @@ async def test_a_flood_starves_neither_timers_nor_other_tasks() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_what_goes_to_the_disk_together_is_taken_together_also_after_a_pause() -> None:
+    """Each datagram of a long list of blocks began a sync of its own, and the acknowledgement of the last waited for two."""
+    async with agent() as two, trio.open_nursery() as nursery:
+        two.core.gathers = True
+        with await open_udp("127.0.0.1:0") as other:
+            for number in range(DRAIN_MAX + 1):
+                other.send(b"%d" % number, two.socket.address)
+        await nursery.start(two.driver.run)
+        await until(lambda: len(two.core.handled) == DRAIN_MAX + 1)
+        assert two.core.handled[DRAIN_MAX - 1] <= two.core.ticks[0] <= two.core.handled[DRAIN_MAX]
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:

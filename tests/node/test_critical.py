@@ -11,6 +11,8 @@ import trio
 
 import mesh
 from consensus_escalation.certificate import verify_certificate_untrusted
+from crdt.ops import Path
+from mesh.critical.handle import CriticalHandles
 from mesh.critical.judges import Judge, ask_all
 from tests.node.agents import PATIENCE_S, Mesh, alive, seed_of, until
 
@@ -464,6 +466,34 @@ async def test_nobody_writes_outside_its_rights_not_even_through_the_quorum() ->
             b._clerk.checked = lambda path: path  # type: ignore[method-assign]
             with pytest.raises(mesh.NotCommitted, match="outside what its author may write"):
                 await b.critical("tasks/a/1").set(1)
+
+
+class Rights:
+    """What handles ask of a clerk."""
+
+    statements = b"one"
+    looks = 0
+
+    def checked(self, path: Path) -> Path:
+        self.looks += 1
+        if self.statements == b"revoked":
+            raise mesh.NotPermitted("revoked")
+        return path
+
+
+def test_a_handle_is_remembered_until_rights_may_have_changed() -> None:
+    rights = Rights()
+    handles = CriticalHandles(rights)  # type: ignore[arg-type]
+    handle = handles.get("tasks/1")
+    assert handles.get("tasks/1") is handle
+    assert handles.get("tasks/2") is not handle
+    assert handles.get(("tasks", "1")).path == "tasks/1"
+    assert rights.looks == 3
+    rights.statements = b"another"
+    assert handles.get("tasks/1") is not handle
+    rights.statements = b"revoked"
+    with pytest.raises(mesh.NotPermitted):
+        handles.get("tasks/1")
 
 
 @pytest.mark.parametrize("thought", ["x", 5, None, {}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,6 +136,30 @@ async def test_tickets_come_back_in_order_and_what_waits_goes_together(tmp_path:
     file = LedgerFile(tmp_path)
     assert len(file.load().blocks) == 200
     file.close()
+
+
+async def test_to_begin_is_not_to_wait_for_the_disk(tmp_path: Path) -> None:
+    """The event loop waits for the thread to wake up, not for what it does then."""
+    journal = FileJournal(file := LedgerFile(tmp_path), NOTHING, lambda event: None)
+    real, may_go_on, told = file.write, threading.Event(), list[int]()
+    journal.on_durable = told.append
+
+    def write(batches: Sequence[QuorumBatch]) -> None:
+        assert may_go_on.wait(10)
+        real(batches)
+
+    file.write = write  # type: ignore[method-assign]
+    with trio.fail_after(10):
+        journal.begin()  # there is nothing yet
+        for ticket in range(1, 4):
+            journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
+            journal.begin()
+            journal.begin()
+        assert told == []
+        may_go_on.set()
+        while told != [1, 3]:  # noqa: ASYNC110  # told by a call
+            await trio.sleep(0.001)
+        await trio.to_thread.run_sync(journal.close)
 
 
 async def test_a_disk_that_fails_for_ever_does_not_keep_the_node_from_ending(tmp_path: Path) -> None:
