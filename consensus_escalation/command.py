@@ -18,7 +18,7 @@ from crdt.types.paths import parse_path
 NULL: Final = b"\xf6"
 """CBOR null, which is also what a path holds where nothing was written."""
 TEXT_BYTES_MAX: Final = 256
-"""Of an intent, a rationale, a trace id. The whole has to fit a block: 660 bytes."""
+"""Of an intent, a rationale, a trace id. The whole has to fit a block: 780 bytes, 660 with its endorsements."""
 
 
 REMEMBERED_MAX: Final = 4096

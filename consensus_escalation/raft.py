@@ -64,7 +64,7 @@ from consensus_escalation.replication import Replication
 from consensus_escalation.rounds import Rounds
 from consensus_escalation.sessions import Admission, Key
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
-from consensus_escalation.verdict import evidence_bytes, is_endorsed_untrusted
+from consensus_escalation.verdict import is_endorsed_untrusted, proposed_bytes_max
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
@@ -473,7 +473,7 @@ class Raft:
         is_dangerous = any(map(self._is_dangerous, batch))
         if not all(map(self._is_clients, batch)) or (len(batch) > 1 and (is_dangerous or not is_batch(batch))):
             return "malformed"
-        room = BODY_BYTES_MAX - (evidence_bytes(core.log.config) if is_dangerous else 0)
+        room = proposed_bytes_max(core.log.config) if is_dangerous else BODY_BYTES_MAX
         if TIME_BYTES + size > room:
             return "too large"
         if not batch[0].author:

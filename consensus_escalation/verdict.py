@@ -22,6 +22,9 @@ from crdt.errors import Malformed
 
 RULE_BYTES_MAX: Final = 48
 """The name of a rule that refuses: a proof holds several."""
+ENDORSED_BYTES_MAX: Final = 660
+"""What an entry of the dangerous class may take of a block, with its endorsements: a proof that it was refused has to fit a
+frame."""
 
 
 class Proposal(NamedTuple):
@@ -87,9 +90,10 @@ def just_enough(config: Config, agreed: Collection[Voter]) -> list[Voter]:
     return chosen
 
 
-def evidence_bytes(config: Config) -> int:
-    """Room that the endorsements of an entry take in its block, at most."""
-    return 24 + 80 * len(just_enough(config, config.electorate))
+def proposed_bytes_max(config: Config) -> int:
+    """What an entry of the dangerous class may take of a block, without its endorsements."""
+    endorsements = 24 + 80 * len(just_enough(config, config.electorate))
+    return ENDORSED_BYTES_MAX - endorsements
 
 
 def with_endorsements(proposal: Proposal, verdicts: Mapping[Voter, Verdict], config: Config, keys: Keys) -> Entry:

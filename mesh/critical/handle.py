@@ -26,7 +26,8 @@ from mesh.paths import PathLike, parse_path
 from mesh.wire.cbor import decode_untrusted, encode
 
 COMMAND_BYTES_MAX: Final = 500
-"""Of path, value and thought together: a block takes 660, of which key and signature are 110."""
+"""Of path, value and thought together: a block takes 780, of which key and signature are 110, or 660 with
+endorsements."""
 HANDLES_MAX: Final = 1024
 """Remembered: about 0.5 MB with long paths. Guess."""
 

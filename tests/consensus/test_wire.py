@@ -13,11 +13,10 @@ from consensus_escalation.certificate import Certificate
 from consensus_escalation.impeachment import PROOF_BYTES_MAX, refused_proof, unendorsed_proof
 from consensus_escalation.messages import Append, AskVote, Mandate, Message, SnapshotPiece
 from consensus_escalation.quorum import Config
-from consensus_escalation.raft import BODY_BYTES_MAX
 from consensus_escalation.replication import frames
 from consensus_escalation.snapshot import PIECE_BYTES
 from consensus_escalation.types import BLOCK_BYTES_MAX, Position
-from consensus_escalation.verdict import RULE_BYTES_MAX, Proposal, Verdict, evidence_bytes, with_endorsements
+from consensus_escalation.verdict import RULE_BYTES_MAX, Proposal, Verdict, proposed_bytes_max, with_endorsements
 from consensus_escalation.wire import (
     MESSAGE_BYTES_MAX,
     block_from_raw_untrusted,
@@ -123,7 +122,7 @@ def test_a_piece_and_a_campaign_fit_a_frame() -> None:
 
 def test_proofs_fit_what_a_campaign_carries() -> None:
     assert len(unendorsed_proof(largest_block(), KEYS)) <= PROOF_BYTES_MAX
-    room = BODY_BYTES_MAX - evidence_bytes(FIVE) - 130
+    room = proposed_bytes_max(FIVE) - 130
     entry = Entry(Kind.COMMAND, voter(1), HUGE, HUGE, bytes(room), bytes(64))
     proposal = Proposal(1 << 30, HUGE, HUGE, voter(1), entry, HUGE, HUGE, HUGE, bytes(64))
     refusals = [Verdict(digest(b""), HUGE, voter(number), "r" * RULE_BYTES_MAX, bytes(64)) for number in range(3)]
@@ -132,7 +131,7 @@ def test_proofs_fit_what_a_campaign_carries() -> None:
 
 def test_an_entry_with_its_endorsements_fits_a_block() -> None:
     """Was missing: a dangerous entry near the limit was appended with its endorsements, and every follower refused the block."""
-    room = BODY_BYTES_MAX - evidence_bytes(FIVE)
+    room = proposed_bytes_max(FIVE)
     size = room
     while len(body_bytes(HUGE, (Entry(Kind.COMMAND, voter(1), HUGE, HUGE, bytes(size), bytes(64)),), KEYS)) > room:
         size -= 1
