@@ -98,6 +98,16 @@ class Body:
         return (1 << len(self.ops)) - 1
 
     @property
+    def is_news(self) -> bool:
+        """Whether it says something that no body said before: else it is chunks, or housekeeping alone, which nobody pushes."""
+        if self.plain:
+            return bool(self.ops)
+        return any(
+            is_fresh(self.shelf, self.seq, index, op) and op.kind != DROPPED and (op.type != CORE_TYPE or op.kind == TAKEOVER)
+            for index, op in enumerate(self.ops)
+        )
+
+    @property
     def hash(self) -> bytes:
         """16 bytes of BLAKE2b. Computed when asked for: kept, it would take as much memory as a small op."""
         return digest_16(self.raw)

@@ -1,8 +1,8 @@
 """When a replica tidies its own shelf: pure timing around rules 4, 5, 6 and 8 of the design.
 
 The rules are safe whenever they run; waiting only keeps views from flickering and the network quiet. Housekeeping
-rides in the next own delta when there is one, goes alone at most every `alone_seconds`, and is never pushed: it reaches
-others as the next digest shows it.
+rides in an own delta when there is one, and is pushed with it. Else it goes alone, at most every `alone_seconds`, and is not
+pushed: it reaches others as the next digest shows it, each by a question and an answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from mesh.effects import Now
 
 FINISHED_SECONDS: Final = 86_400.0
 """DESIGN rule 8: after a day without news a former shelf is finished."""
+RIDE_SHARE: Final = 0.2
+"""Of `alone_seconds`: so long after a round the next one may ride. Guess: who writes that often sends little alone, and most
+writes need not wait for a look at all that changed since the last round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,9 @@ class Housekeeper:
         self._pace = pace
         self._started = now.monotonic
         self._next = now.monotonic + pace.alone_seconds
+        """When it goes alone, ..."""
+        self._rides_at = now.monotonic + RIDE_SHARE * pace.alone_seconds
+        """... and from when on with an own delta."""
         self._marks: list[tuple[float, int]] = []
 
     def begin_again(self, now: Now) -> None:
@@ -59,19 +65,20 @@ class Housekeeper:
         """This replica is in step now. Where its disk was older than what others hold of its former shelf, what that one had
         taken off shows again, here and everywhere, until the next takeover: that waits for no round.
         """
-        self._next = now.monotonic
+        self._next = self._rides_at = now.monotonic
 
     @property
     def deadline(self) -> float:
         return self._next
 
-    def tick(self, now: Now) -> bool:
-        """Puts what is due into the replica's draft; True when there is something."""
-        if now.monotonic < self._next:
+    def tick(self, now: Now, *, sealing: bool = False) -> bool:
+        """Puts what is due into the replica's draft; True when there is something. `sealing`: an own delta is to be made now."""
+        if now.monotonic < (self._rides_at if sealing else self._next):
             return False
         pace = self._pace
-        self._next = now.monotonic + pace.alone_seconds
-        self._marks.append((now.monotonic, self._replica.floor(self._replica.shelf)))
+        self._next, self._rides_at = now.monotonic + pace.alone_seconds, now.monotonic + RIDE_SHARE * pace.alone_seconds
+        if not self._marks or now.monotonic >= self._marks[-1][0] + pace.alone_seconds:
+            self._marks.append((now.monotonic, self._replica.floor(self._replica.shelf)))
         while len(self._marks) > 1 and self._marks[1][0] <= now.monotonic - pace.retire_anyway_seconds:
             self._marks.pop(0)
         final = now.monotonic - self._started >= FINISHED_SECONDS

@@ -299,7 +299,8 @@ class Peer(Port):
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.living:
             self.sync.in_step()
         self.closer.tick(now)
-        seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
+        sealing = now.monotonic >= self._draft_due
+        seals = self._housekeeper.tick(now, sealing=sealing) or sealing
         if seals:
             self._seal(now)
         if seals or self.swim.has_moved:

@@ -61,7 +61,8 @@ class Losses:
         self._until = now.monotonic + LOSSY_SECONDS
 
     def saw(self, now: Now) -> None:
-        """A peer asked for what was sent to it, or has what was not heard of here."""
+        """A peer asked for a delta that was pushed, or one had to be asked for here. What nobody pushes (chunks, housekeeping) is
+        always asked for, and says nothing."""
         self._until, self._received = now.monotonic + LOSSY_SECONDS, self._traffic.sealed_received
 
     def likely(self, now: Now) -> bool:

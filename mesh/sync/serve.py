@@ -37,15 +37,26 @@ class RecentDeltas:
         self._limit = limit
         self._order: deque[tuple[ShelfId, int]] = deque()
         self._raw: dict[tuple[ShelfId, int], bytes] = {}
+        self._quiet: set[tuple[ShelfId, int]] = set()
+        """Those that nobody pushed."""
 
-    def add(self, shelf: ShelfId, seq: int, raw: bytes) -> None:
+    def add(self, shelf: ShelfId, seq: int, raw: bytes, *, news: bool = True) -> None:
+        """`news`: as `crdt.Body.is_news`."""
         name = (shelf, seq)
         if name in self._raw:
             return
         self._raw[name] = raw
         self._order.append(name)
+        if not news:
+            self._quiet.add(name)
         if len(self._order) > self._limit:
-            del self._raw[self._order.popleft()]
+            oldest = self._order.popleft()
+            del self._raw[oldest]
+            self._quiet.discard(oldest)
+
+    def was_pushed(self, shelf: ShelfId, seq: int) -> bool:
+        """By somebody, and it is still at hand."""
+        return (shelf, seq) in self._raw and (shelf, seq) not in self._quiet
 
     def get(self, shelf: ShelfId, seq: int) -> bytes | None:
         return self._raw.get((shelf, seq))
@@ -62,12 +73,19 @@ class Server:
         self._recent = recent
         self.pins = Pins(self._listing, shown_floor)
 
-    def want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
-        budget = REPAIRS_PER_WANT
+    def want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> bool:
+        """Whether it asks for something that was pushed."""
+        budget, pushed = REPAIRS_PER_WANT, False
         for floor in Want.decode_untrusted(payload).floors:
             if budget <= 0:
-                return
+                break
             budget -= self._answer(peer, floor, budget, now)
+            pushed = pushed or self._lacks_what_was_pushed(floor)
+        return pushed
+
+    def _lacks_what_was_pushed(self, floor: Floor) -> bool:
+        end = min(self._shown_floor(floor.shelf), floor.seq + REPAIRS_PER_WANT) + 1
+        return any(self._recent.was_pushed(floor.shelf, seq) for seq in range(floor.seq + 1, end) if seq not in floor.loose)
 
     def _answer(self, peer: ReplicaId, floor: Floor, budget: int, now: Now) -> int:
         """What it cost, in frames."""

@@ -16,7 +16,7 @@ author            relay / member                      anybody, every 0.1 to 5 s
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import inf
@@ -35,6 +35,7 @@ from mesh.sync.buckets import BUCKET_HASH_BYTES, BUCKETS, LOOSE_PER_FLOOR, LOOSE
 from mesh.sync.collect import Collector
 from mesh.sync.copies import Copies
 from mesh.sync.counters import Counters
+from mesh.sync.fresh import Fresh
 from mesh.sync.messages import FLOORS_BYTES_MAX, SHORT_HASH_BYTES, BucketPage, Digest, Floor, FloorNote, Purpose, Want, framed
 from mesh.sync.pace import Pace
 from mesh.sync.pull import Puller
@@ -45,9 +46,6 @@ from mesh.sync.tree import Members, PushTree
 from mesh.trust import Directory
 from mesh.wire.frames import Frame, Lane
 
-CHANGED_MAX: Final = 12
-"""Floors named in a digest: the newest changes, so that a fresh difference needs no descent."""
-CHANGED_SECONDS: Final = 10.0
 CHANGED_BYTES_MAX: Final = FLOORS_BYTES_MAX - BUCKETS * BUCKET_HASH_BYTES - 50
 """What is left for them beside the buckets, the acknowledgement (30 bytes) and the hash of the statements (9)."""
 PAGES_PER_DIGEST: Final = 24
@@ -62,8 +60,6 @@ PROOFS_MAX: Final = 64
 DRAWS: Final = 3
 """Members drawn before all are looked at."""
 PROGRESS_SECONDS: Final = 0.2
-TRAIL_MAX: Final = 3
-"""Floors beside a pushed delta: about 75 bytes, which spare a datagram each. Guess."""
 GREETINGS: Final = 4
 """Digests that greet one newcomer, or that one agent sends to a crowd, on average. Guess: at 20% loss each way one of four is
 answered but in 2 cases of 100, and then the ordinary ones go on.
@@ -121,7 +117,7 @@ class Sync:
         """Ended shelves that a member says it holds something of."""
         self.statements = StatementExchange(directory, port, rng)
         self._waiting: dict[bytes, tuple[ReplicaId, bool]] = {}
-        self._changed: OrderedDict[ShelfId, float] = OrderedDict()
+        self._fresh = Fresh()
         self._repeats = Repeats(port, self._floor_of, self._recent.get, members.is_open, config.repeat_min_seconds)
         self.copies = Copies(replica.shelf, port, self._floor_of, durable=durable)
         self._differed = Differed()
@@ -234,7 +230,7 @@ class Sync:
         targets = self._tree.targets(replica_of(self._replica.shelf))
         for delta, push in deltas:
             raw = self._write_delta(delta)
-            self._recent.add(delta.shelf, delta.seq, raw)
+            self._recent.add(delta.shelf, delta.seq, raw, news=push)
             if push:
                 self._push(raw, targets, now)
                 self._repeats.flow += 1
@@ -251,20 +247,18 @@ class Sync:
             for target in targets:
                 self._port.send(target, Lane.FRESH, Frame.FLOOR, note)
             for floor in trail:
-                self._repeats.rode(floor)
+                self._rode(floor)
 
     def _trail(self, now: Now) -> tuple[Floor, ...]:
-        """The newest floors that everybody should know by now."""
+        """Some of the newest floors that everybody should know by now."""
         round_trip = max(self._members.typical_round_trip(), self._config.repeat_min_seconds)
-        settled_at = now.monotonic - SETTLED_FACTOR * round_trip
-        trail: list[Floor] = []
-        for shelf, at in reversed(self._changed.items()):
-            if at <= now.monotonic - CHANGED_SECONDS or len(trail) >= TRAIL_MAX:
-                break
-            floor = self._floor_of(shelf) if at <= settled_at else None
-            if floor:
-                trail.append(floor._replace(loose=()))
-        return tuple(trail)
+        shelves = self._fresh.trail(now.monotonic - SETTLED_FACTOR * round_trip, now)
+        return tuple([floor._replace(loose=()) for shelf in shelves if (floor := self._floor_of(shelf)) is not None])
+
+    def _rode(self, floor: Floor) -> None:
+        """It went by beside a delta."""
+        self._fresh.rode(floor.shelf)
+        self._repeats.rode(floor)
 
     def _shown_floor(self, shelf: ShelfId) -> int:
         """How far others may know this shelf: the floor, but for own deltas that are held back."""
@@ -274,10 +268,7 @@ class Sync:
     def moved(self, shelf: ShelfId, now: Now) -> None:
         """Something about this shelf changed in the replica (called once per journal entry)."""
         self._table.moved(shelf)
-        self._changed[shelf] = now.monotonic
-        self._changed.move_to_end(shelf)
-        while len(self._changed) > CHANGED_MAX:
-            self._changed.popitem(last=False)
+        self._fresh.moved(shelf, now)
         self.puller.moved(shelf, now)
         self.copies.moved(shelf)
         if self._replica.head(shelf) is None and shelf not in self._replica.loose:
@@ -361,7 +352,10 @@ class Sync:
         if not self._replica.receive(delta):
             return
         self.counters.deltas_new += 1
-        self._recent.add(shelf, seq, raw)
+        news = delta.content.is_news
+        self._recent.add(shelf, seq, raw, news=news)
+        if not pushed and news:
+            self._losses.saw(now)  # it was pushed, and did not come
         if not pushed and peer != author:
             self.compare_soon(now)  # by a detour: others may lack it, too, and its author does not tell them
         targets = self._tree.targets(author)
@@ -374,7 +368,6 @@ class Sync:
             if pushed or self.synced:
                 self._schedule_repeats(shelf, targets, now, late=not pushed)
         if self._replica.reached(shelf) < seq:
-            self._losses.saw(now)
             self.puller.gap(shelf, peer, seq, now)
 
     def _contradicts(self, shelf: ShelfId, seq: int, header_hash: bytes) -> bool:
@@ -433,9 +426,9 @@ class Sync:
                 self._directory.drops["delta forged while its credential was unknown"] += 1
 
     def _want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
-        self._losses.saw(now)
         self.counters.repairs += 1
-        self._server.want_untrusted(peer, payload, now)
+        if self._server.want_untrusted(peer, payload, now):
+            self._losses.saw(now)
 
     # ---- floors
 
@@ -468,9 +461,8 @@ class Sync:
                     if note.purpose is Purpose.SAY_DURABLE:
                         self.copies.told(peer, floor)
                 case _:
-                    if self._offered(peer, floor, now):
-                        self._losses.saw(now)
-                    self._repeats.rode(floor)
+                    self._offered(peer, floor, now)
+                    self._rode(floor)
                     if note.purpose is Purpose.ASK_DURABLE:
                         self.copies.asked(peer, floor)
                     elif note.purpose is Purpose.ASK_RECEIVED and self._replica.reached(floor.shelf) >= floor.seq:
@@ -504,8 +496,7 @@ class Sync:
     def _digest(self, peer: ReplicaId, *, request: bool, now: Now) -> Digest:
         theirs = self._members.current_shelf(peer)
         acknowledged = self.copies.durable_floor(theirs) if theirs else None
-        fresh = [shelf for shelf, at in reversed(self._changed.items()) if at > now.monotonic - CHANGED_SECONDS]
-        changed = [floor for shelf in fresh if (floor := self._floor_of(shelf))]
+        changed = [floor for shelf in self._fresh.newest(now) if (floor := self._floor_of(shelf))]
         return Digest(
             request,
             acknowledged or Floor(theirs or ShelfId(bytes(12)), 0, b""),

@@ -31,6 +31,7 @@ MEASURED_AT_END: Final = 64
 FIXED: Final = {
     "RecentDeltas._raw": RECENT_MAX,
     "RecentDeltas._order": RECENT_MAX,
+    "RecentDeltas._quiet": RECENT_MAX,
     "Counters.frames_sent": 256,
     "Counters.frames_received": 256,
     "Counters.frame_bytes_sent": 256,

@@ -1,0 +1,102 @@
+"""Which floors go along with a delta, and what of that a sign of loss is."""
+
+from __future__ import annotations
+
+from crdt.ids import ReplicaId, shelf_id
+from mesh.effects import Now
+from mesh.sync.fresh import CHANGED_MAX, CHANGED_SECONDS, TRAIL_MAX, Fresh
+from mesh.sync.repeat import CLEAN_ENOUGH
+from mesh.testing import Mesh, open_mesh
+
+SHELVES = [shelf_id(ReplicaId(bytes((number,)) * 8), 1) for number in range(20)]
+
+
+def fresh(count: int) -> Fresh:
+    """So many changed, a second apart, the last one at 10 s."""
+    found = Fresh()
+    for number in range(count):
+        found.moved(SHELVES[number], Now(10.0 - (count - 1 - number), 0))
+    return found
+
+
+def test_what_came_by_least_goes_along_first() -> None:
+    """Regression: the newest went, however often they had been by; one floor in five came by less than twice, and cost a datagram
+    for each receiver."""
+    found = fresh(6)
+    for shelf in (SHELVES[5], SHELVES[4], SHELVES[4], SHELVES[2]):
+        found.rode(shelf)
+    assert found.trail(10.0, Now(10.0, 0)) == [SHELVES[3], SHELVES[1], SHELVES[0]]
+    assert found.trail(8.5, Now(10.0, 0)) == [SHELVES[3], SHELVES[1], SHELVES[0]], "of those that have settled"
+    assert found.trail(6.0, Now(10.0, 0)) == [SHELVES[1], SHELVES[0]]
+    found.moved(SHELVES[4], Now(10.1, 0))
+    assert SHELVES[4] in found.trail(10.1, Now(10.1, 0)), "that is another floor"
+    assert len(found.trail(10.1, Now(10.1, 0))) == TRAIL_MAX
+
+
+def test_few_are_kept_and_not_for_long() -> None:
+    found = fresh(20)
+    assert found.newest(Now(10.0, 0)) == SHELVES[: -CHANGED_MAX - 1 : -1][: int(CHANGED_SECONDS)]
+    found.rode(SHELVES[0])
+    assert found.trail(10.0, Now(30.0, 0)) == []
+
+
+def lossy(mesh: Mesh) -> list[bool]:
+    return [mesh.peer(number).sync._losses.likely(mesh.hosts[number].now()) for number in mesh.running]
+
+
+def busy(mesh: Mesh, seconds: int) -> None:
+    """All write a key in turn, so that there is something to tidy, and then nobody does, so that it goes alone."""
+    for second in range(seconds):
+        mesh.node(second % 4).register("key").set(second)
+        mesh.run(1.0)
+    mesh.run(60.0)
+
+
+def test_to_ask_for_housekeeping_is_no_sign_of_loss() -> None:
+    """Regression: nobody pushes what housekeeping writes alone, so everybody asks for it. From the first time on, half a minute
+    after the start, every delta of a mesh that lost nothing was asked after and answered: twice the datagrams."""
+    with open_mesh(4, seed=5) as mesh:
+        busy(mesh, 20)
+        counters = [mesh.peer(number).sync.counters for number in range(4)]
+        assert sum(each.repairs for each in counters) > 0, "something was asked for"
+        assert lossy(mesh) == [False] * 4
+
+
+def test_where_nobody_knows_yet_something_may_be_lost() -> None:
+    with open_mesh(4, seed=5) as mesh:
+        assert lossy(mesh) == [True] * 4
+
+
+def test_to_ask_for_what_was_pushed_is_one() -> None:
+    with open_mesh(4, seed=5) as mesh:
+        while any(lossy(mesh)):
+            mesh.run(1.0)
+        mesh.cut_one_way([0], [1, 2, 3])
+        mesh.node(0).register("key").set("lost")
+        mesh.run(0.05)
+        mesh.heal()
+        mesh.run(6.0)
+        assert mesh.node(3).register("key").value == "lost"
+        assert lossy(mesh)[0], "who sent it knows by being asked"
+        received = mesh.peer(0).transport.counters.sealed_received
+        mesh.run_until(lambda: mesh.peer(0).transport.counters.sealed_received > received + CLEAN_ENOUGH, 60.0)
+        assert not any(lossy(mesh))
+
+
+def test_news_are_what_its_author_pushes() -> None:
+    """Who reads a delta has to tell by what is in it."""
+    with open_mesh(4, seed=6) as mesh:
+        seen: list[tuple[bool, bool]] = []
+        for number in range(4):
+            write = mesh.peer(number).sync._write_delta
+
+            def told(delta, write=write):  # type: ignore[no-untyped-def]
+                seen.append((delta.content.is_news, not delta.bulk))
+                return write(delta)
+
+            mesh.peer(number).sync._write_delta = told
+        mesh.node(0).register("large").set("x" * 5_000)
+        busy(mesh, 20)
+        assert len(seen) > 20
+        assert {news for news, _ in seen} == {True, False}
+        assert all(news == pushed for news, pushed in seen)
