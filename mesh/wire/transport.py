@@ -459,7 +459,7 @@ class Transport:
         """
         if now.monotonic - peer.moved_at >= MOVES_S:
             peer.moved_at = now.monotonic
-            self._start(address, peer.replica, now)
+            self._start(address, peer.replica, now, insist=True)
 
     def _check_clash(self, peer: Peer, entry: Entry, now: Now) -> None:
         current = peer.sessions[0]

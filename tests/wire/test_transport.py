@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.effects import Address
 from mesh.errors import ConfigError
 from mesh.wire.crypto import Libsodium
 from mesh.wire.frames import Frame, Lane
@@ -294,6 +295,29 @@ def test_a_moved_peer_is_answered_at_its_new_address() -> None:
     b.send(a, b"welcome")
     world.run(0.1)
     assert a.payloads == [b"welcome"]
+
+
+def test_a_moved_peer_that_speaks_is_asked_again_each_second() -> None:
+    """`mesh sim` seed 80431: the questions at its new address were lost, and the next came with doubled waits, up to 7 s apart,
+    though the peer spoke from there all the time."""
+
+    class Deaf(World):
+        def _launch(self, source: Address, target: Address, datagram: bytes) -> None:
+            if datagram[0] != INIT or target != ("10.0.0.77", 77):
+                super()._launch(source, target, datagram)
+            else:
+                asked.append(self.time)
+
+    asked: list[float] = []
+    world = Deaf()
+    a, b = world.pair()
+    world.stop(a)
+    a.address = ("10.0.0.77", 77)
+    world.sides[a.address] = a
+    for _ in range(100):
+        a.send(b, b"I moved")
+        world.run(0.1)
+    assert max(later - earlier for earlier, later in pairwise(asked)) < 1.2
 
 
 @pytest.mark.parametrize("seed", range(6))
