@@ -57,6 +57,7 @@ from mesh.trust.statements import (
 )
 from mesh.trust.succession import Succession
 from mesh.trust.verify import is_verified
+from mesh.wire.cose import signed_part
 from mesh.wire.crypto import LIBSODIUM, Crypto
 
 WAITING_MAX: Final = 64
@@ -178,6 +179,16 @@ class Directory(Questions):
             self._no_longer_waits(loser(self._brought))
             self.drops["waiting"] += 1
         return None
+
+    def is_genuine_untrusted(self, raw: bytes) -> bool:
+        """Whether this could be added: it is in the set, or signed by who may say so, as far as is known here."""
+        try:
+            held = self._set.get(statement_id(raw))
+            if held is not None and signed_part(held.raw) == signed_part(raw):
+                return True
+            return self._is_verified(statement_from_bytes_untrusted(raw))
+        except (Malformed, Refused):
+            return False
 
     def restore(self, raws: Iterable[bytes]) -> list[str]:
         """Takes what an own file or disk held, in any order: what stands there counts as known for long and is not told as news.

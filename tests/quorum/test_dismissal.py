@@ -133,11 +133,12 @@ def test_a_forged_countersignature_is_refused_by_every_voter_and_by_strangers() 
         tell(mesh, mesh.authority.revoke(replica(mesh, 4), honoured=[]))  # somebody who does not vote
         assert mesh.run_until(lambda: directory.revoked(replica(mesh, 4)), 3.0)
         about_another = present(directory.revocations_of(replica(mesh, 4)))
-        unknown = present([mesh.authority.reissue(replica(mesh, victim), voter=False)])  # not told: these voters do not have it
+        said = mesh.authority.reissue(replica(mesh, victim), voter=False)
+        forged = present([said[:-1] + bytes([said[-1] ^ 1])])
         grant = directory.credential(replica(mesh, victim))
         assert grant is not None
         with_a_vote = present([directory.raw(grant.statement) or b""])
-        for evidence in (b"x", b"\x80", bytes(80), about_another, unknown, with_a_vote):
+        for evidence in (b"x", b"\x80", bytes(80), about_another, forged, with_a_vote):
             assert dismissed_by_untrusted(directory, evidence, leaving(joint)) == set()
             assert not raft._has_evidence(block_of(mesh, first, joint, evidence), before), evidence
         assert raft._has_evidence(block_of(mesh, first, joint, b""), before), "it may be missing where it cannot be had"
@@ -147,6 +148,25 @@ def test_a_forged_countersignature_is_refused_by_every_voter_and_by_strangers() 
         assert not raft._has_evidence(block_of(mesh, first, before._replace(outgoing=()), good), before), "that removes nobody"
         assert warrant(directory, [replica(mesh, victim)], 20) == b"", "it has to fit"
         assert raft.role is Role.FOLLOWER
+
+
+def test_a_countersignature_that_only_the_log_has_kept_is_believed() -> None:
+    """`mesh sim` seed 80622: a power cut took the statement from all disks, but not the quorum's file.
+    The block that names it was on two of five, and the other three would never have stored it: nobody could lead any more."""
+    with open_mesh(6, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh)
+        first = leader(mesh)
+        assert first is not None
+        victim, other = sorted(votes(mesh) - {first})
+        raft, directory = mesh.peer(other).quorum.raft, mesh.peer(other).directory
+        assert raft is not None
+        mesh.authority.observe_untrusted(directory.statements())
+        before, statement = raft.log.config, mesh.authority.reissue(replica(mesh, victim), voter=False)
+        joint = Config(tuple(sorted(set(before.voters) - {replica(mesh, victim)})), before.voters)
+        assert statement not in directory.statements()
+        assert raft._has_evidence(block_of(mesh, first, joint, present([statement])), before)
+        forged = statement[:-1] + bytes([statement[-1] ^ 1])
+        assert not raft._has_evidence(block_of(mesh, first, joint, present([forged])), before)
 
 
 def test_a_stranger_does_not_believe_a_countersignature_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
