@@ -237,8 +237,9 @@ class Chain:
         self._waiting[index] = new
         self._arrived += 1
         if len(self._waiting) > WAITING_MAX:
-            wanted, doubtful = self.step_wanted(), [at for at, each in self._waiting.items() if not each.is_vouched]
-            del self._waiting[max(doubtful, default=0) or min(at for at in self._waiting if at != wanted)]
+            others = self._waiting.keys() - {self.step_wanted()}  # all that is above that step waits for it
+            doubtful = [at for at in others if not self._waiting[at].is_vouched]
+            del self._waiting[max(doubtful, default=0) or min(others)]
         return index in self._waiting
 
     def _is_vouched(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> bool:

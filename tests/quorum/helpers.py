@@ -5,6 +5,7 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from consensus_escalation.certificate import verify_certificate_untrusted
+from consensus_escalation.chain import Chain
 from consensus_escalation.command import Command, Verb, command_to_bytes
 from consensus_escalation.machine import Outcome, Status
 from consensus_escalation.sessions import Key
@@ -89,6 +90,12 @@ def has_voters(mesh: Mesh, count: int) -> bool:
         if chain is None or len(chain.config.voters) != count or chain.config.is_joint or chain.proven < chain.applied:
             return False
     return True
+
+
+def chain_of(mesh: Mesh, number: int) -> Chain:
+    chain = mesh.peer(number).quorum.chain
+    assert chain is not None
+    return chain
 
 
 def replica(mesh: Mesh, number: int) -> ReplicaId:

@@ -18,7 +18,7 @@ from mesh.presets import LAN
 from mesh.quorum.scores import read_score
 from mesh.testing import Mesh, open_mesh
 from mesh.wire import cbor
-from tests.quorum.helpers import DONE, has_voters, leader, put, replica, shown_with_proof, value, wait
+from tests.quorum.helpers import DONE, chain_of, has_voters, leader, put, replica, shown_with_proof, value, wait
 
 CRITICAL = ("tasks/**",)
 NEWCOMER = 5
@@ -30,12 +30,6 @@ def settled(mesh: Mesh, writes: int) -> Mesh:
         wait(mesh, 4, put(mesh, 4, f"tasks/{n % 7}", n))
     assert mesh.run_until(lambda: shown_with_proof(mesh, f"tasks/{(writes - 1) % 7}", writes - 1), 5.0)
     return mesh
-
-
-def chain_of(mesh: Mesh, number: int) -> Chain:
-    chain = mesh.peer(number).quorum.chain
-    assert chain is not None
-    return chain
 
 
 def join(mesh: Mesh, anchor: Anchor | None) -> None:
