@@ -3,7 +3,7 @@ and what must be true of it.
 
 At every transition, Raft's five properties as seen from outside: one leader in a term, leaders that only append, equal hashes at
 equal indexes (matching, and state machine safety), leaders that have all that was committed; besides equal states, growing
-fencing tokens, and no two seconds without a leader while a majority of the voters is up and connected. After the calm: every
+fencing tokens, and no long time without a leader while a majority of the voters is up and connected. After the calm: every
 operation has its outcome, the history is linearizable, all replicas have the same state, and each can prove to a stranger, from
 the authority's key alone, everything that it holds.
 
@@ -41,6 +41,7 @@ PREFIX: Final = "critical/**"
 OUTSIDE: Final = frozenset({"amnesia", "lying-disk"})
 """Faults that break what Raft asks of a disk."""
 LEADERLESS_SECONDS: Final = 2.0
+"""Or, where a preset is slower, a voter's own silence, a slot for each that comes before it and one to be elected in."""
 DIGEST_EVERY: Final = 8
 """Blocks: of so many the states are compared."""
 VOTE_SHARE: Final = 0.03
@@ -49,7 +50,8 @@ ANEW_SHARE: Final = 0.01
 VOTERS_MIN: Final = 3
 """Enrolled ones that are left. With two, a dead one ends everything."""
 ENDING_SECONDS: Final = 5.0
-"""After the calm, for what was under way to end: a few tries of the courier."""
+"""After the calm, for what was under way to end: a few tries of the courier, or as many time-outs as these are on Wi-Fi."""
+ENDING_ELECTIONS: Final = 8.0
 
 
 @dataclass(slots=True)
@@ -98,6 +100,10 @@ class Critical:
         self._leaders: dict[int, ReplicaId] = {}
         self._reigns: dict[int, Reign] = {}
         self._leaderless_since: int | None = None
+        pace = self._mesh.preset.quorum
+        turn_seconds = pace.election_seconds + (self._mesh.setup.voters + 1) * pace.slot_seconds
+        self._leaderless_seconds = max(LEADERLESS_SECONDS, turn_seconds)
+        self._ending_seconds = max(ENDING_SECONDS, ENDING_ELECTIONS * pace.election_seconds)
 
     # ---- workload
 
@@ -288,15 +294,19 @@ class Critical:
         self._reigns[raft.term] = Reign(raft.me, raft.log.last_index, raft.log.last_hash)
 
     def _look_for_gap(self) -> None:
-        """Two seconds without a leader while a majority of the voters could have had one."""
+        """A long time without a leader while a majority of the voters could have had one."""
         if self._led() or not self._could_be_led():
             self._leaderless_since = None
             return
         now = self._mesh.world.time
         if self._leaderless_since is None:
             self._leaderless_since = now
-        elif now - self._leaderless_since > LEADERLESS_SECONDS * SECOND:
-            self._ground.fail(self.name, None, "no leader for two seconds, and a majority of the voters was up and connected")
+        elif now - self._leaderless_since > self._leaderless_seconds * SECOND:
+            self._ground.fail(
+                self.name,
+                None,
+                f"no leader for {self._leaderless_seconds:g} s, and a majority of the voters was up and connected",
+            )
 
     def _voters(self) -> tuple[list[int], Config] | None:
         """(hosts that vote, the newest configuration that anybody has applied)."""
@@ -360,14 +370,14 @@ class Critical:
         self._repeats.is_over = True
         is_lost = self._is_lost()
         self._ground.counts[f"{self.name} quorums lost for ever"] += is_lost
-        if not is_lost and not mesh.run_until(self._is_answered, ENDING_SECONDS):
+        if not is_lost and not mesh.run_until(self._is_answered, self._ending_seconds):
             self._ground.fail(self.name, None, "operations under way have no outcome, long after everything was well")
         self.history += [asked.operation for asked in self._asked.values() if asked.operation.kind != "lease"]
         self._asked.clear()
         self._reads.clear()
         self._repeats.end()
         self._ground.counts[f"{self.name} unknown"] += sum(each.result is UNKNOWN for each in self.history)
-        if not mesh.run_until(self._is_one, ENDING_SECONDS):
+        if not mesh.run_until(self._is_one, self._ending_seconds):
             self._ground.fail(self.name, None, "replicas apply different blocks, long after everything was well")
         states = {mesh.peer(number).quorum.chain.machine.digest() for number in mesh.running}  # type: ignore[union-attr]
         if len(states) > 1:
