@@ -3,13 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test hunt check lint types clean
+.PHONY: demo test test-compiled hunt check lint types clean
 
 demo: $(VENV)/.installed
 	$(BIN)/mesh demo
 
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest
+
+# The tests on the compiled protocol (setup.py), but for those that replace code while it runs. Minutes of a C compiler come first.
+COMPILED = build/compiled
+COMPILED_TESTS ?= tests
+test-compiled: $(COMPILED)/.built
+	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest $(COMPILED_TESTS)
+
+$(COMPILED)/.built: $(VENV)/.dev $(shell git ls-files)
+	rm -rf $(COMPILED)
+	mkdir -p $(COMPILED)
+	git ls-files -z | xargs -0 cp --parents -t $(COMPILED)
+	cd $(COMPILED) && GOSSIPMESH_COMPILE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace
+	touch $@
 
 # The same tests with examples that were never drawn before.
 hunt: $(VENV)/.tested

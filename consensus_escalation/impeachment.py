@@ -60,7 +60,7 @@ def read_proof_untrusted(
         return None
     try:
         match keys.decode_untrusted(raw):
-            case ["refused", [*proposal], [*rows]] if len(rows) <= 2 * CONFIG_SIZE_MAX:
+            case ["refused", tuple(proposal), tuple(rows)] if len(rows) <= 2 * CONFIG_SIZE_MAX:
                 found = _refused_untrusted(proposal, rows, epoch, config_at, keys)
             case ["equivocation", bytes(first), bytes(signed), bytes(second), bytes(signed_too)]:
                 found = _equivocation_untrusted(first, signed, second, signed_too, keys)
@@ -81,7 +81,7 @@ Found = tuple[int, Voter, int]
 
 
 def _refused_untrusted(
-    value: list[object], rows: list[object], epoch: int, config_at: Callable[[int], Config | None], keys: Keys
+    value: tuple[object, ...], rows: tuple[object, ...], epoch: int, config_at: Callable[[int], Config | None], keys: Keys
 ) -> Found | None:
     if len(value) != 9 or not isinstance(value[4], list | tuple):
         return None

@@ -112,7 +112,7 @@ def endorsed_by_untrusted(entry: Entry, header: Header, keys: Keys) -> set[Voter
     """Who signed an endorsement that counts there; names without a signature are no evidence."""
     try:
         match keys.decode_untrusted(entry.evidence):
-            case [int(attempt), int(base_index), [*rows]] if len(rows) <= 2 * CONFIG_SIZE_MAX:
+            case [int(attempt), int(base_index), tuple(rows)] if len(rows) <= 2 * CONFIG_SIZE_MAX:
                 pass
             case _:
                 return set()

@@ -169,7 +169,7 @@ def _single_untrusted(shelf: ShelfId, seq: int, raw: bytes) -> Body | None:
         for _ in range(raw[at + 5] - 0x81):  # an array of one number and the segments
             first = raw[end]
             end += first - 0x5F if first < 0x78 else 2 + raw[end + 1]
-        if end - path_at > PATH_BYTES_KEPT or max(credential, charter) >= SERIAL_LIMIT:
+        if not 0 <= end - path_at <= PATH_BYTES_KEPT or max(credential, charter) >= SERIAL_LIMIT:
             return None
         path = _plain_path_untrusted(raw[at + 5 : end])
         payload, end = _plain_payload_untrusted(raw, end)
@@ -198,7 +198,7 @@ def _plain_path_untrusted(raw: bytes) -> Path | None:
     while at < len(raw):
         first = raw[at]
         start = at + 1 if first < 0x78 else at + 2
-        at = at + first - 0x5F if 0x60 < first < 0x78 else start + raw[at + 1] if first == 0x78 else 0
+        at = at + first - 0x5F if 0x60 < first < 0x78 else start + raw[at + 1] if first == 0x78 else start
         text = raw[start:at]
         if at <= start or len(text) != at - start or (first == 0x78 and len(text) < 24):
             return None

@@ -24,12 +24,14 @@ from crdt.ids import OPS_PER_DELTA_MAX, ReplicaId, ShelfId, replica_of
 from crdt.index import key_order
 from crdt.journal import HeadSet, JournalEntry, LiveSet, LooseSet, ShelfGone
 from crdt.limits import CORE_TYPE, LOOSE_MAX, SHELVES_MAX, UNCHECKED_MAX
+from crdt.native import mypyc_attr
 from crdt.ops import KIND_MASK, LARGE, VALUE, Key, Op, Path, Value
 from crdt.state import Fault, Loose, always
 from crdt.takeover import record_of, takeover_key
 from crdt.writer import CoverPolicy, Writer
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Replica(Writer):
     """Deltas and heads given to it must have a verified signature; all else it checks itself."""
 
@@ -46,7 +48,9 @@ class Replica(Writer):
 
     def leaves(self, parent: Path, type_code: int, *, reverse: bool = False) -> Iterator[Key]:
         """The keys of this type one segment below `parent` that have a cell, sorted by that segment. Lazy, and cheap to begin."""
-        return (key for key in self.index.leaves(parent, type_code, reverse=reverse) if self.cells(key))
+        for key in self.index.leaves(parent, type_code, reverse=reverse):
+            if self.cells(key):
+                yield key
 
     def value(self, op: Op) -> Value:
         """The payload; that of a large op put together. None while its chunks are missing."""

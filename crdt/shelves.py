@@ -12,11 +12,13 @@ from crdt.body import Body
 from crdt.ids import ReplicaId, ShelfId, dot_seq, make_dot, replica_of
 from crdt.index import Over
 from crdt.limits import CORE_TYPE
+from crdt.native import mypyc_attr
 from crdt.ops import DROPPED, KIND_MASK, LARGE, TAKEOVER, VALUE, WHILE_ALIVE, Key, Op
 from crdt.state import Fault, Loose, State
 from crdt.takeover import NOTHING, Record, former_of, record_of, takeover_key
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Shelves(State):
     """A `State` whose bases move."""
 

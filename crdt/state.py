@@ -20,6 +20,7 @@ from crdt.delta import Delta, Head
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, dot_index, dot_seq, replica_of
 from crdt.index import Index, Over, Slots
 from crdt.limits import SHELF_BYTES_MAX, SHELF_OPS_MAX
+from crdt.native import mypyc_attr
 from crdt.ops import DROPPED, KIND_MASK, LARGE, VALUE, WHILE_ALIVE, Cover, Key, Op, Rights
 from crdt.takeover import Records
 
@@ -137,6 +138,7 @@ class Unsaved:
         """Bases that were let go."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class State:
     """Bases, loose deltas and draft of one replica, indexed. `Replica` adds what makes them change."""
 

@@ -25,6 +25,7 @@ from crdt.limits import (
     SEGMENTS_MAX,
     TYPE_LIMIT,
 )
+from crdt.native import mypyc_attr
 from crdt.ops import DROPPED, LARGE, REMOVED, TAKEOVER, VALUE, WHILE_ALIVE, Cover, Key, Op, Path, Rights, Value
 from crdt.packer import REISSUE_BYTES
 from crdt.shelves import Shelves
@@ -39,6 +40,7 @@ CHUNK_ROOM = REISSUE_BYTES + 32
 """Bytes of a body around one chunk: what an op issued again needs, kind, type, path, length of the chunk."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Writer(Shelves):
     """`Shelves`, one of which is our own."""
 
@@ -307,7 +309,8 @@ def _check_key(type_code: int, path: Path) -> None:
         raise PathError(f"type code {type_code}: 1 to {TYPE_LIMIT - 1} are for views")
     if type(path) is not tuple or not 0 < len(path) <= SEGMENTS_MAX:
         raise PathError(f"path {path!r:.80}: it is a tuple of 1 to {SEGMENTS_MAX} segments")
-    for segment in path:
+    segments: tuple[object, ...] = path
+    for segment in segments:
         if type(segment) is not str and type(segment) is not bytes:
             raise PathError(f"segment {segment!r:.80} of path {path!r:.80} is neither str nor bytes")
         if len(segment) * 4 <= SEGMENT_BYTES_MAX and segment and (type(segment) is bytes or segment.isascii()):

@@ -82,7 +82,7 @@ def epochs_untrusted(cells: Cells) -> dict[Path, list[Epoch]]:
         if not all(isinstance(each, str) for each in prefix):
             continue  # a wrap, whose reader's id is as long as an epoch's
         match newest_of(cells, key):
-            case [int(number), [*readers]] if number > 0 and len(readers) <= READERS_MAX and all(map(_is_replica, readers)):
+            case [int(number), tuple(readers)] if number > 0 and len(readers) <= READERS_MAX and all(map(_is_replica, readers)):
                 found.setdefault(prefix, []).append(Epoch(number, name, tuple(map(ReplicaId, readers))))
     for epochs in found.values():
         epochs.sort()

@@ -131,12 +131,12 @@ class Disk:
                 yield
         except schema.DamageError as error:
             raise self._corrupt(str(error)) from error
-        except UnicodeDecodeError as error:  # SQLite's own message quotes what it found
-            raise self._corrupt("text that is none") from error
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise self._full(str(error.strerror)) from error
-            raise StorageError(f"{self.path} cannot be used now: {error.strerror}") from error
+        except UnicodeDecodeError as quoted:  # SQLite's own message quotes what it found
+            raise self._corrupt("text that is none") from quoted
+        except OSError as told:
+            if told.errno in _NO_ROOM:
+                raise self._full(str(told.strerror)) from told
+            raise StorageError(f"{self.path} cannot be used now: {told.strerror}") from told
 
     def _corrupt(self, complaint: str) -> StorageCorrupt:
         return StorageCorrupt(

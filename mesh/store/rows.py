@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from crdt.ids import ReplicaId
+from crdt.journal import JournalEntry
 from mesh.effects import Address
-
-if TYPE_CHECKING:
-    from crdt.journal import JournalEntry
 
 
 class KnownPeer(NamedTuple):

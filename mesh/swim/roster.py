@@ -67,29 +67,32 @@ _FINALITY: Final = {Held.LIVING: 0, Held.DEAD: 1, Held.LEFT: 2}
 NO_ADDRESS: Final[Address] = ("", 0)
 
 
+RECORD: Final = (  # the fields of a `Record`
+    "accusations",
+    "address",
+    "buried_alone",
+    "checked_at",
+    "claim",
+    "credit",
+    "heard",
+    "heard_wall",
+    "left",
+    "mark",
+    "name",
+    "rank",
+    "replica",
+    "shown",
+    "since",
+    "state",
+    "suspicion",
+    "told_at",
+)
+
+
 class Record:
     """One other member. `state` is what we act upon; `rank` is the part of it that signatures prove."""
 
-    __slots__ = (
-        "accusations",
-        "address",
-        "buried_alone",
-        "checked_at",
-        "claim",
-        "credit",
-        "heard",
-        "heard_wall",
-        "left",
-        "mark",
-        "name",
-        "rank",
-        "replica",
-        "shown",
-        "since",
-        "state",
-        "suspicion",
-        "told_at",
-    )
+    __slots__ = RECORD
 
     def __init__(self, replica: ReplicaId, now: float) -> None:
         self.replica = replica
@@ -148,7 +151,7 @@ class Record:
 
     def copy(self) -> Record:
         other = Record(self.replica, self.since)
-        for name in Record.__slots__:
+        for name in RECORD:
             setattr(other, name, getattr(self, name))
         other.accusations, other.credit = dict(self.accusations), Credit()
         return other

@@ -136,11 +136,12 @@ class FloorTable:
 
 def lacking_there(mine: Floor, theirs: Floor) -> tuple[int, ...]:
     """What is loose here and not there. A list that may be cut short says something about its range only."""
-    named, low, high = set(theirs.loose), theirs.seq, inf
+    named = set(theirs.loose)
+    low, high = float(theirs.seq), inf
     if len(named) == LOOSE_PER_FLOOR:  # the lowest
-        high = max(named)
+        high = float(max(named))
     elif len(named) >= LOOSE_PER_PAGE:  # from anywhere
-        low, high = max(low, min(named)), max(named)
+        low, high = max(low, float(min(named))), float(max(named))
     return tuple(seq for seq in mine.loose if low < seq <= high and seq not in named)
 
 

@@ -121,6 +121,10 @@ class Branch:
     flight: set[Ref] = field(default_factory=set)
     """Bodies that are asked for."""
 
+    @property
+    def is_found(self) -> bool:
+        return self.copy is not None
+
     def next_source(self) -> None:
         self.sources.append(self.sources.pop(0))
         self.incoming = None
@@ -292,7 +296,7 @@ class Collector:
         if page.shelf != current.shelf:
             return False
         branch = next((each for each in current.branches.values() if each.head.header_bytes == page.header), None)
-        if branch is None or branch.copy or branch.sources[0] != peer or page.since:
+        if branch is None or branch.is_found or branch.sources[0] != peer or page.since:
             return True
         if branch.incoming is None:
             if page.offset:
@@ -307,7 +311,7 @@ class Collector:
         current.moved(now)
         if incoming.listed >= incoming.total and not incoming.entries:
             self._listed(branch, incoming)
-        if branch.copy is None:
+        if not branch.is_found:
             self._ask(current, branch, now)
         return True
 

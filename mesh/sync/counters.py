@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 
+
+@dataclass(slots=True)
 class Counters:
     """What happened, for statistics."""
 
-    __slots__ = (
-        "births_late",
-        "deltas_duplicate",
-        "deltas_new",
-        "deltas_pushed",
-        "deltas_relayed",
-        "digests",
-        "repairs",
-        "repairs_unasked",
-        "waiting_dropped",
-    )
-
-    def __init__(self) -> None:
-        self.births_late = 0
-        self.deltas_new = self.deltas_duplicate = 0
-        self.deltas_pushed = self.deltas_relayed = self.repairs = self.digests = 0
-        self.repairs_unasked = self.waiting_dropped = 0
+    births_late: int = 0
+    deltas_duplicate: int = 0
+    deltas_new: int = 0
+    deltas_pushed: int = 0
+    deltas_relayed: int = 0
+    digests: int = 0
+    repairs: int = 0
+    repairs_unasked: int = 0
+    waiting_dropped: int = 0

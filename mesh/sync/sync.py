@@ -567,7 +567,7 @@ class Sync:
     def statistics(self) -> dict[str, Any]:
         """Counters since the start."""
         return {
-            **{name: getattr(self.counters, name) for name in Counters.__slots__},
+            **asdict(self.counters),
             **asdict(self.puller.counters),
             "synced": self.synced,
             "behind": self.puller.remaining[0],

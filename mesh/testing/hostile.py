@@ -7,7 +7,7 @@ others lies. So whatever goes wrong shows in the honest ones.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from crdt.ids import ReplicaId, replica_of
@@ -26,15 +26,16 @@ class HostileRelay:
     def __init__(self, peer: Peer, rng: random.Random) -> None:
         self._peer = peer
         self._rng = rng
-        self._send = peer.transport.send
         self._old: list[tuple[Frame, bytes]] = []
 
-    def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
-        bent = self._bent(kind, payload)
+    def tap(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> bytes | None:
+        bent, transport = self._bent(kind, payload), self._peer.transport
         if self._old and self._rng.random() < 0.1:
-            self._send(peer, Lane.FRESH, *self._rng.choice(self._old))
-        if bent is not None:
-            self._send(peer, lane, kind, bent)
+            old_kind, old = self._rng.choice(self._old)
+            transport.tap = None
+            transport.send(peer, Lane.FRESH, old_kind, old)
+            transport.tap = self.tap
+        return bent
 
     def _bent(self, kind: Frame, payload: bytes) -> bytes | None:
         """What goes out instead; None: nothing does."""
@@ -75,11 +76,4 @@ def turn_hostile(mesh: Mesh, hosts: Iterable[int], seed: int = 0) -> None:
     """From now on these hosts lie about all shelves but their own, until they restart."""
     for host in hosts:
         peer = mesh.peer(host)
-        relay = HostileRelay(peer, random.Random(seed * 1000 + host))
-        peer.transport.send = relay.send  # type: ignore[method-assign]
-        peer.sync._tree.targets = _own_only(peer)  # type: ignore[method-assign, assignment]
-
-
-def _own_only(peer: Peer) -> Callable[[ReplicaId], Sequence[ReplicaId]]:
-    targets = peer.sync._tree.targets
-    return lambda author: targets(author) if author == peer.replica_id else ()
+        peer.transport.tap = HostileRelay(peer, random.Random(seed * 1000 + host)).tap

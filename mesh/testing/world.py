@@ -393,6 +393,8 @@ class World(Generic[CoreT]):
         self._by_address: dict[Address, Host[CoreT]] = {}
         self._queue: list[tuple[int, int, Host[CoreT] | None, Any]] = []
         self._order = 0
+        self.tap: Callable[[Host[CoreT], Address, bytes], object] | None = None
+        """Is told of every datagram that is sent: (source, address, datagram)."""
         self._hash = hashlib.blake2b(digest_size=16)
 
     def rng(self, *names: str | int) -> random.Random:
@@ -447,6 +449,8 @@ class World(Generic[CoreT]):
         heapq.heappush(self._queue, (time, self._order, host, None))
 
     def send(self, source: Host[CoreT], address: Address, datagram: bytes) -> None:
+        if self.tap is not None:
+            self.tap(source, address, datagram)
         target = self._by_address.get(address)
         if target is None:
             self.network.dropped["no such address"] += 1

@@ -21,6 +21,7 @@ from math import inf
 from typing import Final
 
 from crdt.ids import ReplicaId
+from crdt.native import mypyc_attr
 from mesh.effects import Now
 from mesh.errors import Malformed, Refused
 from mesh.events import CharterRaised, Event, InviteReused, KeyReplaced, MemberRevoked, SerialReused
@@ -87,6 +88,7 @@ def _restore_order(statement: Statement) -> tuple[int, int, StatementId]:
     return _RESTORE_ORDER.index(type(content)), getattr(content, "serial", 0), statement.id
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # for copy.copy: an object without a call of __init__
 class Directory(Questions):
     """All that this node knows about keys. `charter` is the root of trust: got by `mesh init` or in a token, never from the
     network."""

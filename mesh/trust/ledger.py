@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.limits import CORE_TYPE
+from crdt.native import state_of
 from crdt.ops import DROPPED, KIND_MASK, Op, Path, Rights
 from mesh.trust.contest import Contest
 from mesh.trust.delegation import is_narrower
@@ -91,7 +92,8 @@ class Ledger:
     def copy(self) -> Ledger:
         """With tables of its own."""
         other = Ledger()
-        vars(other).update((name, _copied(value)) for name, value in vars(self).items())
+        for name, value in state_of(self).items():
+            setattr(other, name, _copied(value))
         return other
 
     # --- the statements

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
+from crdt.native import mypyc_attr
 from crdt.ops import Op, Path, Rights
 from mesh.effects import Now
 from mesh.trust.endings import Cut, Endings
@@ -26,6 +27,7 @@ from mesh.trust.succession import Seat, Succession
 from mesh.trust.verify import is_of_authority
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # as `Directory`
 class Questions:
     """Answers out of the set. `Directory` fills it."""
 

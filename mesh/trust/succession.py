@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from crdt.native import mypyc_attr
 from mesh.trust.identity import key_id
 from mesh.trust.statements import ROLL_HASH_BYTES, Charter, Handover, KeyId, Roll, Statement, StatementId
 from mesh.wire import cose
@@ -44,6 +45,7 @@ class Step(NamedTuple):
     seat: Seat
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # for copy.copy: an object without a call of __init__
 class Succession:
     def __init__(self, charter: Charter) -> None:
         keys: dict[KeyId, bytes] = {key_id(key): key for key in charter.authorities}

@@ -84,6 +84,8 @@ class HoldsSeed(Protocol):
 
 Admit = Callable[[bytes, bytes, Now], ReplicaId | None]
 """(public key, credential, now) -> who that is, or None to refuse."""
+Tap = Callable[[ReplicaId, Lane, Frame, bytes], bytes | None]
+"""(peer, lane, kind, payload) -> the payload to send, or None for nothing."""
 
 _FRAMES: Final = tuple(Frame(kind) if kind in Frame._value2member_map_ else None for kind in range(256))
 
@@ -112,6 +114,8 @@ class Transport:
         """
         if len(boot_id) != BOOT_ID_BYTES:
             raise ConfigError(f"a boot id has {BOOT_ID_BYTES} bytes, not {len(boot_id)}")
+        self.tap: Tap | None = None
+        """For tests: what a member sends that lies, or that is listened to."""
         self.limits = limits or TransportLimits()
         self.counters = Counters()
         self.drops = self.counters.drops
@@ -232,6 +236,11 @@ class Transport:
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         """Queue one frame; `flush` sends it. Raises ValueError for a payload above FRAME_BYTES_MAX, which is the caller's
         mistake."""
+        if self.tap is not None:
+            bent = self.tap(peer, lane, kind, payload)
+            if bent is None:
+                return
+            payload = bent
         known = self._peers.get(peer)
         if known is None:
             self.drops["no_route"] += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import crdt
 from crdt.ops import Cover
 from crdt.state import RULES
@@ -14,6 +16,7 @@ THREAT = "covers of writes to come"
 LIAR = 2
 
 
+@pytest.mark.interpreted
 @both
 def test_a_cover_of_everything_that_an_author_will_ever_write(defended: bool) -> None:
     """Undefended, a cover is a bound, as version vectors are: one write of the liar hides all writes of the victim there."""
@@ -34,6 +37,7 @@ def test_a_cover_of_everything_that_an_author_will_ever_write(defended: bool) ->
             assert (shows(mesh, number, "alarm") == "fire") == defended
 
 
+@pytest.mark.interpreted
 @both
 def test_a_cover_of_the_next_write_by_its_number(defended: bool) -> None:
     """Numbers can be guessed; what the write will say, to the microsecond, cannot. Undefended, checks are not compared."""

@@ -102,6 +102,7 @@ def test_reasons_to_drop_are_not_for_the_sender_to_invent(defended: bool) -> Non
         assert sum(mesh.peer(0).drops.values()) >= 600
 
 
+@pytest.mark.interpreted
 @both
 def test_one_member_does_not_fill_the_waiting_room_for_deltas(defended: bool) -> None:
     """64 deltas wait for their author's credential, the oldest went first: a member pushed out all others'. Regression."""

@@ -96,6 +96,7 @@ def test_a_member_is_suspected_in_the_name_of_others(defended: bool) -> None:
         assert bool(suspected) == (not defended)
 
 
+@pytest.mark.interpreted
 @both
 def test_one_liar_buries_a_member_that_is_cut_off_from_nobody(defended: bool) -> None:
     """Its own accusation is genuine; one must not be enough. The victim's answers are held back for two seconds."""
@@ -116,6 +117,7 @@ def test_one_liar_buries_a_member_that_is_cut_off_from_nobody(defended: bool) ->
         assert bool(buried) == (not defended)
 
 
+@pytest.mark.interpreted
 @both
 def test_a_lying_witness_says_that_a_dead_member_answered(defended: bool) -> None:
     """Undefended, a witness's word is enough: the answer need not be signed by whom it is about."""

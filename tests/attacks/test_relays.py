@@ -12,7 +12,7 @@ from mesh.sync.messages import Floor, FloorNote, ListingPage
 from mesh.sync.pull import Puller
 from mesh.sync.sync import Sync
 from mesh.testing import Mesh, open_mesh
-from mesh.wire.frames import Frame, Lane
+from mesh.wire.frames import Frame
 from tests.attacks.stage import Author, both, say, say_at_once, shows, without
 
 THREAT = "a relay that hides or replays old state"
@@ -22,15 +22,7 @@ SECRET = "hidden/secret"
 
 def lie(mesh: Mesh, host: int, change: Any) -> None:
     """What this member sends passes by `change(kind, payload) -> payload or None` first."""
-    peer = mesh.peer(host)
-    send = peer.transport.send
-
-    def sent(target: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
-        changed = change(kind, payload)
-        if changed is not None:
-            send(target, lane, kind, changed)
-
-    vars(peer.transport)["send"] = sent
+    mesh.peer(host).transport.tap = lambda _target, _lane, kind, payload: change(kind, payload)
 
 
 def filled(mesh: Mesh) -> None:

@@ -106,6 +106,7 @@ def test_acknowledgements_of_different_terms_add_up_to_nothing() -> None:
     assert verify_certificate_untrusted(proof((1, 2), (2, 2)), cluster.genesis.config, 1, cluster.keys).index == 1
 
 
+@pytest.mark.interpreted
 def test_a_forged_acknowledgement_delays_the_proof_and_spoils_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     leader = cluster.elect(0.0)
     certified(cluster, leader)

@@ -151,6 +151,7 @@ def test_what_no_client_should_have_written_is_void_and_harms_nothing() -> None:
     assert {outcome.reason for outcome in author.do(machine, acquire(("a",), ttl=1), acquire(("b",), ttl=10**12))} == {"ttl"}
 
 
+@pytest.mark.interpreted
 def test_the_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "STATE_BYTES_MAX", 2000)
     monkeypatch.setattr(leases_module, "LEASES_MAX", 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from consensus_escalation.effects import Standby
 from consensus_escalation.membership import Silent, leaving, next_config, wanted_voters
 from consensus_escalation.quorum import Config
@@ -155,6 +157,7 @@ class Dismissing(Silent):
         return voter in self._voters
 
 
+@pytest.mark.interpreted
 def test_those_who_leave_agree_on_it() -> None:
     """The last step of a change is agreed on by both sets, too. It went to those who stay only, so where these are no majority of
     the former set, nothing was ever committed again: found by `mesh sim --seed 64212 --critical 15` with dismissals."""

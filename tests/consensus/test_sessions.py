@@ -66,6 +66,7 @@ def test_a_window_of_counts_is_remembered_and_what_is_below_is_refused() -> None
     assert sessions.count == 2
 
 
+@pytest.mark.interpreted
 def test_memory_is_bounded_and_what_was_pushed_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OUTCOMES_MAX", 50)
     sessions = Sessions()
@@ -76,6 +77,7 @@ def test_memory_is_bounded_and_what_was_pushed_out_is_refused(monkeypatch: pytes
     assert sessions.judge(counted(1, since=1199, life=199), 1200) is Admission.REPEATED
 
 
+@pytest.mark.interpreted
 def test_a_name_is_never_forgotten_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names were pushed out by later ones, and a retry within the 24 h, which names a new `since`, was done a second time."""
     monkeypatch.setattr(module, "OUTCOMES_MAX", 100)
@@ -104,6 +106,7 @@ def test_a_name_is_never_forgotten_before_its_time(monkeypatch: pytest.MonkeyPat
     assert sessions.judge(named(7, since=1300 + DAY), 1300 + DAY) is Admission.FRESH
 
 
+@pytest.mark.interpreted
 def test_nothing_is_ever_done_twice_whatever_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random keys, repeated at random times, with too little memory: each key is admitted at most once."""
     monkeypatch.setattr(module, "OUTCOMES_MAX", 100)

@@ -28,12 +28,14 @@ def runs_until_found(seeds: int) -> None:
         one(seed)
 
 
+@pytest.mark.interpreted
 def test_a_vote_for_a_shorter_log_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(election, "is_up_to_date", lambda candidate, mine: True)
     with pytest.raises(AssertionError):
         runs_until_found(100)
 
 
+@pytest.mark.interpreted
 def test_a_minority_that_commits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(log: Log, match: dict[bytes, float], commit: int, term_start: int) -> int:
         return max(commit, int(max(match.values())))

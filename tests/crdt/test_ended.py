@@ -33,6 +33,7 @@ def test_histories_of_the_model() -> None:
         assert total[danger] > 25, f"the histories hardly exercise {danger}"
 
 
+@pytest.mark.interpreted
 def test_histories_of_the_real_classes() -> None:
     total = sum((ended_real.run(seed) for seed in range(120)), start=ended_real.run(0))
     for danger in ("fork", "proof", "healed", "cut", "closed", "strict", "drop"):

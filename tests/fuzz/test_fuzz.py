@@ -26,7 +26,7 @@ from tools.fuzz.targets import TARGETS
 
 SEED = 20
 """Fixed: a test that fails by chance is of no use. `python -m tools.fuzz` draws fresh ones."""
-BRIEF = {"garbler": 12, "insider": 600, "signer": 300, "strangers": 800, "author": 300, "lister": 120}
+BRIEF = {"garbler": 12, "insider": 600, "signer": 300, "strangers": 800, "author": 300, "lister": 120, "quorum-anchored": 2_000}
 """Inputs in the default run, where an input costs more than 0.1 ms; 400 else."""
 
 
@@ -45,6 +45,7 @@ def test_nothing_breaks(target: Target) -> None:
         assert tally.accepted > 0  # inputs that are all refused at the first byte prove nothing
 
 
+@pytest.mark.interpreted
 def test_every_untrusted_function_is_fuzzed() -> None:
     """Whoever adds a function that reads bytes of others adds a target that reaches it, or an input that gets there."""
 
@@ -93,6 +94,7 @@ def finds(
     return tally.findings[0].error
 
 
+@pytest.mark.interpreted
 def test_an_error_of_another_type_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(value: object, length: int | None = None) -> bytes:
         if type(value) is not bytes:
@@ -103,6 +105,7 @@ def test_an_error_of_another_type_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert "TypeError" in run(TARGETS["want-listing"], 400, SEED, findings_max=1, shrink_seconds=0.0).findings[0].error
 
 
+@pytest.mark.interpreted
 def test_an_error_out_of_a_living_agent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(self: Exchange, peer: object, payload: bytes) -> None:
         payload[100]
@@ -121,6 +124,7 @@ def test_a_refusal_that_moved_something_is_found(monkeypatch: pytest.MonkeyPatch
     assert "refused" in finds(monkeypatch, Peer, "handle_untrusted", shaken, "insider", 600)
 
 
+@pytest.mark.interpreted
 def test_an_amplifier_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = StatementExchange.want_untrusted
 

@@ -80,6 +80,7 @@ def found(what: str) -> str:
     return str(note)
 
 
+@pytest.mark.interpreted
 def test_a_mesh_that_never_pulls_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Puller, "offer", lambda *_: False)
     monkeypatch.setattr(test_small_mesh, "CALM_SECONDS", 15.0)

@@ -11,6 +11,7 @@ import trio
 
 import mesh
 from consensus_escalation.certificate import verify_certificate_untrusted
+from crdt.ids import ReplicaId
 from crdt.ops import Path
 from mesh.critical.handle import CriticalHandles
 from mesh.critical.judges import Judge, ask_all
@@ -445,7 +446,7 @@ async def test_judges_say_no_when_they_fail_or_are_late() -> None:
     async def no(_question: mesh.Question) -> bool:
         return False
 
-    question = mesh.Question(b"", "set", ("a",), 1, "", None, "", "", None, "rule")  # type: ignore[arg-type]
+    question = mesh.Question(b"", "set", ("a",), 1, "", None, "", "", ReplicaId(bytes(8)), "rule")
     assert await ask_all([yes, yes], question) == ""
     assert await ask_all([yes, no], question) == "no"
     assert await ask_all([broken], question) == "a judge failed"

@@ -37,6 +37,7 @@ def test_an_author_that_holds_too_much_is_told_and_removing_makes_room() -> None
         assert mesh.node(2).register("one/more").value == 1
 
 
+@pytest.mark.interpreted
 def test_an_author_that_goes_on_all_the_same_stands_still_at_one_place_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.peer.check_quota", lambda replica: None)
     with open_mesh(4, seed=2) as mesh:

@@ -30,6 +30,7 @@ def test_a_write_outside_the_rights_is_an_error_at_its_author() -> None:
         assert mesh.node(1).register("robots/7/battery").value is None
 
 
+@pytest.mark.interpreted
 def test_an_author_that_writes_there_all_the_same_is_void_on_every_replica(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_mesh(3, seed=2, may_write=("robots/**",)) as mesh:
         monkeypatch.setattr(mesh.peer(0), "_check_write", lambda path, now: None)
@@ -84,6 +85,7 @@ def test_a_member_that_was_away_learns_of_a_revocation_before_it_believes_the_re
         assert mesh.peer(3).directory.revoked(mesh.memberships[2].replica_id)
 
 
+@pytest.mark.interpreted
 def test_an_agent_that_is_not_let_in_is_told_so() -> None:
     """It believed that it was alone and well, and its writes went nowhere."""
     with open_mesh(3, seed=5) as mesh:

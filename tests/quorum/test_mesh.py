@@ -299,6 +299,7 @@ def test_who_jumped_over_its_own_writes_hears_of_them() -> None:
         assert chain.applied < 2 * len(keys), "no block again and again"
 
 
+@pytest.mark.interpreted
 def test_a_bundle_comes_from_one_agent() -> None:
     """Bundles of one snapshot differ from agent to agent, by the certificate. Each answer was asked of another one by lot: with
     many to ask, a bundle of many pieces never became whole."""
@@ -513,6 +514,7 @@ def test_a_block_that_no_voter_signed_is_neither_kept_nor_passed_on() -> None:
             assert not chain.has(index)
 
 
+@pytest.mark.interpreted
 def test_who_says_that_it_is_far_ahead_is_asked_a_few_times_only() -> None:
     """One false word made this agent ask for 64 blocks every 50 ms, for ever."""
     with open_mesh(5, voters=3, critical=CRITICAL) as mesh:

@@ -33,6 +33,7 @@ def test_faults_that_no_quorum_survives_are_refused() -> None:
         options(1, "amnesia").check()
 
 
+@pytest.mark.interpreted
 def test_a_minority_that_commits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(_log: Log, match: dict[bytes, float], commit: int, _term_start: int) -> int:
         return max(commit, int(max(match.values())))
@@ -42,6 +43,7 @@ def test_a_minority_that_commits_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert outcome.failed in ("critical", "exception"), "the first voter leads, alone on its side"
 
 
+@pytest.mark.interpreted
 def test_several_writes_that_are_done_twice_under_one_key_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that does not remember the names that users chose, under a leader that does not remember what it took."""
     monkeypatch.setattr(raft, "marks", lambda _entries: [])
@@ -51,6 +53,7 @@ def test_several_writes_that_are_done_twice_under_one_key_are_found(monkeypatch:
     assert "is done by block" in outcome.failure
 
 
+@pytest.mark.interpreted
 def test_a_lease_that_is_never_ended_or_a_state_that_differs_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that depends on who runs it: the states are compared at every eighth block."""
     monkeypatch.setattr(keeper.Keeper, "applied", lambda self, chain, done, now: chain.machine._put_for_test(self._me))

@@ -189,6 +189,7 @@ def test_a_run_in_which_nothing_was_written_is_an_error() -> None:
     assert outcome.failed == "vacuous"
 
 
+@pytest.mark.interpreted
 def test_a_hunt_counts_keeps_and_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--seeds", "5", "3", "--nodes", "3", "--seconds", "2s", "--preset", "lan"]
     result = CliRunner().invoke(command, arguments)

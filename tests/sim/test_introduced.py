@@ -11,7 +11,7 @@ import pytest
 from mesh.errors import ConfigError
 from mesh.events import MemberDown, MemberUp
 from mesh.store.rows import Restored
-from mesh.swim.roster import BUCKETS, Picture, Record, Roster
+from mesh.swim.roster import BUCKETS, RECORD, Picture, Record, Roster
 from mesh.testing import Mesh, Setup, open_mesh
 from mesh.testing.streams import stream
 from mesh.testing.world import Boot
@@ -37,7 +37,7 @@ def believed(roster: Roster) -> dict[str, object]:
 
 
 def facts(record: Record) -> dict[str, object]:
-    return {name: repr(getattr(record, name)) for name in Record.__slots__ if name not in NOT_COMPARED}
+    return {name: repr(getattr(record, name)) for name in RECORD if name not in NOT_COMPARED}
 
 
 def frozen(picture: Picture) -> str:

@@ -13,6 +13,7 @@ BESIDE_CHECKERS = {"durability", "convergence", "simulation"}
 """What ends a run, too: a restart that lost what was stored, a calm in which not all became one, a core that spins."""
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_bug_is_found(mutation: Mutation) -> None:
     outcome = play(mutation, broken=True)

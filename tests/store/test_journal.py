@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, length: int) -> None:
     found, wanted = again.load(), image.restored()
     again.close()
     assert found.commit <= wanted.commit  # it rides along with blocks and is never worth a write of its own
-    for name in set(type(found).__slots__) - {"commit"}:
+    for name in {each.name for each in fields(found)} - {"commit"}:
         assert getattr(found, name) == getattr(wanted, name), name
 
 
@@ -138,6 +139,7 @@ async def test_tickets_come_back_in_order_and_what_waits_goes_together(tmp_path:
     file.close()
 
 
+@pytest.mark.interpreted
 async def test_to_begin_is_not_to_wait_for_the_disk(tmp_path: Path) -> None:
     """The event loop waits for the thread to wake up, not for what it does then."""
     journal = FileJournal(file := LedgerFile(tmp_path), NOTHING, lambda event: None)
@@ -162,6 +164,7 @@ async def test_to_begin_is_not_to_wait_for_the_disk(tmp_path: Path) -> None:
         await trio.to_thread.run_sync(journal.close)
 
 
+@pytest.mark.interpreted
 async def test_a_disk_that_fails_for_ever_does_not_keep_the_node_from_ending(tmp_path: Path) -> None:
     """The thread tried again for ever, and who closed the journal waited for it behind a shield: no signal ended the agent."""
     heard: list[Event] = []

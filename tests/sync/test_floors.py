@@ -29,6 +29,7 @@ def test_a_floor_of_any_height_costs_the_same(seq: int) -> None:
         told(mesh, seq)
 
 
+@pytest.mark.interpreted
 def test_who_lacks_a_loose_delta_is_told() -> None:
     """The comparison that the bug was in: loose deltas above the peer's floor, and not among its loose ones."""
     with open_mesh(3, seed=2) as mesh:

@@ -74,6 +74,7 @@ def test_pages_in_any_number_cost_the_same_each() -> None:
         assert incoming.listed == 5
 
 
+@pytest.mark.interpreted
 def test_bodies_of_a_listing_that_was_pushed_out_are_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by reading: the answer was the listing again, so more pullers than pinned listings pushed out each other's for
     ever.
@@ -90,6 +91,7 @@ def test_bodies_of_a_listing_that_was_pushed_out_are_served_all_the_same(monkeyp
         assert sent == [Frame.BODY]
 
 
+@pytest.mark.interpreted
 def test_who_holds_all_deltas_and_stands_still_all_the_same_is_sent_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by reading: it was sent nothing. It cannot always tell by itself, since a liar's floor looks like one more gap."""
     with open_mesh(2, seed=6) as mesh:
@@ -104,6 +106,7 @@ def test_who_holds_all_deltas_and_stands_still_all_the_same_is_sent_a_listing(mo
         assert sent[0] == Frame.LISTING
 
 
+@pytest.mark.interpreted
 def test_one_want_does_not_cost_many_large_listings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by reading: 40 floors of one shelf in one datagram took 45 ms to answer."""
     with open_mesh(2, seed=8) as mesh:
@@ -128,6 +131,7 @@ def test_one_want_does_not_cost_many_large_listings(monkeypatch: pytest.MonkeyPa
         assert len(made) == again  # it is pinned
 
 
+@pytest.mark.interpreted
 def test_digests_go_on_after_a_moment_without_anybody_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by reading: the last member was accused when the digest was due, cleared itself, and no digest was sent again."""
     with open_mesh(2, seed=7) as mesh:

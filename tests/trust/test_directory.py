@@ -268,6 +268,7 @@ def test_the_root_of_trust_is_a_charter_only() -> None:
             Directory(wrong)
 
 
+@pytest.mark.interpreted
 def test_two_replicas_of_one_id_keep_the_older(monkeypatch: pytest.MonkeyPatch) -> None:
     """2^64 tries make a key with another's replica id. The hash is shortened here to have one."""
     tool = authority()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -176,6 +177,7 @@ def test_a_peer_that_connects_all_the_time_is_slowed_down() -> None:
     assert len(b.transport._connected) <= 18
 
 
+@pytest.mark.interpreted
 def test_strangers_cost_a_bounded_number_of_key_agreements() -> None:
     class Counting(Libsodium):
         agreements = 0

@@ -135,6 +135,7 @@ def test_a_black_hole_for_large_datagrams_does_not_stop_a_handshake() -> None:
     assert b.payloads == [b"small"]
 
 
+@pytest.mark.interpreted
 def test_a_frame_that_an_init_may_not_bring_is_not_taken() -> None:
     """A hostile member puts another kind into it: it would be believed without a proof of when it was said."""
     world = World()

@@ -405,6 +405,7 @@ def test_closing_forgets_a_peer() -> None:
     assert a.transport.drops["no_route"] == 1
 
 
+@pytest.mark.interpreted
 def test_agreements_are_computed_once_for_each_known_peer() -> None:
     calls = []
 

@@ -149,7 +149,8 @@ def markdown(result: dict[str, Any]) -> str:
 def _about(result: dict[str, Any]) -> str:
     machine = result["machine"]
     return (
-        f"Measured on {machine['cores']} cores, Python {machine['python']}, {machine['system']}, on {result['date']}; "
+        f"Measured on {machine['cores']} cores, Python {machine['python']}, {machine.get('mesh', 'interpreted')} mesh, "
+        f"{machine['system']}, on {result['date']}; "
         f"{result['runs']} {'run' if result['runs'] == 1 else 'runs'}, contestants interleaved. Load of the machine before it "
         f"(over 1, 5 and 15 minutes): {machine['load']}."
     )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from crdt.native import build
 from mesh.errors import MeshError
 from tools.bench.plan import Benchmark, Scale
 from tools.bench.results import Outcome, outcome_json
@@ -40,6 +41,7 @@ async def run(
         "machine": {
             "cores": os.cpu_count(),
             "python": platform.python_version(),
+            "mesh": build(),
             "system": f"{platform.system()} {platform.machine()}",
             "load": ", ".join(f"{value:.1f}" for value in os.getloadavg()),
         },

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from crdt.native import build
 from mesh.control.protocol import DONE, FAILED, UNKNOWN, USAGE
 from mesh.errors import InvalidPath, MeshError
 from tools.control import ControlError
@@ -112,7 +113,7 @@ def complain(message: str) -> None:
 
 
 @click.group("mesh", cls=MeshGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="gossipmesh", message="gossipmesh %(version)s")
+@click.version_option(package_name="gossipmesh", message=f"gossipmesh %(version)s, {build()}")
 def cli() -> None:
     """Agents that share signed state with no server.
 

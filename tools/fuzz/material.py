@@ -5,22 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from crdt.delta import Delta
 from crdt.ids import replica_of
 from mesh.allowance import Allowance
-from mesh.effects import Address
 from mesh.peer import Peer
 from mesh.sync.messages import REPAIRS_PER_WANT, BodyNote, ListingPage
-from mesh.testing import Boot, Host, Link, Mesh, Setup, VirtualNode, stream
+from mesh.testing import Boot, Link, Mesh, Setup, VirtualNode, stream
 from mesh.trust import Identity
 from mesh.trust.membership import present
 from mesh.trust.statements import Witness, fork_statement, issue, statement_id
 from mesh.trust.token import read_token, redeem
 from mesh.wire import cbor
 from mesh.wire.delta import delta_from_bytes_untrusted, head_from_parts_untrusted, sign_header
-from mesh.wire.frames import Frame, Lane
+from mesh.wire.frames import Frame
 from tools.fuzz.grammar import Grammar
 
 PER_KIND_MAX: Final = 64
@@ -44,24 +43,14 @@ class TappedMesh(Mesh):
     def _start_peer(self, boot: Boot) -> Peer:
         core = super()._start_peer(boot)
         core.allowance = Allowance(UNLIMITED, UNLIMITED)  # what is over it would be dropped unread
-        send, host = core.send, boot.host
-
-        def tapped(peer: Any, lane: Lane, kind: Frame, payload: bytes) -> None:
-            send(peer, lane, kind, payload if self.tap is None else self.tap(host, kind, payload))
-
-        vars(core)["send"] = tapped
+        host = boot.host
+        core.transport.tap = lambda _peer, _lane, kind, payload: payload if self.tap is None else self.tap(host, kind, payload)
         return core
 
 
 def listen(mesh: Mesh, hear: Callable[[bytes], None]) -> None:
     """Tell `hear` of every datagram that is sent from now on."""
-    send = mesh.world.send
-
-    def heard(source: Host[Peer], address: Address, datagram: bytes) -> None:
-        hear(datagram)
-        send(source, address, datagram)
-
-    vars(mesh.world)["send"] = heard
+    mesh.world.tap = lambda _source, _address, datagram: hear(datagram)
 
 
 class Material:

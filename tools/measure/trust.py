@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 
 import mesh as api
-from crdt.ids import ReplicaId, birth_of, replica_of, shelf_id
+from crdt.ids import birth_of, replica_of, shelf_id
 from crdt.types import type_named
 from mesh.peer import Peer
 from mesh.testing import Link, Mesh, Setup
@@ -56,13 +56,9 @@ class Court:
         return all(len(self.mesh.peer(number).swim.alive()) == size - 1 for number in self.honest)
 
     def _keep_back(self, peer: Peer) -> None:
-        send = peer.transport.send
-
-        def sent(target: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
-            if kind < Frame.TRUST_IDS or kind is Frame.DIGEST:
-                send(target, lane, kind, payload)
-
-        vars(peer.transport)["send"] = sent
+        peer.transport.tap = lambda _target, _lane, kind, payload: (
+            payload if kind < Frame.TRUST_IDS or kind is Frame.DIGEST else None
+        )
 
     def ms_until(self, done: Callable[[Peer], bool], among: Sequence[int] | range) -> float | None:
         """Until it is so at all of them; None when it never is."""
@@ -90,17 +86,14 @@ class Court:
         author = number % (len(self.honest) - 2)
         path = f"hidden/{number}"
         peer = self.mesh.peer(author)
-        send, kept_from = peer.transport.send, {self.mesh.memberships[each].replica_id for each in self.honest[::2]}
-
-        def sent(target: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
-            if not (kind in (Frame.DELTA, Frame.REPAIR) and target in kept_from):
-                send(target, lane, kind, payload)
-
-        vars(peer.transport)["send"] = sent
+        kept_from = {self.mesh.memberships[each].replica_id for each in self.honest[::2]}
+        peer.transport.tap = lambda target, _lane, kind, payload: (
+            None if kind in (Frame.DELTA, Frame.REPAIR) and target in kept_from else payload
+        )
         self.mesh.node(author).register(path).set(number)
         key = (REGISTER, tuple(path.split("/")))
         ms = self.ms_until(lambda each: bool(each.replica.cells(key)), self.honest)
-        vars(peer.transport)["send"] = send
+        peer.transport.tap = None
         return ms
 
     def revocation(self, number: int) -> float | None:

@@ -78,8 +78,8 @@ def _slots_of(kind: type) -> tuple[str, ...]:
     """Of all its ancestors."""
     found = _SLOTS.get(kind)
     if found is None:
-        slots = (getattr(owner, "__slots__", ()) for owner in kind.__mro__)
-        found = tuple(name for names in slots if not isinstance(names, str) for name in names if name != "__dict__")
+        kept = [vars(owner).get(kept, ()) for owner in kind.__mro__ for kept in ("__slots__", "__mypyc_attrs__")]
+        found = tuple(name for names in kept if not isinstance(names, str) for name in names if name != "__dict__")
         _SLOTS[kind] = found
     return found
 

@@ -1,0 +1,82 @@
+"""What the compiled build rests on (setup.py), looked at without a compiler."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["gossipmesh"]["compiled"]
+OURS = ("crdt", "consensus_escalation", "mesh", "tools")
+
+
+def _compiled() -> Iterator[str]:
+    for folder in TABLE["folders"]:
+        for path in sorted((ROOT / folder).glob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if path.name != "__init__.py" and name not in TABLE["interpreted"]:
+                yield name.removesuffix(".py").replace("/", ".")
+
+
+def test_a_compiled_class_inherits_from_no_interpreted_one_of_ours() -> None:
+    """mypyc lays such a class out as if the other had no slots, and writes one attribute over another."""
+    compiled = {*_compiled()}
+    assert len(compiled) > 100
+    for name in sorted(compiled):
+        module = importlib.import_module(name)
+        for _, one in inspect.getmembers(module, inspect.isclass):
+            bases = one.__bases__ if one.__module__ == name else ()
+            for base in bases:
+                ours = base.__module__.split(".")[0] in OURS
+                assert not ours or base.__module__ in compiled, f"{name}.{one.__name__} inherits from {base}"
+
+
+def test_what_stays_interpreted_exists() -> None:
+    for path in TABLE["interpreted"]:
+        assert (ROOT / path).is_file(), path
+
+
+def test_the_edge_is_not_compiled() -> None:
+    """trio looks into the frames of coroutines, and compiled ones have none."""
+    for name in sorted({*_compiled()}):
+        source = (ROOT / (name.replace(".", "/") + ".py")).read_text()
+        assert not any(line.strip().startswith(("import trio", "from trio")) for line in source.splitlines()), name
+
+
+def _nodes() -> Iterator[tuple[str, ast.AST]]:
+    for name in sorted({*_compiled()}):
+        path = name.replace(".", "/") + ".py"
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            yield path, node
+
+
+def test_no_starred_pattern() -> None:
+    """`case [first, [*rest]]` takes a list there and raises TypeError for a tuple, which is what arrays are decoded to."""
+    for path, node in _nodes():
+        assert not isinstance(node, ast.MatchStar), f"{path}:{node.lineno}: take `tuple(rest)`, or two steps"
+
+
+def test_every_class_is_there_at_run_time() -> None:
+    """A compiled dataclass looks its fields' classes up; one that is imported for the type checker alone is a null pointer."""
+    for path, node in _nodes():
+        assert not (isinstance(node, ast.ImportFrom) and any(each.name == "TYPE_CHECKING" for each in node.names)), path
+
+
+def test_attributes_are_no_dict() -> None:
+    """A compiled object has no `__dict__`; `crdt.native.state_of` is for both."""
+    for path, node in _nodes():
+        is_look = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "vars"
+        assert not is_look, f"{path}: vars()"
+        assert not (isinstance(node, ast.Attribute) and node.attr == "__dict__"), f"{path}: __dict__"
+
+
+def test_what_is_copied_may_begin_empty() -> None:
+    """`copy.copy` makes an object without `__init__`, which compiled classes allow only if Python code may inherit from them."""
+    for name in sorted({*_compiled()}):
+        source = (ROOT / (name.replace(".", "/") + ".py")).read_text()
+        if "copy.copy(self)" in source:
+            assert "@mypyc_attr(allow_interpreted_subclasses=True)" in source, name
