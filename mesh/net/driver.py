@@ -246,9 +246,12 @@ class Driver:
                     now = self._clock.now()
                     self._core.handle_untrusted(datagram, address, now)
         if socket.has_refused:
-            for address in socket.refused():
-                self._core.refused(address, now)
+            self._tell_refused(now)
         return now
+
+    def _tell_refused(self, now: Now) -> None:
+        for address in self._socket.refused():
+            self._core.refused(address, now)
 
     def turn(self) -> None:
         """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
@@ -290,6 +293,9 @@ class Driver:
         transmits = self._core.transmits(now)
         for transmit in transmits:
             self._socket.send(transmit.datagram, transmit.address)
+        if self._socket.has_refused:  # the kernel says it with what is sent next: the socket is no longer readable for it
+            self._tell_refused(now)
+            self.wake()
         return bool(transmits)
 
     def _urgent_durable(self, ticket: int) -> None:

@@ -392,3 +392,19 @@ async def test_the_core_is_told_that_nobody_listens_somewhere() -> None:
         await until(lambda: one.core.gone)
         assert one.core.gone == [gone]
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="IP_RECVERR is Linux's")
+async def test_what_the_kernel_says_at_a_send_waits_for_no_datagram() -> None:
+    """Nothing else makes the socket readable then: a crashed member's closed port was heard with the next datagram of anybody."""
+    async with agent() as one, agent() as two, trio.open_nursery() as nursery:
+        with await open_udp("127.0.0.1:0") as closed:
+            gone = closed.address
+        await nursery.start(one.driver.run)
+        one.core.write(1, gone)
+        one.core.write(2, two.socket.address)
+        one.driver.wake()
+        await until(lambda: one.core.gone)
+        assert one.core.gone == [gone]
+        assert len(one.core.ticks) == 2, "the core goes on with it in a turn of its own"
+        nursery.cancel_scope.cancel()
