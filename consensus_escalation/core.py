@@ -67,6 +67,15 @@ class Restored:
     verdicts: tuple[Verdict, ...] = ()
 
 
+class Refusal(NamedTuple):
+    """A block that this voter does not store."""
+
+    at: float
+    """Monotonic seconds."""
+    block: Block
+    config: Config
+
+
 class Waiting(NamedTuple):
     """A Persist that is not known to be durable yet."""
 
@@ -101,6 +110,10 @@ class Core:
     """(index, ledger there) of the state that the host was asked for."""
     guilt: Guilt | None = None
     """The newest leader that is proven guilty: dead for its term, and last by rank until a DEMOTE is committed."""
+    refusal: Refusal | None = None
+    """The newest one."""
+    is_allowed: Callable[[Block, Config], bool] = lambda _block, _config: True
+    """Structure of a block beyond the chain, such as the endorsements that an entry's class requires. Raises Malformed."""
     effects: list[Effect] = field(default_factory=list)
     patience: float = 1.0
     """Grows with false alarms."""
@@ -136,6 +149,25 @@ class Core:
         if self.role is Role.LEADER:
             return True
         return self.leader is not None and now.monotonic - self.heard_at < self.election_seconds
+
+    def takes(self, block: Block, config: Config) -> bool:
+        """Whether its structure is what this voter stores, by what it knows now."""
+        try:
+            return self.is_allowed(block, config)
+        except Malformed:
+            return False
+
+    def refuses(self, last: Position) -> bool:
+        """Whether this voter could not follow whose log ends there, since it does not store what is in it. A majority that stays
+        so elects one of its own meanwhile; after that nobody knows what such logs have become."""
+        refusal, pace = self.refusal, self.pace
+        if refusal is None or last < Position(refusal.block.term, refusal.block.index):
+            return False
+        turn_seconds = PATIENCE_MAX * pace.election_seconds + (len(self.log.config.electorate) + 1) * pace.slot_seconds
+        if self.now.monotonic - refusal.at < 2 * turn_seconds and not self.takes(refusal.block, refusal.config):
+            return True
+        self.refusal = None
+        return False
 
     # ---- patience
 

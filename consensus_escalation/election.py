@@ -209,7 +209,7 @@ class Election:
     def asked_prevote(self, sender: Voter, message: AskPreVote) -> None:
         core = self._core
         self._gave_up(sender, message.term)
-        near = core.is_leader_near() and not self._is_mandated(sender, message.mandate)
+        near = core.refuses(message.last) or (core.is_leader_near() and not self._is_mandated(sender, message.mandate))
         granted = may_grant_prevote(
             term=core.term, mine=core.log.last, asked_term=message.term, candidate_last=message.last, leader_near=near
         )

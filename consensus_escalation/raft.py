@@ -125,9 +125,9 @@ class Raft:
         `is_certified`: whether the authority made the evidence of a score, as far as this voter knows.
         `counts_keys`: see `ledger.Ledger`. `is_state`: see `core.Core`."""
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now, counts_keys=counts_keys)
-        self._core.is_state = is_state
+        self._core.is_state, self._core.is_allowed = is_state, self._has_evidence
         self._election = Election(self._core, self._lead)
-        self._replication = Replication(self._core, self._has_evidence)
+        self._replication = Replication(self._core)
         self._is_dangerous, self._is_signed, self._is_certified = is_dangerous, is_signed, is_certified
         self._docket = Docket(self._core, {verdict.proposal: verdict for verdict in restored.verdicts})
         self._handback = Handback(self._core)

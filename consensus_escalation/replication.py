@@ -7,21 +7,20 @@ without waiting for answers (dissertation 10.2.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Protocol
 
 from consensus_escalation.block import Block, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
-from consensus_escalation.core import Core
+from consensus_escalation.core import Core, Refusal
 from consensus_escalation.effects import Certified
 from consensus_escalation.impeachment import equivocation_proof
 from consensus_escalation.messages import Accepted, Append, Rejected, SnapshotPiece, SnapshotTaken
 from consensus_escalation.quorum import Config, reached_by_quorum
 from consensus_escalation.snapshot import Incoming, Outgoing
 from consensus_escalation.types import FRAME_BYTES_MAX, Purpose, Role, Voter
-from crdt.errors import Malformed
 
 AHEAD_MICROSECONDS: Final = 2 * 3600 * 1_000_000
 """How far a leader may raise log time above a voter's own clock: both may be an hour off their peers' median (DESIGN section 1).
@@ -122,9 +121,8 @@ class Leading:
 
 
 class Replication:
-    def __init__(self, core: Core, is_allowed: Callable[[Block, Config], bool]) -> None:
-        """`is_allowed`: structure beyond the chain, such as the endorsements that an entry's class requires."""
-        self._core, self._is_allowed = core, is_allowed
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self.leading: Leading | None = None
         self._ack = (b"", b"")
         self._unanswered = (0, 0)
@@ -312,6 +310,7 @@ class Replication:
             return  # nothing that a correct leader sends
         fresh = tuple(b for b in blocks if core.log.hash_at(b.index) != b.hash)
         if fresh:
+            core.refusal = None
             # The chain makes all after the first new one new: hashes name what is before them.
             assert fresh[0].index > core.commit, "what is committed is never replaced"
             core.store(fresh)
@@ -375,12 +374,10 @@ class Replication:
             return False  # a leader never replaces a block of its own term
         if block.index <= core.commit:
             return False
-        try:
-            return self._is_allowed(block, config) and core.keys.verify(
-                block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature
-            )
-        except Malformed:
+        if not core.takes(block, config):
+            core.refusal = Refusal(core.now.monotonic, block, config)
             return False
+        return core.keys.verify(block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature)
 
     def _sign_ack(self, match: int, leader_term: int) -> bytes:
         core = self._core

@@ -80,6 +80,28 @@ def test_nobody_stands_by_a_leader_that_fell_silent() -> None:
     assert cluster.leader() is not None, "nobody has learned to wait"
 
 
+@pytest.mark.parametrize("learns", [True, False], ids=["until it knows better", "for ever"])
+def test_what_a_majority_does_not_store_keeps_nobody_from_leading(learns: bool) -> None:
+    """`mesh sim` seed 80622: three of five did not store a block, since its evidence was lost with the power. They voted for the
+    two that had it, whose logs were longer, followed them, and stored nothing: a term each half second, for ever."""
+    cluster = Cluster(5)
+    leader = cluster.elect()
+    refusing = [machine for machine in cluster.machines.values() if machine is not leader][1:]
+    is_known = False
+    for machine in refusing:
+        assert machine.raft is not None
+        machine.raft._is_signed = lambda batch: is_known or batch[0].body != b"by a stranger"
+    cluster.submit(leader, "by a stranger")
+    if learns:
+        cluster.advance(0.2)
+        is_known = True
+    cluster.advance(1.5)
+    cluster.submit(cluster.elect(0.5), "it goes on")
+    cluster.advance(0.2)
+    for machine in refusing:
+        assert cluster.texts(machine) == (["by a stranger", "it goes on"] if learns else ["it goes on"])
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["killed before the write", "killed after the write"])
 def test_a_vote_is_on_the_disk_before_it_is_given(before: bool) -> None:
     """PySyncObj#202: neither term nor vote are stored, so whoever restarts votes twice in one term."""
