@@ -39,7 +39,7 @@ from crdt.errors import Malformed
 PROOFS_KEPT: Final = 512
 """The newest certificates: what a receipt of the last seconds is made of."""
 WAITING_MAX: Final = 64
-"""Certificates whose blocks are still on their way; the newest count."""
+"""Certificates whose blocks are still on their way; of the vouched ones the newest count, and the next."""
 STEPS_MAX: Final = 4096
 """Changes of voters in a bundle: years of them. Guess."""
 
@@ -237,7 +237,8 @@ class Chain:
         self._waiting[index] = new
         self._arrived += 1
         if len(self._waiting) > WAITING_MAX:
-            others = self._waiting.keys() - {self.step_wanted()}  # all that is above that step waits for it
+            # Later ones may be of voters that only these make known.
+            others = self._waiting.keys() - {self.step_wanted(), min(self._waiting)}
             doubtful = [at for at in others if not self._waiting[at].is_vouched]
             del self._waiting[max(doubtful, default=0) or min(others)]
         return index in self._waiting

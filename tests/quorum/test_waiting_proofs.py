@@ -38,3 +38,23 @@ def test_the_proof_that_all_others_wait_for_is_not_pushed_out() -> None:
         assert chain.offer_acks_untrusted(step, block_of(true, step).hash, (ack,))
         chain.settle()
         assert chain.step_wanted() != step
+
+
+def test_the_next_proof_is_not_pushed_out_by_those_that_need_it() -> None:
+    """`mesh sim` seed 83017: who was behind a change of voters had its waiting room full of proofs from after it, and threw away
+    the one that it needed, each time that it came."""
+    with open_mesh(5, voters=3, critical=("tasks/**",)) as mesh:
+        assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
+        for number in range(WAITING_MAX + 6):
+            wait(mesh, 0, put(mesh, 0, "tasks/1", number))
+        true = chain_of(mesh, 0)
+        chain = Chain(true.genesis, mesh.peer(4).quorum.keys, read_score, 4096)
+        step = true.steps[0].block.index
+        for index in range(1, true.applied + 1):
+            assert chain.offer_block(block_of(true, index))
+        for index, acks in true.proofs.items():
+            if index > true.steps[-1].block.index:
+                chain.offer_acks_untrusted(index, block_of(true, index).hash, acks)
+        assert chain.offer_acks_untrusted(step, block_of(true, step).hash, true.proofs[step])
+        chain.settle()
+        assert chain.applied == step
