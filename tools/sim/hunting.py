@@ -43,7 +43,7 @@ def go(
 
     runs: Iterable[Options]
     runs = map(drawn, range(first, sum(seeds))) if seeds else hunt.until(60 * (minutes or 0.0), first, drawn)
-    bag, began = Bag(), time.monotonic()
+    bag, began = Bag(bool(options.critical)), time.monotonic()
     total = float(seeds[1]) if seeds else 60 * (minutes or 0.0)
     interrupted = False
     with progress.bar(quiet=as_json, unit="seeds" if seeds else "s") as tell:
