@@ -151,13 +151,14 @@ def size(context: click.Context) -> None:
 @main.command("state-size")
 @click.option("--operations", default=100_000, show_default=True, help="Adds and removes; the goal speaks of 1,000,000.")
 @click.option("--authors", default=3, show_default=True)
+@click.option("--integers", is_flag=True, help="Elements are small integers, not texts of 11 bytes.")
 @click.option("--seed", default=1, show_default=True)
 @click.pass_context
-def state_size_(context: click.Context, operations: int, authors: int, seed: int) -> None:
+def state_size_(context: click.Context, operations: int, authors: int, integers: bool, seed: int) -> None:
     """What is left of many random adds and removes in one set, on virtual time."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("state size", total=operations)
-        figures = state_size(operations, authors, seed, lambda done: bar.update(task, advance=done))
+        figures = state_size(operations, authors, seed, lambda done: bar.update(task, advance=done), integers=integers)
     _show(context, "state after adds and removes", "at rest <= 1.2 times a fresh replica's", figures)
 
 

@@ -24,7 +24,8 @@ Tell = Callable[[int], None]
 START_WALL: Final = 1_767_225_600_000_000
 PATH: Final = "robots/inventory"
 ELEMENTS: Final = 5_000
-"""Texts of 11 bytes. An op that is issued again costs 4 to 7 bytes more, so shorter ones weigh more than fresh ones do."""
+"""Texts of 11 bytes, or integers of 1 to 3. An op that is issued again costs 2 to 8 bytes more, mostly for its own time, so the
+shorter the elements, the more the state weighs beside a fresh one."""
 OPERATIONS_PER_SECOND: Final = 100
 TURN_OPERATIONS: Final = 20
 """Of one author in a row: what a node that writes in bursts seals into one delta."""
@@ -35,10 +36,11 @@ REST_SECONDS: Final = 2 * int(Tidying().retire_anyway_seconds)
 class Meeting:
     """Authors who hear everything at once and never die."""
 
-    def __init__(self, authors: int, seed: int) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, authors: int, seed: int, *, integers: bool = False) -> None:
+        self.rng, self.integers = random.Random(seed), integers
         self.now = Now(0.0, START_WALL)
-        self.authors = [Local(shelf_id(ReplicaId(bytes((number + 1,)) * 8), 1)) for number in range(authors)]
+        shelves = [shelf_id(ReplicaId(bytes((number + 1,)) * 8), 1) for number in range(authors)]
+        self.authors = [Local(shelf, now_wall=lambda: self.now.wall) for shelf in shelves]
         self.keepers = [Housekeeper(author, lambda seq: True, lambda: True, Tidying(), self.now) for author in self.authors]
 
     def turn(self, writes: int) -> None:
@@ -46,7 +48,8 @@ class Meeting:
         author = self.rng.choice(self.authors)
         inventory = author.set(PATH)
         for _ in range(writes):
-            element = f"crate-{self.rng.randrange(ELEMENTS):05}"
+            number = self.rng.randrange(ELEMENTS)
+            element = number if self.integers else f"crate-{number:05}"
             if element in inventory:
                 inventory.discard(element)
             else:
@@ -69,9 +72,9 @@ class Meeting:
                     author.receive(delta)
 
 
-def state_size(operations: int, authors: int, seed: int, tell: Tell) -> Figures:
-    """`tell`: called with the operations that were done, for progress."""
-    meeting = Meeting(authors, seed)
+def state_size(operations: int, authors: int, seed: int, tell: Tell, *, integers: bool = False) -> Figures:
+    """`tell`: called with the operations that were done, for progress. `integers`: as elements, instead of texts."""
+    meeting = Meeting(authors, seed, integers=integers)
     first = meeting.authors[0]
     for done in range(0, operations, TURN_OPERATIONS):
         meeting.turn(min(TURN_OPERATIONS, operations - done))
