@@ -12,8 +12,9 @@ from mesh.peer import Peer
 from mesh.testing import SECOND, Host
 from tools.sim.ground import Ground, Moment
 
-DETECTION_EVERY: Final = 4
-"""Of a host's turns, how many look for ghosts."""
+DETECTION_EVERY: Final = SECOND // 5
+"""At least between a host's looks for ghosts. A share of its turns would be too few where little happens: whoever has not looked
+for a second is taken for one that was stopped."""
 ACCUSERS_MIN: Final = 3
 """Others that must be up for a death to be sure soon: two accusers, and one that is paused."""
 DETECTION_SECONDS: Final = 20.0
@@ -50,7 +51,7 @@ class Membership:
         self._disturbed_at = -1
 
     def turned(self, host: Host[Peer], events: Sequence[Event], changes: Sequence[Key]) -> None:
-        if not host.runs % DETECTION_EVERY:
+        if self._ground.mesh.world.time >= self._turns.get(host.number, 0) + DETECTION_EVERY:
             self._look_for_ghosts(host)
         for event in events:
             match event:
