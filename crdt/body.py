@@ -99,7 +99,7 @@ class Body:
 
     @property
     def is_news(self) -> bool:
-        """Whether it says something that no body said before: else it is chunks, or housekeeping alone, which nobody pushes."""
+        """Whether it says something that no body said before: else it is chunks, or housekeeping alone, mostly not pushed."""
         if self.plain:
             return bool(self.ops)
         return any(

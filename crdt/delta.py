@@ -78,7 +78,7 @@ class Delta:
         self.head = head
         self.content = content
         self.bulk = bulk
-        """Not to be pushed eagerly: chunks of a large value, or housekeeping alone. Others pull it."""
+        """Not to be pushed eagerly: one of many chunks of a large value, or housekeeping alone. Others pull it."""
         self.wire = b""
         """What it was read from, to be passed on as it is: where replicas in one process share deltas, they share their bytes,
         too. Empty of one that was made here."""

@@ -38,6 +38,9 @@ cell, whose covers it keeps (counters)."""
 
 CHUNK_ROOM = REISSUE_BYTES + 32
 """Bytes of a body around one chunk: what an op issued again needs, kind, type, path, length of the chunk."""
+CHUNKS_PUSHED_MAX = 2
+"""Of a value of at most so many chunks these are no bulk: who lacks them would have to ask before the value shows. Guess: values
+of up to 1.7 kB, and writes of a key that fifty others write, too, whose covers alone fill a body."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -185,12 +188,12 @@ class Writer(Shelves):
         if not self._draft.has_room(make(self._draft.next_dot())):
             raise ValueTooLarge(f"the path {_brief(op.path)} leaves no room for a value in a delta of {self._draft.limit} bytes")
         for name, piece in cut.chunks:
-            self._draft_chunk(name, piece)
+            self._draft_chunk(name, piece, bulk=len(cut.chunks) > CHUNKS_PUSHED_MAX)
         drafted = self._draft.add(make, bulk=False)
         assert drafted is not None, "has_room said so"
         return drafted
 
-    def _draft_chunk(self, name: bytes, piece: bytes) -> None:
+    def _draft_chunk(self, name: bytes, piece: bytes, *, bulk: bool) -> None:
         key = chunk_key(name)
         if self._draft.mentions(key, self.shelf):
             rows = self.index.above.get(key, ())
@@ -199,7 +202,7 @@ class Writer(Shelves):
         elif (slot := self.index.slot(key, self.shelf, self.shelf)) and slot[0].body.ops[slot[1]].kind == VALUE:
             return
         op = self._draft.add(
-            lambda dot: Op(VALUE, CORE_TYPE, key[1], piece, (), self.shelf, dot, self._draft.time, self._draft.rights), bulk=True
+            lambda dot: Op(VALUE, CORE_TYPE, key[1], piece, (), self.shelf, dot, self._draft.time, self._draft.rights), bulk=bulk
         )
         assert op is not None, "a chunk is cut to fit"
         self._show_drafted(op)

@@ -141,6 +141,8 @@ class Windows:
 
     def expired(self, now: float) -> list[tuple[Token, ReplicaId]]:
         """Tokens whose answer did not come in time, and who was asked."""
+        if self.deadline > now:
+            return []
         late = [(token, peer) for peer, window in self._windows.items() for token in window.expired(now)]
         for token, _ in late:
             self._out_of_flight(token)
@@ -154,7 +156,7 @@ class Windows:
 
     @property
     def deadline(self) -> float:
-        return min((window.deadline for window in self._windows.values()), default=inf)
+        return min((request.deadline for request in self._asked.values()), default=inf)
 
     def _out_of_flight(self, token: Token) -> Window | None:
         request = self._asked.pop(token, None)

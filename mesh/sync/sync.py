@@ -227,7 +227,7 @@ class Sync:
             self._release(marked, now)
 
     def _release(self, deltas: Iterable[tuple[crdt.Delta, bool]], now: Now) -> None:
-        targets = self._tree.targets(replica_of(self._replica.shelf))
+        targets, fresh = self._tree.targets(replica_of(self._replica.shelf)), False
         for delta, push in deltas:
             raw = self._write_delta(delta)
             self._recent.add(delta.shelf, delta.seq, raw, news=push)
@@ -235,8 +235,9 @@ class Sync:
                 self._push(raw, targets, now)
                 self._repeats.flow += 1
                 self.counters.deltas_pushed += len(targets)
-            if not delta.bulk:
-                self._schedule_repeats(self._replica.shelf, targets, now)
+            fresh = fresh or not delta.bulk
+        if fresh:  # once, behind the last: the floor that asks is that of all
+            self._schedule_repeats(self._replica.shelf, targets, now)
 
     def _push(self, raw: bytes, targets: Sequence[ReplicaId], now: Now) -> None:
         for target in targets:

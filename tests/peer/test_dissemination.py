@@ -151,3 +151,12 @@ def test_a_run_is_a_function_of_its_seed() -> None:
             return mesh.digest
 
     assert run(10) == run(10) != run(11)
+
+
+def test_a_value_of_two_datagrams_is_there_at_once() -> None:
+    """Regression: its chunks were not pushed, so everybody had to ask for them."""
+    with open_mesh(5, seed=3) as mesh:
+        mesh.node(0).register("map").set("x" * 1_600)
+        mesh.run(0.03)
+        assert [mesh.node(number).register("map").value for number in range(5)] == ["x" * 1_600] * 5
+        assert sum(mesh.peer(number).sync.counters.repairs for number in range(5)) == 0

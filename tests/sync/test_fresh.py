@@ -83,8 +83,8 @@ def test_to_ask_for_what_was_pushed_is_one() -> None:
         assert not any(lossy(mesh))
 
 
-def test_news_are_what_its_author_pushes() -> None:
-    """Who reads a delta has to tell by what is in it."""
+def test_news_are_pushed() -> None:
+    """Who reads a delta has to tell by what is in it, so nothing is news that its author does not push."""
     with open_mesh(4, seed=6) as mesh:
         seen: list[tuple[bool, bool]] = []
         for number in range(4):
@@ -96,7 +96,7 @@ def test_news_are_what_its_author_pushes() -> None:
 
             mesh.peer(number).sync._write_delta = told
         mesh.node(0).register("large").set("x" * 5_000)
+        mesh.node(0).register("not so large").set("x" * 1_500)
         busy(mesh, 20)
         assert len(seen) > 20
-        assert {news for news, _ in seen} == {True, False}
-        assert all(news == pushed for news, pushed in seen)
+        assert set(seen) == {(True, True), (False, False), (False, True)}, "the last are the chunks of the smaller value"
