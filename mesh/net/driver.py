@@ -308,8 +308,11 @@ class Driver:
             self.wake()
         else:
             self._send(now)
-            self.turn()
-            self._wait_until(self._core.deadline)
+            if self._turned or not self._core.may_rest:
+                self.turn()
+                self._wait_until(self._core.deadline)
+            else:  # a follower, which has said what it was waited for
+                self._wait_until(min(self._due, self._core.deadline))
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.

@@ -202,6 +202,11 @@ class Courier:
         answered, self._answered = self._answered, []
         return answered
 
+    @property
+    def waits(self) -> bool:
+        """Whether this agent has entries under way."""
+        return bool(self._where)
+
     # ---- time
 
     @property

@@ -48,6 +48,11 @@ class Questions:
         return ready
 
     @property
+    def waits(self) -> bool:
+        """Whether somebody waits to read."""
+        return bool(self._open or self._answered)
+
+    @property
     def deadline(self) -> float:
         return min((at for at, _ in self._open.values()), default=inf)
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
-from typing import Final, assert_never
+from typing import assert_never
 
 from consensus_escalation.authorship import is_signed_untrusted
 from consensus_escalation.block import Block, block_from_bytes_untrusted
@@ -79,13 +79,10 @@ from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
 from mesh.quorum.status import Status as Status
 from mesh.quorum.status import status_of
-from mesh.quorum.writer import Barrier, Writer
+from mesh.quorum.writer import LATE_SECONDS, Barrier, Writer, are_books
 from mesh.trust import Directory
 from mesh.trust.identity import key_id
 from mesh.wire.frames import Frame, Lane
-
-STALL_ELECTIONS: Final = 4.0
-"""A leader whose disk has not answered for so many election time-outs resigns. Guess: an SD card that tidies up takes 0.5 s."""
 
 
 class Quorum:
@@ -132,7 +129,7 @@ class Quorum:
         )
         self.questions = Questions(rng.getrandbits(48), self._pace.election_seconds, self._ask_read)
         self._outlook = Outlook(LOST_ELECTIONS * preset.quorum.election_seconds, port.notify, now)
-        self._writer, self._anchor = Writer(), restored.anchor
+        self._writer, self._anchor = Writer(preset.quorum.election_seconds), restored.anchor
         self.keeper = Keeper(me, port.notify, directory.name)
         self._genesis = b""
         self.burst = Burst(self._step)
@@ -143,8 +140,9 @@ class Quorum:
         """(term, vote) on the disk, while there is no Raft here."""
         self.is_stirred = False
         """Whether Raft wanted more than to send something since the last tick: else there is no need for a turn."""
-        self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = self._is_late = False
-        """Mute: it does not vote, for its disk lost what it promised, or it judges otherwise. Late: effects or inputs wait."""
+        self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
+        """Mute: it does not vote, for its disk lost what it promised, or it judges otherwise."""
+        self._late_at = inf
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.RAFT: self._raft_untrusted,
             Frame.BLOCK: self._spread.block_untrusted,
@@ -190,7 +188,7 @@ class Quorum:
         self._now, chain = now, self.chain
         if chain is None:  # a mesh without a quorum pays nothing for it
             return self._outlook.tick(self._has_quorum, now)
-        if self._is_late:
+        if self._late_at < inf:
             self._go_on()
         self.burst.end()
         self._settle(now)
@@ -200,7 +198,7 @@ class Quorum:
         raft = self.raft
         if raft is not None and now.monotonic >= raft.deadline and not self._is_mute:
             self._step(Tick())
-        if raft is not None and raft.role is Role.LEADER and (self._is_mute or self._disk_stalls(now)):
+        if raft is not None and raft.role is Role.LEADER and (self._is_mute or now.monotonic >= self._writer.stalls_at):
             self._step(Resign())
         self._spread.tick(now)
         leads = self.raft is not None and self.raft.role is Role.LEADER
@@ -219,9 +217,7 @@ class Quorum:
         """Monotonic seconds of the next tick wanted."""
         if self.chain is None:
             return max(self._outlook.deadline, self._now.monotonic)
-        stall = inf
-        if self.raft is not None and self.raft.role is Role.LEADER:
-            stall = self._writer.waiting_since + STALL_ELECTIONS * self._pace.election_seconds
+        leads = self.raft is not None and self.raft.role is Role.LEADER
         wanted = min(
             self.raft.deadline if self.raft is not None and not self._is_mute else inf,
             self._spread.deadline,
@@ -230,7 +226,8 @@ class Quorum:
             self.keeper.deadline,
             self._writer.due,
             self._outlook.deadline,
-            stall,
+            self._late_at,
+            self._writer.stalls_at if leads else inf,
         )
         return max(wanted, self._now.monotonic)  # what is overdue is due now
 
@@ -450,10 +447,10 @@ class Quorum:
         return Barrier(self._writer.put_at_once(persist.records, self._now), persist.number)
 
     def _go_on(self, *, hurries: bool = False) -> None:
-        self._is_late = False
+        self._late_at = inf
         self._drain(hurries=hurries)
         if hurries and self._has_moved:  # what goes out now goes before what Raft makes of it
-            self._is_late = True
+            self._late_at = self._now.monotonic + LATE_SECONDS
         elif self._inputs and not self._is_stepping:
             self._step(self._inputs.popleft())
 
@@ -464,7 +461,6 @@ class Quorum:
             if isinstance(effect, Barrier) and effect.ticket > self._writer.durable:
                 return
             if hurries and self._has_moved and isinstance(effect, Committed):
-                self._is_late = True
                 return
             self._stream.popleft()
             if not isinstance(effect, Barrier):
@@ -566,10 +562,10 @@ class Quorum:
         self._now, self._has_moved = now, False
         self._writer.committed(ticket)
         self._go_on(hurries=True)
-        return self._has_moved or self._writer.is_urgent
-
-    def _disk_stalls(self, now: Now) -> bool:
-        return now.monotonic - self._writer.waiting_since >= STALL_ELECTIONS * self._pace.election_seconds
+        is_urgent, raft = self._writer.is_urgent, self.raft
+        is_awaited = self.courier.waits or self.questions.waits or not are_books(self._stream, self._writer.durable)
+        self.is_stirred |= is_urgent or is_awaited or raft is None or raft.role is not Role.FOLLOWER
+        return self._has_moved or is_urgent
 
     # ---- what the parts ask
 

@@ -9,7 +9,7 @@ from math import inf
 from typing import Final
 
 from consensus_escalation.chain import Chain
-from consensus_escalation.effects import BlocksStored, SnapshotStored
+from consensus_escalation.effects import BlocksStored, Committed, Effect, SnapshotStored
 from consensus_escalation.kept import Done, Proof, State
 from mesh.effects import Now
 from mesh.quorum.rows import QuorumBatch, Row
@@ -20,6 +20,12 @@ LAZY_SECONDS: Final = 0.05
 
 PROOF_SECONDS: Final = 1.0
 """Between two certificates that are written down. Guess."""
+LATE_SECONDS: Final = 0.005
+"""In which a follower applies what was committed, where nobody waits for that: with the next blocks, most of the time."""
+LATE_ENTRIES: Final = 4
+"""So many of them at most. Guess: more would keep the next acknowledgement waiting, at 10 us each."""
+STALL_ELECTIONS: Final = 4.0
+"""A leader whose disk has not answered for so many election time-outs resigns. Guess: an SD card that tidies up takes 0.5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,22 @@ class Barrier:
     """Raft's own number of it, 0 when it is not Raft's."""
 
 
+def are_books(stream: Iterable[Effect | Barrier], durable: int) -> bool:
+    """Whether all that could be carried out now is to apply a little that is committed: nobody is to be told anything, and it is
+    soon done while the disk works on the next blocks."""
+    entries = 0
+    for effect in stream:
+        if isinstance(effect, Barrier) and effect.ticket > durable:
+            break
+        if not isinstance(effect, Committed):
+            return False
+        entries += len(effect.block.entries)
+    return entries <= LATE_ENTRIES
+
+
 class Writer:
-    def __init__(self) -> None:
+    def __init__(self, election_seconds: float) -> None:
+        self._stall_seconds = STALL_ELECTIONS * election_seconds
         self._rows: list[Row] = []
         self._hurry = False
         self._due = inf
@@ -105,6 +125,6 @@ class Writer:
         return min(self._due if self._rows else inf, self._proof_due)
 
     @property
-    def waiting_since(self) -> float:
-        """Monotonic seconds; infinity when nothing waits for the disk."""
-        return self._asked[0][1] if self._asked else inf
+    def stalls_at(self) -> float:
+        """When what waits for the disk has waited for too long, monotonic seconds; infinity when nothing does."""
+        return self._asked[0][1] + self._stall_seconds if self._asked else inf

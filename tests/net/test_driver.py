@@ -175,6 +175,42 @@ async def test_what_goes_to_the_disk_together_is_taken_together_also_after_a_pau
         nursery.cancel_scope.cancel()
 
 
+class Storing(EchoCore):
+    """Has something to say once the disk is ready, and something to do by and by."""
+
+    def urgent_committed(self, ticket: int, now: Now) -> bool:
+        self.write(ticket, self.to)
+        self.deadline = now.monotonic + self.late_seconds
+        return True
+
+    to = ("127.0.0.1", 1)
+    late_seconds = 3600.0
+
+
+async def test_who_is_waited_for_answers_when_the_disk_is_ready_and_turns_later() -> None:
+    with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
+        one = Agent(core := Storing(), socket)
+        core.to = other.address
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.driver.run)
+            core.may_rest = True
+            await trio.testing.wait_all_tasks_blocked()
+            turns = len(core.ticks)
+            one.journal.on_durable(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [datagram for datagram, _ in other.drain()] == [b"1"]
+            assert len(core.ticks) == turns
+            core.late_seconds = 0.01
+            one.journal.on_durable(2)
+            assert len(core.ticks) == turns
+            await until(lambda: len(core.ticks) > turns)
+            core.may_rest, turns = False, len(core.ticks)
+            one.journal.on_durable(3)
+            assert len(core.ticks) == turns + 1
+            assert [datagram for datagram, _ in other.drain()] == [b"2", b"3"]
+            nursery.cancel_scope.cancel()
+
+
 async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
