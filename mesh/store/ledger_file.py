@@ -154,7 +154,7 @@ class LedgerFile:
                 file.seek(0, os.SEEK_END)
                 file.write(bytes(max(self._roomy_to - file.tell(), 0)))
                 file.flush()
-                os.fdatasync(file.fileno())
+                os.fsync(file.fileno())
         except OSError as error:
             self._has_room = False
             log.info("%s grows with each commit: %s", self.path, error.strerror)

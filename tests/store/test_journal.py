@@ -159,7 +159,7 @@ async def test_to_begin_is_not_to_wait_for_the_disk(tmp_path: Path) -> None:
             journal.begin()
         assert told == []
         may_go_on.set()
-        while told != [1, 3]:  # noqa: ASYNC110  # told by a call
+        while not told or told[-1] < 3:  # noqa: ASYNC110  # told by a call
             await trio.sleep(0.001)
         await trio.to_thread.run_sync(journal.close)
 
@@ -234,8 +234,8 @@ def test_a_full_disk_has_no_room_and_commits_go_on(tmp_path: Path, monkeypatch: 
     def fail(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mesh.store.ledger_file.os.fdatasync", fail)
     file = LedgerFile(tmp_path)
+    monkeypatch.setattr("mesh.store.ledger_file.os.fsync", fail)
     for index in range(1, 5):
         file.write([batch(index, BlocksStored(blocks(index, index)))])
         file.make_room()
