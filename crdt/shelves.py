@@ -178,9 +178,10 @@ class Shelves(State):
 
     def report_void(self, body: Body, void: int) -> None:
         if void:
-            first = body.ops[(void & -void).bit_length() - 1]
-            detail = f"delta {body.seq}: {void.bit_count()} ops, the first at {first.path!r:.80}"
-            self.faults.append(Fault(body.shelf, "void", detail))
+            ops = [op for index, op in enumerate(body.ops) if void >> index & 1]
+            detail = f"delta {body.seq}: {len(ops)} ops, the first at {ops[0].path!r:.80}"
+            claims = dict.fromkeys((replica_of(op.origin), op.rights) for op in ops)
+            self.faults.append(Fault(body.shelf, "void", detail, claims=tuple(claims)))
 
     def rejudge(self, replicas: Collection[ReplicaId]) -> None:
         """The rights of these replicas changed: look again at all that they wrote. For many it costs one look at every shelf,

@@ -59,6 +59,8 @@ class Fault(NamedTuple):
     detail: str
     proof: tuple[Head, ...] = ()
     """Signed headers that show it: the two of a fork."""
+    claims: tuple[tuple[ReplicaId, Rights], ...] = ()
+    """Of void ops: the rights that they name, and whose. Where those are not known here, nobody is to blame yet."""
 
 
 COVERED_FROM: Final = 4

@@ -127,11 +127,12 @@ class Closer:
     # ---- what the replica finds
 
     def found(self, faults: Iterable[Fault], now: Now) -> int:
-        """Tells the user of faults, of each kind and shelf once for a while; makes proofs of them. Returns how many were not
-        told."""
+        """Tells the user of faults, of each kind and shelf once for a while; makes proofs of them. Who issues again what it wrote
+        under a newer credential is not at fault where that one has not arrived yet. Returns how many were not told."""
         silent = 0
         for fault in faults:
-            if self._complaints.is_due(fault, now):
+            is_sure = all(self._directory.knows(replica, rights) for replica, rights in fault.claims)
+            if is_sure and self._complaints.is_due(fault, now):
                 self._owner.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
             else:
                 silent += 1
