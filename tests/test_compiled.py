@@ -80,3 +80,13 @@ def test_what_is_copied_may_begin_empty() -> None:
         source = (ROOT / (name.replace(".", "/") + ".py")).read_text()
         if "copy.copy(self)" in source:
             assert "@mypyc_attr(allow_interpreted_subclasses=True)" in source, name
+
+
+def test_a_name_stands_for_one_type_of_exception() -> None:
+    """Of two `except` clauses that use one name, the second raises TypeError: the name has the type of the first."""
+    for path, node in _nodes():
+        types: dict[str, set[str]] = {}
+        for each in ast.walk(node) if isinstance(node, ast.FunctionDef) else ():
+            if isinstance(each, ast.ExceptHandler) and each.name and each.type:
+                types.setdefault(each.name, set()).add(ast.unparse(each.type))
+        assert all(len(kinds) == 1 for kinds in types.values()), f"{path}: {types}"

@@ -89,6 +89,7 @@ def test_a_mesh_that_never_pulls_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert played(scenario) == scenario + "\n"  # with the product as it is, nothing is wrong with it
 
 
+@pytest.mark.interpreted
 def test_a_replica_that_shows_too_little_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Replica.shown
     monkeypatch.setattr(Replica, "shown", lambda self, key: honest(self, key)[:1])

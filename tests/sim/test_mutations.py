@@ -28,6 +28,7 @@ def test_every_checker_is_what_finds_some_bug() -> None:
     assert len(MUTATIONS) >= 20
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     "mutation", [each for each in MUTATIONS if each.hasty or each.options.rest], ids=lambda mutation: mutation.name
 )
