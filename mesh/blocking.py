@@ -50,12 +50,13 @@ from mesh.critical.view import Quorum
 from mesh.effects import Address
 from mesh.errors import NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import Change, Event
+from mesh.feed import LIMIT
 from mesh.node import Node
 from mesh.start import open_node as open_async_node
 from mesh.swim.roster import Member
 from mesh.trust import Membership
 from mesh.values import Entry
-from mesh.watch import LIMIT, Reader
+from mesh.watch import Reader
 
 E = TypeVar("E", bound=Event)
 H = TypeVar("H")

@@ -33,6 +33,7 @@ from mesh.critical.view import CRITICAL, Quorum, read_critical
 from mesh.effects import Address
 from mesh.errors import Backpressure, ConfigError, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import CaughtUp, Event
+from mesh.feed import LIMIT
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
@@ -51,7 +52,7 @@ from mesh.trust import KeyInfo, Membership
 from mesh.trust.letting_in import let_in
 from mesh.trust.statements import honoured_of
 from mesh.values import Entry, Reading, history_of, read_value, value_keys
-from mesh.watch import LIMIT, EventStream, Watch
+from mesh.watch import EventStream, Watch
 
 log: Final = logging.getLogger("mesh.node")
 

@@ -14,9 +14,10 @@ from crdt.ids import Dot, ShelfId
 from crdt.ops import Key, Path
 from crdt.types.paths import format_path as show_path
 from mesh.events import Change, Changed, Event, Lagged, Synced
+from mesh.feed import Feed
 from mesh.paths import parse_path
 from mesh.values import Reading
-from mesh.watch import EventStream, Feed, Watch
+from mesh.watch import EventStream, Watch
 
 REGISTER = 1
 SHELF = ShelfId(b"author--\0\0\0\1")

@@ -1,0 +1,127 @@
+"""What one watcher has yet to be told (`mesh.watch`). Pure: keys in, changes out, at the reader's own pace."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from crdt.ops import Key, Path
+from mesh.events import Change, Changed, Lagged, Synced
+from mesh.values import Reading
+
+LIMIT: Final = 1024
+"""Changes that may wait for a watcher, and events for a reader of events (guess: a second of a busy mesh)."""
+
+
+class Source(Protocol):
+    """Where a feed reads. The node is one; tests have a smaller one."""
+
+    @property
+    def caught_up(self) -> bool:
+        """The node has heard what its peers know, or has found none for a while."""
+
+    def watched_keys(self, prefix: Path) -> Iterator[Key]:
+        """The keys of all values at or below the prefix, sorted: a set or a map counts once."""
+
+    def watched_key(self, key: Key) -> Key:
+        """The value that a cell belongs to: of an element, its set."""
+
+    def read_value(self, key: Key) -> Reading:
+        """The value as it is now."""
+
+    def settle(self) -> None:
+        """Tell the watchers what changed until now, so that a new one does not hear of it as news. Raises NodeClosed."""
+
+
+class Stage(Enum):
+    SNAPSHOT = auto()
+    """The backlog is what was there, or the node catches up: changes wait."""
+    CLOSING = auto()
+    """The backlog is what changed meanwhile; a Synced ends it."""
+    LIVE = auto()
+    """Changes are told as they come."""
+
+
+class Feed:
+    """What one watcher has yet to be told. No clock, no trio: the node pushes keys in, the reader pulls changes out."""
+
+    def __init__(self, source: Source, prefix: Path, limit: int = LIMIT) -> None:
+        self._source = source
+        self._prefix = prefix
+        self._limit = limit
+        self._stage = Stage.SNAPSHOT
+        self._backlog = deque(source.watched_keys(prefix))
+        self._pending: dict[Key, int] = {}  # changes per key, the key that waits longest first
+        self._waiting = 0  # changes that are not told yet, those that found no room in pending too
+        self._overflow = False  # pending is incomplete: everything must be looked through
+        self._told: dict[Key, int] = {}  # what the reader believes to be there, by the marks of what it was told
+
+    def changed(self, keys: Iterable[Key]) -> bool:
+        """Cells changed. True when that concerns this watcher."""
+        depth, before = len(self._prefix), self._waiting
+        for cell_key in keys:
+            key = self._source.watched_key(cell_key)
+            if key[1][:depth] != self._prefix:
+                continue
+            self._waiting += 1
+            if key in self._pending:
+                self._pending[key] += 1
+            elif len(self._pending) < self._limit:
+                self._pending[key] = 1
+            else:
+                self._overflow = True
+        return self._waiting > before
+
+    @property
+    def is_quiet(self) -> bool:
+        """All that happened was told."""
+        return self._stage is Stage.LIVE and not (self._pending or self._backlog or self._overflow)
+
+    def next(self, *, hold: bool = False) -> Change | None:
+        """The next thing to tell, None when there is none now. `hold`: the node is catching up, keep changes and Synced back."""
+        while True:
+            if self._backlog:
+                if change := self._read(self._backlog.popleft()):
+                    return change
+            elif hold:
+                self._stage = Stage.SNAPSHOT
+                return None
+            elif self._stage is Stage.SNAPSHOT:
+                self._gather()
+            elif self._stage is Stage.CLOSING:
+                self._stage = Stage.LIVE
+                return Synced()
+            elif self._overflow or self._waiting > self._limit:
+                lagged = Lagged(self._waiting)
+                self._gather()
+                return lagged
+            elif self._pending:
+                if change := self._read(next(iter(self._pending))):
+                    return change
+            else:
+                return None
+
+    def _gather(self) -> None:
+        """All that waits becomes the backlog that a Synced will end."""
+        if self._overflow:
+            self._backlog.extend(self._source.watched_keys(self._prefix))
+            there = set(self._backlog)
+            self._backlog.extend(key for key in self._told if key not in there)
+        else:
+            self._backlog.extend(self._pending)
+        self._pending.clear()
+        self._waiting, self._overflow = 0, False
+        self._stage = Stage.CLOSING
+
+    def _read(self, key: Key) -> Changed | None:
+        """The value now, whatever waits of it. None when the reader knows: housekeeping moves cells and shows nothing new."""
+        self._waiting -= self._pending.pop(key, 0)
+        change, mark = self._source.read_value(key)
+        if change.dot is not None:
+            news = self._told.get(key) != mark
+            self._told[key] = mark
+        else:
+            news = self._told.pop(key, None) is not None
+        return change if news else None
