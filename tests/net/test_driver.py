@@ -340,9 +340,10 @@ async def test_a_core_that_always_wakes_its_driver_can_be_cancelled() -> None:
 async def test_what_has_arrived_counts_before_a_turn_that_is_late(number: int) -> None:
     """An answer was in the socket when a process came back from a stall, and the question was given up all the same."""
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
-        reader.core.deadline = due = SystemClock().now().monotonic + 0.01
         await nursery.start(reader.driver.run)
         await trio.testing.wait_all_tasks_blocked()
+        reader.core.deadline = due = SystemClock().now().monotonic
+        reader.driver._wait_until(due)
         writer.socket.send(b"%d" % number, reader.socket.address)
         while SystemClock().now().monotonic < due + 2 * driver.LATE_SECONDS:
             pass  # stands still
