@@ -425,8 +425,9 @@ class Mesh:
 
     def converged(self) -> bool:
         """Every running replica shows the same state, and no write is under way."""
-        digests = {self.peer(number).replica.state_digest() for number in self.running}
-        return len(digests) <= 1
+        digests = (self.peer(number).replica.state_digest() for number in self.running)
+        first = next(digests, None)
+        return all(digest == first for digest in digests)
 
 
 @contextmanager

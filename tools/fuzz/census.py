@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gc
 import sys
 from collections.abc import Callable, Iterator
 from functools import _lru_cache_wrapper
@@ -56,9 +55,10 @@ def entered(act: Callable[[], object]) -> set[Function]:
         if event == "call":
             seen.add(frame.f_code)
 
-    for one in gc.get_objects():
-        if isinstance(one, _lru_cache_wrapper) and one.__name__.endswith(SUFFIX):
-            one.cache_clear()  # what was answered before is answered without entering anything
+    for module in [*sys.modules.values()]:
+        for name, one in [*vars(module).items()]:
+            if name.endswith(SUFFIX) and isinstance(one, _lru_cache_wrapper):
+                one.cache_clear()  # what was answered before is answered without entering anything
     before = sys.getprofile()
     sys.setprofile(called)
     try:
