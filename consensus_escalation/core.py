@@ -160,10 +160,10 @@ class Core:
     def refuses(self, last: Position) -> bool:
         """Whether this voter could not follow whose log ends there, since it does not store what is in it. A majority that stays
         so elects one of its own meanwhile; after that nobody knows what such logs have become."""
-        refusal, pace = self.refusal, self.pace
+        refusal = self.refusal
         if refusal is None or last < Position(refusal.block.term, refusal.block.index):
             return False
-        turn_seconds = PATIENCE_MAX * pace.election_seconds + (len(self.log.config.electorate) + 1) * pace.slot_seconds
+        turn_seconds = self.pace.turn_seconds(len(self.log.config.electorate), PATIENCE_MAX)
         if self.now.monotonic - refusal.at < 2 * turn_seconds and not self.takes(refusal.block, refusal.config):
             return True
         self.refusal = None

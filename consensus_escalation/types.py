@@ -97,6 +97,10 @@ class Pace:
     replace_seconds: float = 600.0
     """A voter silent for so long is replaced by one that stands by (DESIGN section 7)."""
 
+    def turn_seconds(self, voters: int, patience: float = 1.0) -> float:
+        """Within which one of so many is elected: the silence, a slot for each that comes before, one to be elected in."""
+        return patience * self.election_seconds + (voters + 1) * self.slot_seconds
+
 
 FRAME_BYTES_MAX: Final = 1120
 """What one message may have: a frame of the mesh carries 1,161 bytes; the rest is for the words around it."""

@@ -68,7 +68,8 @@ COVERED_FROM: Final = 4
 COVERED_MAX: Final = 1_024
 """Such sets of cells that are remembered; then all are forgotten. Guess: a few hundred hot keys, 1 MB."""
 _COVERED: Final[dict[tuple[int, ...], tuple[int, list[Op]]]] = {}
-"""By the identities of the cells, which are kept so that they stay theirs. Replicas in one process share ops, and this."""
+"""By the identities of the cells, which are kept so that they stay theirs. Replicas in one process share ops, and this; not those
+that run without the rule EXACT (models, planted bugs), which see covers otherwise."""
 
 
 class Loose(NamedTuple):
@@ -325,7 +326,7 @@ class State:
 
     def covered(self, cells: list[Op]) -> int:
         """Mask of the values among these cells of one key that others of them cover. Not to be changed afterwards."""
-        if len(cells) < COVERED_FROM:
+        if len(cells) < COVERED_FROM or "EXACT" not in self.rules:
             return self._look_who_is_covered(cells)
         names = tuple(map(id, cells))
         known = _COVERED.get(names)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import runpy
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -14,17 +15,23 @@ TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["gossipmesh
 OURS = ("crdt", "consensus_escalation", "mesh", "tools")
 
 
-def _compiled() -> Iterator[str]:
-    for folder in TABLE["folders"]:
-        for path in sorted((ROOT / folder).glob("*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            if path.name != "__init__.py" and name not in TABLE["interpreted"]:
-                yield name.removesuffix(".py").replace("/", ".")
+PATHS: list[str] = runpy.run_path(str(ROOT / "setup.py"))["modules"]()
+"""What is compiled."""
+
+
+@cache
+def _source(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+@cache
+def _nodes() -> list[tuple[str, ast.AST]]:
+    return [(path, node) for path in PATHS for node in ast.walk(ast.parse(_source(path)))]
 
 
 def test_a_compiled_class_inherits_from_no_interpreted_one_of_ours() -> None:
     """mypyc lays such a class out as if the other had no slots, and writes one attribute over another."""
-    compiled = {*_compiled()}
+    compiled = {path.removesuffix(".py").replace("/", ".") for path in PATHS}
     assert len(compiled) > 100
     for name in sorted(compiled):
         module = importlib.import_module(name)
@@ -42,16 +49,8 @@ def test_what_stays_interpreted_exists() -> None:
 
 def test_the_edge_is_not_compiled() -> None:
     """trio looks into the frames of coroutines, and compiled ones have none."""
-    for name in sorted({*_compiled()}):
-        source = (ROOT / (name.replace(".", "/") + ".py")).read_text()
-        assert not any(line.strip().startswith(("import trio", "from trio")) for line in source.splitlines()), name
-
-
-def _nodes() -> Iterator[tuple[str, ast.AST]]:
-    for name in sorted({*_compiled()}):
-        path = name.replace(".", "/") + ".py"
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            yield path, node
+    for path in PATHS:
+        assert not any(line.strip().startswith(("import trio", "from trio")) for line in _source(path).splitlines()), path
 
 
 def test_no_starred_pattern() -> None:
@@ -76,10 +75,9 @@ def test_attributes_are_no_dict() -> None:
 
 def test_what_is_copied_may_begin_empty() -> None:
     """`copy.copy` makes an object without `__init__`, which compiled classes allow only if Python code may inherit from them."""
-    for name in sorted({*_compiled()}):
-        source = (ROOT / (name.replace(".", "/") + ".py")).read_text()
-        if "copy.copy(self)" in source:
-            assert "@mypyc_attr(allow_interpreted_subclasses=True)" in source, name
+    for path in PATHS:
+        if "copy.copy(self)" in _source(path):
+            assert "@mypyc_attr(allow_interpreted_subclasses=True)" in _source(path), path
 
 
 def test_a_name_stands_for_one_type_of_exception() -> None:

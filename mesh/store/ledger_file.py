@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
+from consensus_escalation.block import Block
 from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
 from consensus_escalation.kept import Bundle, Proof, Step
 from consensus_escalation.verdict import Verdict
@@ -57,7 +58,7 @@ ROOM_BYTES: Final = 1 << 20
 APPENDED_MAX: Final = 32
 """Blocks in one statement; there is a prepared one for each number of them."""
 _ROW: Final = "(?, ?, ?, ?, ?, ?)"
-_Block = tuple[int, bytes, bytes, bytes, int]
+_Block = tuple[int, bytes, bytes, bytes, int, int]
 _TABLES: Final = {
     "blocks": ("place INTEGER PRIMARY KEY", "header", "signature", "body", "known"),
     "facts": ("name TEXT PRIMARY KEY", "value"),
@@ -131,7 +132,7 @@ class LedgerFile:
             for row in batch.rows:
                 if not isinstance(row, BlocksStored) or row.blocks[0].index <= end:
                     return None
-                rows += [(block.index, block.header_bytes, block.signature, block.body, batch.commit) for block in row.blocks]
+                rows += _rows_of(row.blocks, batch.commit)
                 end = row.blocks[-1].index
         return rows if 0 < len(rows) <= APPENDED_MAX else None
 
@@ -139,7 +140,7 @@ class LedgerFile:
         """One statement is a transaction of its own, in one call of the library: other threads wait for Python's lock once, not
         with each of four."""
         values = ", ".join([_ROW] * len(rows))
-        self._database.execute(f"INSERT INTO blocks VALUES {values}", [cell for row in rows for cell in (*row, _crc(row))])
+        self._database.execute(f"INSERT INTO blocks VALUES {values}", [cell for row in rows for cell in row])
         self._end = rows[-1][0]
 
     def make_room(self) -> None:
@@ -165,8 +166,7 @@ class LedgerFile:
                 if blocks[0].index <= self._end:
                     self._database.execute("DELETE FROM blocks WHERE place >= ?", (blocks[0].index,))
                 self._end = blocks[-1].index
-                rows = [(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks]
-                self._database.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", [(*each, _crc(each)) for each in rows])
+                self._database.executemany(f"INSERT INTO blocks VALUES {_ROW}", _rows_of(blocks, commit))
             case TermAndVote(term, vote):
                 self._put("facts", "vote", cbor.encode([term, vote]))
                 if term > self._term:
@@ -298,6 +298,11 @@ def _create(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     database.execute("COMMIT")
+
+
+def _rows_of(blocks: Sequence[Block], commit: int) -> list[_Block]:
+    rows = [(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks]
+    return [(*row, _crc(row)) for row in rows]
 
 
 def _crc(row: Sequence[Any]) -> int:

@@ -287,9 +287,7 @@ def test_many_restarts_keep_three_sessions_and_the_newest_is_used() -> None:
 def test_a_moved_peer_is_answered_at_its_new_address() -> None:
     world = World()
     a, b = world.pair()
-    world.stop(a)
-    a.address = ("10.0.0.77", 77)
-    world.sides[a.address] = a
+    world.move(a, ("10.0.0.77", 77))
     a.send(b, b"I moved")
     world.run(0.1)
     b.send(a, b"welcome")
@@ -311,9 +309,7 @@ def test_a_moved_peer_that_speaks_is_asked_again_each_second() -> None:
     asked: list[float] = []
     world = Deaf()
     a, b = world.pair()
-    world.stop(a)
-    a.address = ("10.0.0.77", 77)
-    world.sides[a.address] = a
+    world.move(a, ("10.0.0.77", 77))
     for _ in range(100):
         a.send(b, b"I moved")
         world.run(0.1)
@@ -328,9 +324,7 @@ def test_a_peer_moves_while_both_ends_prefer_another_session(seed: int) -> None:
     a.contact(b)
     b.contact(a)
     world.run(1.0)
-    world.stop(a)
-    a.address = ("10.0.0.77", 77)
-    world.sides[a.address] = a
+    world.move(a, ("10.0.0.77", 77))
     for _ in range(3):
         a.send(b, b"I moved")
         world.run(0.1)
@@ -342,9 +336,7 @@ def test_a_peer_moves_while_both_ends_prefer_another_session(seed: int) -> None:
 def test_a_signed_address_change_reaches_open_sessions() -> None:
     world = World()
     a, b = world.pair()
-    world.stop(a)
-    a.address = ("10.0.0.77", 77)
-    world.sides[a.address] = a
+    world.move(a, ("10.0.0.77", 77))
     b.route(a)
     world.run(0.1)  # asked, and answered
     b.send(a, b"found you")

@@ -130,6 +130,12 @@ class World:
     def stop(self, side: Side) -> None:
         del self.sides[side.address]
 
+    def move(self, side: Side, address: Address) -> None:
+        """It has another address, and sends from there."""
+        self.stop(side)
+        side.address = address
+        self.sides[address] = side
+
     def flush(self, side: Side) -> list[Transmit]:
         transmits = side.transport.flush(self.now)
         for transmit in transmits:

@@ -101,8 +101,7 @@ class Critical:
         self._reigns: dict[int, Reign] = {}
         self._leaderless_since: int | None = None
         pace = self._mesh.preset.quorum
-        turn_seconds = pace.election_seconds + (self._mesh.setup.voters + 1) * pace.slot_seconds
-        self._leaderless_seconds = max(LEADERLESS_SECONDS, turn_seconds)
+        self._leaderless_seconds = max(LEADERLESS_SECONDS, pace.turn_seconds(self._mesh.setup.voters))
         self._ending_seconds = max(ENDING_SECONDS, ENDING_ELECTIONS * pace.election_seconds)
 
     # ---- workload
