@@ -300,6 +300,8 @@ class Driver:
 
     def _urgent_durable(self, ticket: int) -> None:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
+        if self.has_ended:
+            return  # the journal is closed last, and writes what waits: there is no socket any more
         now = self._clock.now()
         if not self._core.urgent_committed(ticket, now):
             # A leader whose followers have not answered yet: it waits for them, but not for ever.

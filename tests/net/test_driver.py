@@ -445,3 +445,20 @@ async def test_what_the_kernel_says_at_a_send_waits_for_no_datagram() -> None:
         assert one.core.gone == [gone]
         assert len(one.core.ticks) == 2, "the core goes on with it in a turn of its own"
         nursery.cancel_scope.cancel()
+
+
+async def test_what_the_disk_says_after_the_end_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the journal is closed after the socket and writes what still waits. Its word that this is done made the driver
+    send the acknowledgement, on a closed socket: the whole program ended with a TrioInternalError."""
+    async with agent() as one:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.driver.run)
+            nursery.cancel_scope.cancel()
+        with await open_udp("127.0.0.1:0") as other:
+            one.core.write(3, other.address)
+            monkeypatch.setattr(one.core, "urgent_committed", lambda _ticket, _now: True)
+            one.socket.close()
+            ticks = len(one.core.ticks)
+            one.journal.on_durable(1)
+            assert other.drain() == []
+        assert len(one.core.ticks) == ticks
