@@ -65,11 +65,35 @@ class Fault(NamedTuple):
 
 COVERED_FROM: Final = 4
 """Cells at one key from which on it is remembered who covers whom: each look grows with the square of them. Guess."""
-COVERED_MAX: Final = 1_024
-"""Such sets of cells that are remembered; then all are forgotten. Guess: a few hundred hot keys, 1 MB."""
-_COVERED: Final[dict[tuple[int, ...], tuple[int, list[Op]]]] = {}
-"""By the identities of the cells, which are kept so that they stay theirs. Replicas in one process share ops, and this; not those
-that run without the rule EXACT (models, planted bugs), which see covers otherwise."""
+COVERED_MAX: Final = 65_536
+"""Cells in the sets that are remembered; then all are forgotten. Guess: a thousand sets of fifty, 3 MB and what the ops hold. The
+sets themselves are no measure: each write of a counter that 2,000 others count, too, makes a new one of 2,000 cells."""
+
+
+class Looks:
+    """Masks of the covered among sets of cells, by the identities of the cells, which are kept so that they stay theirs."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        """Cells."""
+        self._known: dict[tuple[int, ...], tuple[int, list[Op]]] = {}
+
+    def get(self, names: tuple[int, ...]) -> int | None:
+        known = self._known.get(names)
+        return known[0] if known is not None else None
+
+    def add(self, names: tuple[int, ...], mask: int, cells: list[Op]) -> None:
+        """`cells`: not to be changed any more."""
+        if self.held + len(cells) > COVERED_MAX:
+            self._known.clear()
+            self.held = 0
+        self._known[names] = (mask, cells)
+        self.held += len(cells)
+
+
+LOOKS: Final = Looks()
+"""Replicas in one process share ops, and this; not those that run without the rule EXACT (models, planted bugs), which see covers
+otherwise."""
 
 
 class Loose(NamedTuple):
@@ -329,14 +353,12 @@ class State:
         if len(cells) < COVERED_FROM or "EXACT" not in self.rules:
             return self._look_who_is_covered(cells)
         names = tuple(map(id, cells))
-        known = _COVERED.get(names)
-        if known is None:
-            known = (self._look_who_is_covered(cells), cells)
+        mask = LOOKS.get(names)
+        if mask is None:
+            mask = self._look_who_is_covered(cells)
             if not any(op.kind & LARGE for op in cells):  # what covers those is not in them alone
-                if len(_COVERED) >= COVERED_MAX:
-                    _COVERED.clear()
-                _COVERED[names] = known
-        return known[0]
+                LOOKS.add(names, mask, cells)
+        return mask
 
     def _look_who_is_covered(self, cells: list[Op]) -> int:
         named: dict[tuple[ShelfId, int], Op] = {}
