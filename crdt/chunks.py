@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple, cast
 
 from crdt import codec
@@ -30,6 +31,10 @@ COVERS_ROOM: Final = 32 * COVERS_MAX + 16
 """Bytes that the covers add to a content."""
 CACHE_BYTES_MAX: Final = 8 << 20
 """Contents kept put together (guess: a few of the largest)."""
+READ_MAX: Final = 256
+"""Contents of up to `READ_BYTES_MAX` that are remembered as they were read: replicas in one process share them. Guess: those
+of the newest writes of hot keys, whose covers alone fill a body."""
+READ_BYTES_MAX: Final = 4_096
 
 
 class Reference(NamedTuple):
@@ -94,8 +99,9 @@ class Chunks:
         self._index = index
         self._decode = decode
         self._content_bytes_max = payload_bytes_max + COVERS_ROOM
-        self._cache: OrderedDict[tuple[ShelfId, Reference], Content | None] = OrderedDict()
-        """None: the chunks are all here, and are not a content. That is for ever, since their names prove them."""
+        self._cache: OrderedDict[int, tuple[Op, Content | None]] = OrderedDict()
+        """By the identity of the op, which is kept so that it stays its own. No content: the chunks are all here, and are none.
+        That is for ever, since their names prove them."""
         self._cache_bytes = 0
         self._awaited: dict[Segment, dict[tuple[ShelfId, int], tuple[Key, Op]]] = {}
         """By one missing chunk each: the large ops that are not complete, by origin and dot."""
@@ -133,26 +139,32 @@ class Chunks:
 
     def covers(self, op: Op) -> tuple[Cover, ...]:
         """Of a large op: those in it, and those that went into its chunks."""
-        content = self.content(op) if _reference_of(op).covers else None
+        content = self.with_covers(op)
         return op.covers + content.covers if content else op.covers
 
+    def with_covers(self, op: Op) -> Content | None:
+        """The content of a large op, where some of its covers are there."""
+        return self.content(op) if _reference_of(op).covers else None
+
     def content(self, op: Op) -> Content | None:
-        """None while chunks are missing, and when they are not what the op says."""
+        """None while chunks are missing, and when they are not what the op says. One object for all replicas in a process, while
+        it is remembered."""
+        known = self._cache.get(id(op))
+        if known is not None:
+            self._cache.move_to_end(id(op))
+            return known[1]
         reference = _reference_of(op)
-        name = (op.origin, reference)
-        if name in self._cache:
-            self._cache.move_to_end(name)
-            return self._cache[name]
         raw = self._join(op.origin, reference)
         if raw is None:
             return None
-        content = self._content_untrusted(raw)
+        read = _short_content_untrusted if len(raw) <= READ_BYTES_MAX else _content_untrusted
+        content = read(raw, self._decode)
         if content is not None and len(content.covers) != reference.covers:
             content = None
-        self._cache[name] = content
+        self._cache[id(op)] = (op, content)
         self._cache_bytes += reference.size
         while self._cache_bytes > CACHE_BYTES_MAX:
-            self._cache_bytes -= self._cache.popitem(last=False)[0][1].size
+            self._cache_bytes -= _reference_of(self._cache.popitem(last=False)[1][0]).size
         return content
 
     def names(self, op: Op) -> list[bytes]:
@@ -204,21 +216,27 @@ class Chunks:
                 return row.op.payload  # type: ignore[return-value]
         return None
 
-    def _content_untrusted(self, raw: bytes) -> Content | None:
-        try:
-            parts = codec.freeze_untrusted(self._decode(raw))
-        except Exception:  # noqa: BLE001  # an injected decoder has errors of its own; whatever they are, this is no content
+
+def _content_untrusted(raw: bytes, decode: Decode) -> Content | None:
+    try:
+        parts = codec.freeze_untrusted(decode(raw))
+    except Exception:  # noqa: BLE001  # an injected decoder has errors of its own; whatever they are, this is no content
+        return None
+    if not isinstance(parts, tuple) or len(parts) != 2 or not isinstance(parts[1], tuple):
+        return None
+    if len(parts[1]) % 3 or len(parts[1]) > 3 * COVERS_MAX:
+        return None
+    covers = []
+    for at in range(0, len(parts[1]), 3):
+        origin, dot, check = parts[1][at : at + 3]
+        if type(origin) is not bytes or len(origin) != SHELF_ID_BYTES:
             return None
-        if not isinstance(parts, tuple) or len(parts) != 2 or not isinstance(parts[1], tuple):
-            return None
-        if len(parts[1]) % 3 or len(parts[1]) > 3 * COVERS_MAX:
-            return None
-        covers = []
-        for at in range(0, len(parts[1]), 3):
-            origin, dot, check = parts[1][at : at + 3]
-            if type(origin) is not bytes or len(origin) != SHELF_ID_BYTES:
-                return None
-            if type(dot) is not int or not 0 <= dot < DOT_LIMIT or type(check) is not int or not 0 <= check < CHECK_LIMIT:
-                return None  # who covers this op inherits its covers, and must be able to write them
-            covers.append(Cover(ShelfId(origin), dot, check))
-        return Content(parts[0], tuple(covers))
+        if type(dot) is not int or not 0 <= dot < DOT_LIMIT or type(check) is not int or not 0 <= check < CHECK_LIMIT:
+            return None  # who covers this op inherits its covers, and must be able to write them
+        covers.append(Cover(ShelfId(origin), dot, check))
+    return Content(parts[0], tuple(covers))
+
+
+@lru_cache(maxsize=READ_MAX)
+def _short_content_untrusted(raw: bytes, decode: Decode) -> Content | None:
+    return _content_untrusted(raw, decode)

@@ -242,15 +242,15 @@ class Puller:
             pull.sources[peer] = max(floor.seq, pull.sources.get(peer, 0))
         return True
 
-    def gap(self, shelf: ShelfId, sender: ReplicaId, seq: int, now: Now) -> None:
+    def gap(self, shelf: ShelfId, sender: ReplicaId, seq: int, now: Now, patience: float) -> None:
         """A delta came that the base cannot take yet, for a gap below it or a takeover that it says: ask its author, or
-        who sent it, at once.
+        who sent it, after `patience` seconds at least.
         """
         floor = Floor(shelf, seq, b"")
-        author = replica_of(shelf)
+        author, delay = replica_of(shelf), max(patience, REORDER_SECONDS)
         if self._reachable(author):
-            self.offer(author, floor, now, delay=REORDER_SECONDS)
-        self.offer(sender, floor, now, delay=REORDER_SECONDS)
+            self.offer(author, floor, now, delay=delay)
+        self.offer(sender, floor, now, delay=delay)
 
     def moved(self, shelf: ShelfId, now: Now) -> None:
         """The shelf got further, by whatever way. While deltas keep coming, the WANT that asked for them stays open."""

@@ -47,16 +47,25 @@ class Traffic(Protocol):
         """Datagrams of members."""
 
     @property
-    def sealed_missing(self) -> int:
-        """Datagrams of members that were sent before those and did not come."""
+    def sealed_skipped(self) -> int:
+        """Datagrams of members that had not come when a later one did."""
+
+    @property
+    def sealed_late(self) -> int:
+        """Those of them that came after all."""
 
 
 class Losses:
-    """Whether something is lost between this agent and the others, as far as it can tell."""
+    """Whether something is lost between this agent and the others, as far as it can tell. `overtaken`: seconds by which a
+    datagram that is not lost may come behind a later one.
+    """
 
-    def __init__(self, traffic: Traffic, now: Now) -> None:
+    def __init__(self, traffic: Traffic, overtaken: Callable[[], float], now: Now) -> None:
         self._traffic = traffic
-        self._missing = 0
+        self._overtaken = overtaken
+        self._lost = 0
+        self._seen_at, self._seen, self._seen_before = now.monotonic, 0, 0
+        """When it looked last, how many had been skipped by then, and by the look before that, which was long enough ago."""
         self._received = 0
         self._until = now.monotonic + LOSSY_SECONDS
 
@@ -66,10 +75,19 @@ class Losses:
         self._until, self._received = now.monotonic + LOSSY_SECONDS, self._traffic.sealed_received
 
     def likely(self, now: Now) -> bool:
-        if self._traffic.sealed_missing > self._missing:
-            self.saw(now)
-        self._missing = self._traffic.sealed_missing
+        self._look(now)
         return now.monotonic < self._until and self._traffic.sealed_received - self._received < CLEAN_ENOUGH
+
+    def _look(self, now: Now) -> None:
+        """Of what had been skipped long enough ago, at least what has not come late by now is lost; of all that was skipped, at
+        most as much."""
+        skipped, late = self._traffic.sealed_skipped, self._traffic.sealed_late
+        if now.monotonic - self._seen_at >= self._overtaken():
+            self._seen_at, self._seen, self._seen_before = now.monotonic, skipped, self._seen
+        known, lost = min(self._lost, skipped - late), self._seen_before - late
+        if lost > known:
+            self.saw(now)
+        self._lost = max(known, lost)
 
 
 @dataclass(slots=True)

@@ -124,7 +124,7 @@ class Sync:
         self._differed_lately: frozenset[int] = frozenset()
         self._pace = Pace(config, rng)
         self._next_progress = inf
-        self._losses = Losses(traffic, now)
+        self._losses = Losses(traffic, self._settling, now)
         self._proof_asked: dict[ShelfId, float] = {}
         self._held: deque[tuple[crdt.Delta, bool]] = deque()
         self.synced = False
@@ -252,9 +252,12 @@ class Sync:
 
     def _trail(self, now: Now) -> tuple[Floor, ...]:
         """Some of the newest floors that everybody should know by now."""
-        round_trip = max(self._members.typical_round_trip(), self._config.repeat_min_seconds)
-        shelves = self._fresh.trail(now.monotonic - SETTLED_FACTOR * round_trip, now)
+        shelves = self._fresh.trail(now.monotonic - SETTLED_FACTOR * self._settling(), now)
         return tuple([floor._replace(loose=()) for shelf in shelves if (floor := self._floor_of(shelf)) is not None])
+
+    def _settling(self) -> float:
+        """Seconds: about a round trip, and what a busy machine adds."""
+        return max(self._members.typical_round_trip(), self._config.repeat_min_seconds)
 
     def _rode(self, floor: Floor) -> None:
         """It went by beside a delta."""
@@ -369,7 +372,7 @@ class Sync:
             if pushed or self.synced:
                 self._schedule_repeats(shelf, targets, now, late=not pushed)
         if self._replica.reached(shelf) < seq:
-            self.puller.gap(shelf, peer, seq, now)
+            self.puller.gap(shelf, peer, seq, now, 0.0 if self._losses.likely(now) else self._members.typical_round_trip())
 
     def _contradicts(self, shelf: ShelfId, seq: int, header_hash: bytes) -> bool:
         """Whether this is the hash, or the beginning of one, of another header than the one that is known under this seq: a

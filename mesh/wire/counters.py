@@ -24,8 +24,9 @@ class Counters:
         "frame_bytes_sent",
         "frames_received",
         "frames_sent",
-        "sealed_missing",
+        "sealed_late",
         "sealed_received",
+        "sealed_skipped",
     )
 
     def __init__(self) -> None:
@@ -34,8 +35,10 @@ class Counters:
         self.bytes_received = 0
         self.sealed_received = 0
         """Datagrams that opened: from members."""
-        self.sealed_missing = 0
-        """Datagrams that members sent before those that came, and that did not come."""
+        self.sealed_skipped = 0
+        """Datagrams that had not come when a later one of the same session did, ..."""
+        self.sealed_late = 0
+        """... and those of them that came after all."""
         self.datagrams_sent = 0
         self.bytes_sent = 0
         self.frames_received = [0] * _KINDS
@@ -53,7 +56,8 @@ class Counters:
             "datagrams_received": self.datagrams_received,
             "bytes_received": self.bytes_received,
             "sealed_received": self.sealed_received,
-            "sealed_missing": self.sealed_missing,
+            "sealed_skipped": self.sealed_skipped,
+            "sealed_late": self.sealed_late,
             "datagrams_sent": self.datagrams_sent,
             "bytes_sent": self.bytes_sent,
             "frames_received": _by_kind(self.frames_received),

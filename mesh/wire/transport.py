@@ -358,7 +358,10 @@ class Transport:
             self.drops["malformed_frames"] += 1
             return None
         ahead = session.accept(counter)
-        self.counters.sealed_missing += ahead - 1 if ahead > 0 else -1
+        if ahead > 1:
+            self.counters.sealed_skipped += ahead - 1
+        elif ahead < 1:
+            self.counters.sealed_late += 1
         peer = entry.peer or self._prove(entry, frames, address, now)
         if peer is None:
             return None

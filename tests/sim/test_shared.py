@@ -19,6 +19,21 @@ def test_readers_share_the_ops_of_the_author() -> None:
         assert ops[2] is ops[0]
 
 
+def test_readers_share_what_is_in_chunks() -> None:
+    """Regression: each of 256 agents read the covers of each write of a hot key, and looked who covers whom, for itself:
+    a third of all that they computed."""
+    with open_mesh(3, seed=1) as mesh:
+        mesh.node(0).register("key").set("x" * 1_500)
+        mesh.run(0.5)
+        replicas = [mesh.peer(number).replica for number in range(3)]
+        key = next(iter(replicas[0].keys(("key",))))
+        contents = [replica.chunks.content(replica.cells(key)[0]) for replica in replicas]
+        assert contents[0] is not None
+        assert contents[0].payload == "x" * 1_500
+        assert contents[1] is contents[0]
+        assert contents[2] is contents[0]
+
+
 def test_readers_do_not_share_what_they_would_have_read_otherwise() -> None:
     """Else no simulation would find a fault of the encoding: 1 and True are equal."""
     with open_mesh(2, seed=1) as mesh:

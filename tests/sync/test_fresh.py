@@ -5,7 +5,7 @@ from __future__ import annotations
 from crdt.ids import ReplicaId, shelf_id
 from mesh.effects import Now
 from mesh.sync.fresh import CHANGED_MAX, CHANGED_SECONDS, TRAIL_MAX, Fresh
-from mesh.sync.repeat import CLEAN_ENOUGH
+from mesh.sync.repeat import CLEAN_ENOUGH, LOSSY_SECONDS, Losses
 from mesh.testing import Mesh, open_mesh
 
 SHELVES = [shelf_id(ReplicaId(bytes((number,)) * 8), 1) for number in range(20)]
@@ -81,6 +81,34 @@ def test_to_ask_for_what_was_pushed_is_one() -> None:
         received = mesh.peer(0).transport.counters.sealed_received
         mesh.run_until(lambda: mesh.peer(0).transport.counters.sealed_received > received + CLEAN_ENOUGH, 60.0)
         assert not any(lossy(mesh))
+
+
+class Traffic:
+    sealed_received = sealed_skipped = sealed_late = 0
+
+
+def test_to_be_overtaken_is_no_sign_of_loss() -> None:
+    """Regression: a datagram counted as lost when a later one came first, and a write of a key that fifty others write, two
+    deltas or three, overtook itself all the time: each delivery was answered, twice the datagrams."""
+    traffic = Traffic()
+    losses = Losses(traffic, lambda: 0.02, Now(0.0, 0))
+    at = LOSSY_SECONDS + 1.0
+    for _ in range(20):
+        traffic.sealed_skipped += 1
+        assert not losses.likely(Now(at, 0))
+        traffic.sealed_late += 1
+        at += 0.1
+    traffic.sealed_skipped += 2
+    assert not losses.likely(Now(at, 0)), "they may be on their way"
+    assert losses.likely(Now(at + 0.03, 0)), "no more"
+    at += LOSSY_SECONDS + 1.0
+    assert not losses.likely(Now(at, 0)), "that was long ago"
+    traffic.sealed_late += 1
+    assert not losses.likely(Now(at + 1.0, 0)), "one came after all"
+    traffic.sealed_skipped += 1
+    at += 2.0
+    assert not losses.likely(Now(at, 0))
+    assert losses.likely(Now(at + 0.03, 0)), "another one did not"
 
 
 def test_news_are_pushed() -> None:

@@ -12,10 +12,16 @@ from collections.abc import Iterator, Mapping, Set
 from enum import Enum
 from typing import Any, Final
 
+from crdt.chunks import Content
+from crdt.delta import Head, Header
+from crdt.ops import Op
+
 DEPTH_MAX: Final = 12
 PACKAGES: Final = ("mesh.", "crdt.", "consensus_escalation.")
 """Whose objects are looked into; what hangs on the simulator's side of a callback is not the core's."""
 NOT_OF_THE_CORE: Final = ("mesh.testing.", "mesh.presets")
+VALUES: Final = (Op, Content, Head, Header)
+"""Made once, of bounded size, and never changed: not looked into. They are most of what a core holds."""
 
 
 def containers(core: object) -> dict[str, int]:
@@ -58,7 +64,7 @@ class _Shapes(dict[type, int]):
 
     @staticmethod
     def _of(kind: type) -> int:
-        if issubclass(kind, str | bytes | int | float | type(None) | type | random.Random | Enum):
+        if issubclass(kind, (str, bytes, int, float, type(None), type, random.Random, Enum, *VALUES)):
             return _LEAF
         if issubclass(kind, Mapping):
             return _MAPPING
