@@ -27,6 +27,8 @@ class Kind(IntEnum):
     POLICY = 4
     DEMOTE = 5
     RESTORE = 6
+    CLOCK = 7
+    """The time that a quorum's clocks have reached: `consensus_escalation.clocks`."""
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
@@ -73,7 +75,8 @@ class Block:
     signature: bytes
     body: bytes
     time: int
-    """Log time in microseconds: the leader's wall clock, never below the block before."""
+    """Log time in microseconds: the leader's wall clock, never below the block before, and within what is attested
+    (`consensus_escalation.clocks`)."""
     entries: tuple[Entry, ...]
     header_bytes: bytes
     hash: bytes
@@ -121,6 +124,8 @@ def _continues(before: Entry, entry: Entry) -> bool:
 
 RUN_BYTES: Final = 102
 """What a run takes beside its bodies and evidence, at most: heads and numbers 30, author 8, signature 64."""
+TIME_SIZE: Final = 8
+"""Bytes of a time that is signed or attested."""
 TIME_BYTES: Final = 16
 """What a block's body takes beside its runs, at most."""
 
@@ -237,3 +242,13 @@ def config_of(block: Block, keys: Keys) -> Config | None:
     except Malformed as error:
         raise Malformed("configuration is no CBOR") from error
     return config_from_value_untrusted(value)
+
+
+def clock_of(block: Block) -> int | None:
+    """The time that this block attests, if it does: such a block holds nothing else."""
+    return time_of(block.entries[0]) if len(block.entries) == 1 and block.entries[0].kind is Kind.CLOCK else None
+
+
+def time_of(entry: Entry) -> int:
+    """What a CLOCK entry attests; 0 if it is none that a correct leader writes."""
+    return int.from_bytes(entry.body, "big") if len(entry.body) == TIME_SIZE else 0

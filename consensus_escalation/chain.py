@@ -556,7 +556,7 @@ class Chain:
         self.jumps += 1
         self._rows += [State(index, raw, False), *self.steps, *([Bundle(self._bundled, self.bundle)] if self.bundle else [])]
         self.digest, self._state = (index, self.keys.hash(raw)), (index, snapshot.state)
-        self.log = empty_log(snapshot, self.keys)
+        self.log = empty_log(snapshot, ledger, self.keys)
         self._pending = {at: block for at, block in self._pending.items() if at > index}
         self._waiting = {at: waiting for at, waiting in self._waiting.items() if at > index}
         self.proofs.clear()

@@ -52,6 +52,8 @@ class Genesis:
     epoch: int
     config: Config
     hash: bytes
+    time: int = 0
+    """What it says about the time, microseconds. Without it, the first voter alone attests what time it is: it is the quorum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,7 @@ class Core:
             return False
         goes_on = self.log.hash_at(snapshot.last.index) == snapshot.hash
         if not goes_on:
-            self.log = empty_log(snapshot, self.keys)
+            self.log = empty_log(snapshot, ledger, self.keys)
         self._keep(raw, snapshot.last.index, alone=not goes_on)
         self._adopt(snapshot, ledger)
         return True
@@ -288,7 +290,7 @@ class Core:
         """From the disk, before the first step. Raises Malformed when the disk holds something else."""
         if restored.snapshot is not None:
             snapshot, ledger = snapshot_from_bytes_untrusted(restored.snapshot, self.keys, self.ledger.read_score)
-            self.log, self.snapshot = empty_log(snapshot, self.keys), restored.snapshot
+            self.log, self.snapshot = empty_log(snapshot, ledger, self.keys), restored.snapshot
             self.digest = (snapshot.last.index, self.keys.hash(restored.snapshot))
             self._adopt(snapshot, ledger)
         self.log.put(restored.blocks)
@@ -307,8 +309,8 @@ def make_core(
     counts_keys: bool = True,
 ) -> Core:
     genesis = restored.genesis
-    log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys)
+    log = Log(Position(0, 0), genesis.hash, 0, genesis.config, keys, genesis.time)
     core = Core(me, keys, pace, rng, genesis.epoch, log, Ledger(read_score), now, restored.term, restored.vote)
-    core.ledger.counts_keys = counts_keys
+    core.ledger.counts_keys, core.ledger.attested = counts_keys, genesis.time
     core.restore(restored)
     return core

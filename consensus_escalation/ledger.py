@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from consensus_escalation.block import Block, Entry, Kind
+from consensus_escalation.block import Block, Entry, Kind, time_of
 from consensus_escalation.sessions import Admission, Key, Past, Sessions
 from consensus_escalation.types import Voter
 from crdt.errors import Malformed
@@ -46,6 +46,8 @@ class Ledger:
     def __init__(self, read_score: ReadScore) -> None:
         self.read_score = read_score
         self.time = 0
+        self.attested = 0
+        """The time that a quorum's clocks have reached, as far as the log says."""
         self.policy_index = 0
         self.sessions = Sessions()
         self.scores: dict[Voter, Score] = {}
@@ -102,6 +104,8 @@ class Ledger:
                 if entry.author == entry.body:
                     return "nobody lifts its own demotion"
                 return "" if self.demoted.pop(Voter(entry.body), None) is not None else "not demoted"
+            case Kind.CLOCK:
+                self.attested = max(self.attested, time_of(entry))
             case Kind.NOOP | Kind.COMMAND | Kind.CONFIG:
                 pass
         return ""
@@ -121,6 +125,7 @@ class Ledger:
     def to_value(self) -> list[object]:
         return [
             self.time,
+            self.attested,
             self.policy_index,
             [list(score) for _, score in sorted(self.scores.items())],
             sorted([voter, index] for voter, index in self.demoted.items()),
@@ -132,11 +137,11 @@ class Ledger:
         """Raises Malformed."""
         ledger = cls(read_score)
         try:
-            ledger.time, ledger.policy_index, scores, demoted, sessions = value  # type: ignore[misc]
+            ledger.time, ledger.attested, ledger.policy_index, scores, demoted, sessions = value  # type: ignore[misc]
             ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]
             ledger.demoted = {Voter(voter): index for voter, index in demoted}  # type: ignore[has-type]
             ledger.sessions.load(sessions)  # type: ignore[has-type]
-            numbers = [ledger.time, ledger.policy_index, *ledger.demoted.values()]
+            numbers = [ledger.time, ledger.attested, ledger.policy_index, *ledger.demoted.values()]
             numbers += [number for score in ledger.scores.values() for number in score[1:]]
             if any(type(number) is not int for number in numbers):
                 raise TypeError("numbers")

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from consensus_escalation.block import Block, config_of
+from consensus_escalation.block import Block, clock_of, config_of
 from consensus_escalation.quorum import Config
 from consensus_escalation.types import Keys, Position, Voter
 
 
 class Log:
-    def __init__(self, base: Position, base_hash: bytes, config_index: int, config: Config, keys: Keys) -> None:
-        """An empty log above `base`: (0, 0) and the hash of the genesis at first, later a snapshot."""
+    def __init__(
+        self, base: Position, base_hash: bytes, config_index: int, config: Config, keys: Keys, attested: int = 0
+    ) -> None:
+        """An empty log above `base`: (0, 0) and the hash of the genesis at first, later a snapshot. `attested`: the time that a
+        quorum's clocks had reached there."""
         self._keys = keys
         self.base, self.base_hash = base, base_hash
         self._blocks: list[Block] = []
         self._configs: list[tuple[int, Config]] = [(config_index, config)]
+        self._clocks: list[tuple[int, int]] = [(base.index, attested)]
+        """(index, time attested there)."""
         self.last_index, self.last_hash = base.index, base_hash
         """Of the newest block; kept, since both are asked for at every turn."""
 
@@ -81,6 +86,19 @@ class Log:
             return iter(())
         return (index for index, _ in self._configs if low < index <= high)
 
+    # ---- clocks
+
+    @property
+    def attested(self) -> int:
+        """The newest time in the log that a quorum's clocks have reached, committed or not."""
+        return self._clocks[-1][1]
+
+    def attested_before(self, index: int) -> int:
+        """What bounds the time of the block at `index`, unless that attests a later one."""
+        if self._clocks[-1][0] < index:
+            return self._clocks[-1][1]
+        return next((time for at, time in reversed(self._clocks) if at < index), self._clocks[0][1])
+
     # ---- changes
 
     def put(self, blocks: Sequence[Block]) -> None:
@@ -88,12 +106,16 @@ class Log:
         if not blocks:
             return
         found = [(block.index, config) for block in blocks if (config := config_of(block, self._keys))]
+        clocks = [(block.index, time) for block in blocks if (time := clock_of(block)) is not None]
         first = blocks[0].index
         assert self.base.index < first <= self.last_index + 1, "a log has no gaps"
         del self._blocks[first - self.base.index - 1 :]
         while self._configs[-1][0] >= first:
             self._configs.pop()
+        while self._clocks[-1][0] >= first:
+            self._clocks.pop()
         self._blocks.extend(blocks)
+        self._clocks.extend(clocks)
         self._configs.extend(found)
         self.last_index, self.last_hash = self.base.index + len(self._blocks), self._blocks[-1].hash
 
@@ -102,7 +124,8 @@ class Log:
         term, digest = self.term_at(index), self.hash_at(index)
         assert term is not None, "only what is there can be compacted"
         assert digest is not None
-        in_force = self.config_before(index + 1)
+        in_force, attested = self.config_before(index + 1), self.attested_before(index + 1)
         del self._blocks[: index - self.base.index]
         self.base, self.base_hash = Position(term, index), digest
         self._configs = [in_force, *(pair for pair in self._configs if pair[0] > index)]
+        self._clocks = [(index, attested), *(pair for pair in self._clocks if pair[0] > index)]

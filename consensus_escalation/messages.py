@@ -147,6 +147,23 @@ class CastVerdict:
     """With refusals, so that who has not seen it can prove what it proves."""
 
 
+@dataclass(frozen=True, slots=True)
+class AskClock:
+    """From the leader: what does your clock say, now that `base` is attested?"""
+
+    term: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellClock:
+    term: int
+    base: int
+    time: int
+    """Microseconds since 1970."""
+    signature: bytes
+
+
 Message: TypeAlias = (
     AskPreVote
     | PreVote
@@ -162,4 +179,6 @@ Message: TypeAlias = (
     | SnapshotTaken
     | Propose
     | CastVerdict
+    | AskClock
+    | TellClock
 )

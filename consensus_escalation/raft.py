@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, assert_never
 
-from consensus_escalation.authorship import IsSigned, batches, is_batch, is_vouched_for
-from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, config_of, cut, run_size
+from consensus_escalation.authorship import IsSigned, batches, is_batch
+from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, cut, run_size, time_of
 from consensus_escalation.checkquorum import silent_at
+from consensus_escalation.clocks import Clocks, stamp
 from consensus_escalation.core import Restored, make_core
 from consensus_escalation.docket import Docket
 from consensus_escalation.effects import (
@@ -36,14 +37,16 @@ from consensus_escalation.effects import (
     Transfer,
 )
 from consensus_escalation.election import Election
+from consensus_escalation.evidence import Evidence
 from consensus_escalation.handback import Handback
-from consensus_escalation.impeachment import Guilt, demote_entry, read_proof_untrusted, unendorsed_proof
+from consensus_escalation.impeachment import demote_entry
 from consensus_escalation.ledger import Ledger, Score, key_of, name_of
 from consensus_escalation.log import Log
 from consensus_escalation.membership import Authority, Silent, leaving, next_config
 from consensus_escalation.messages import (
     Accepted,
     Append,
+    AskClock,
     AskPreVote,
     AskRead,
     AskVote,
@@ -56,15 +59,15 @@ from consensus_escalation.messages import (
     Rejected,
     SnapshotPiece,
     SnapshotTaken,
+    TellClock,
     Vote,
 )
-from consensus_escalation.quorum import Config
 from consensus_escalation.reads import Reads
 from consensus_escalation.replication import Replication
 from consensus_escalation.rounds import Rounds
 from consensus_escalation.sessions import Admission, Key
 from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Now, Pace, Role, Voter
-from consensus_escalation.verdict import is_endorsed_untrusted, proposed_bytes_max
+from consensus_escalation.verdict import proposed_bytes_max
 
 BODY_BYTES_MAX = BLOCK_BYTES_MAX - 240
 """What a block has for its entries: header and signature take at most 232 bytes, their three heads 8."""
@@ -125,13 +128,17 @@ class Raft:
         `is_certified`: whether the authority made the evidence of a score, as far as this voter knows.
         `counts_keys`: see `ledger.Ledger`. `is_state`: see `core.Core`."""
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now, counts_keys=counts_keys)
-        self._core.is_state, self._core.is_allowed = is_state, self._has_evidence
+        self._core.is_state = is_state
         self._election = Election(self._core, self._lead)
         self._replication = Replication(self._core)
         self._is_dangerous, self._is_signed, self._is_certified = is_dangerous, is_signed, is_certified
         self._docket = Docket(self._core, {verdict.proposal: verdict for verdict in restored.verdicts})
         self._handback = Handback(self._core)
         self._authority = Silent() if authority is None else authority
+        proofs = self._replication.proofs
+        self._evidence = Evidence(self._core, proofs, is_dangerous, is_signed, is_certified, self._authority)
+        self._core.is_allowed = self._evidence.holds
+        self._clocks = Clocks(self._core)
         self._reads = Reads(self._core, self._replication)
         self._standby: tuple[Voter, ...] = ()
         self._pending: deque[tuple[tuple[Entry, ...], int]] = deque()
@@ -311,6 +318,11 @@ class Raft:
                 self._docket.heard(message)
             case SnapshotTaken():
                 self._replication.snapshot_taken(sender, message)
+            case AskClock():
+                self._clocks.asked(sender, message)
+            case TellClock():
+                self._clocks.told(sender, message)
+                self._tell_time()
             case _:
                 assert_never(message)
 
@@ -324,7 +336,7 @@ class Raft:
         if core.role is Role.LEADER or core.leader not in (None, sender):
             return  # two leaders in one term: impossible among the honest, so one of them lies
         if isinstance(message, Append) and self._replication.is_of_the_future(message):
-            return  # nor does it count as heard, so that a leader with such a clock is soon none
+            return  # nor does it count as heard, so that who sends it is soon none
         core.heard_at = core.now.monotonic
         core.follow(sender)
         self._election.heard_leader()
@@ -346,6 +358,8 @@ class Raft:
         if core.now.monotonic >= self._heartbeat_at:
             self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
             self._replication.heartbeat()
+            self._clocks.ask()
+            self._tell_time()
             self._hand_back()
             self._reconfigure()
             self._docket.repeat()
@@ -358,6 +372,12 @@ class Raft:
         newest = core.log.get(core.log.last_index)
         if newest is not None and core.commit == newest.index and newest.header.applied_index < core.digest[0]:
             self._append((Entry(Kind.NOOP),))
+            self._replication.broadcast()
+
+    def _tell_time(self) -> None:
+        entry = self._clocks.entry() if self._core.role is Role.LEADER and self._handback.heir is None else None
+        if entry is not None and run_size((entry,)) <= BODY_BYTES_MAX - TIME_BYTES:  # else when fewer have to sign
+            self._append((entry,))
             self._replication.broadcast()
 
     def _fall_silent(self) -> None:
@@ -424,7 +444,8 @@ class Raft:
         for block in core.log.between(core.commit + 1, core.log.last_index):
             self._taken.update((mark, block.index) for mark in marks(block.entries))
         self._replication.lead(core.log.last_index + 1)
-        self._append((Entry(Kind.NOOP),))
+        self._clocks.lead()
+        self._append((self._clocks.entry() or Entry(Kind.NOOP),))
         self._demote()
         self._replication.heartbeat()
         self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
@@ -445,7 +466,8 @@ class Raft:
             result_digest=core.digest[1],
             leader=core.me,
         )
-        time = max(core.now.wall, before.time if before else 0, core.ledger.time)
+        attested = time_of(entries[0]) if entries[0].kind is Kind.CLOCK else core.log.attested
+        time = stamp(core.now.wall, max(before.time if before else 0, core.ledger.time), attested)
         core.store((cut(header, time, entries, core.keys),))
         self._taken.update((mark, header.index) for mark in marks(entries))
         self._replication.refresh()
@@ -478,11 +500,13 @@ class Raft:
             return "too large"
         if not batch[0].author:
             return ""
+        if self._clocks.is_waiting:
+            return BUSY
         if (name_of(batch[0]), len(batch)) in self._taken:
             return Admission.REPEATED.value
         if not self._is_signed(batch):
             return "not signed by its author"
-        time = max(core.ledger.time, core.now.wall)
+        time = stamp(core.now.wall, core.ledger.time, core.log.attested)
         judge, found = core.ledger.sessions.judge, Admission.FRESH
         for entry in reversed(batch):  # nearly always the last one is fresh, and nobody has to look at the others
             if (found := judge(key_of(entry), time)) is Admission.FRESH:
@@ -546,41 +570,12 @@ class Raft:
 
     # ---- evidence
 
-    def _has_evidence(self, block: Block, config: Config) -> bool:
-        """Structure, not judgement: batches are their authors', dangerous entries have their endorsements, demotions their
-        proof, and what is countersigned has the authority's signature."""
-        core = self._core
-        if not all(is_vouched_for(batch, block.header.leader, self._is_signed) for batch in batches(block.entries)):
-            return False
-        for entry in block.entries:
-            if self._is_dangerous(entry) and not is_endorsed_untrusted(entry, block.header, config, core.keys):
-                self._replication.proofs.append(unendorsed_proof(block, core.keys))
-                return False
-            if entry.kind is Kind.SCORE and not self._is_certified(entry.evidence):
-                return False
-            if entry.kind is Kind.CONFIG and entry.evidence:
-                changed = config_of(block, core.keys)
-                if changed is None or not self._authority.is_warrant_untrusted(entry.evidence, leaving(changed)):
-                    return False
-            if entry.kind is Kind.DEMOTE:
-                guilt = self._read_proof(entry.evidence)
-                if guilt is None or guilt.leader != entry.body:
-                    return False
-        return True
-
-    def _config_at(self, index: int) -> Config | None:
-        found, config = self._core.log.config_before(index + 1)
-        return config if found == index else None
-
-    def _read_proof(self, raw: bytes) -> Guilt | None:
-        return read_proof_untrusted(raw, self._core.epoch, self._config_at, self._is_dangerous, self._core.keys)
-
     def _accuse(self, raw: bytes) -> None:
         """Whoever holds a proof treats that leader as dead for that term."""
         core = self._core
         if not raw or (core.guilt is not None and core.guilt.proof == raw):
             return
-        guilt = self._read_proof(raw)
+        guilt = self._evidence.read_proof(raw)
         if guilt is None or (core.guilt is not None and core.guilt.term >= guilt.term):
             return
         core.guilt = guilt

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Protocol
 
-from consensus_escalation.block import Block, config_of
+from consensus_escalation.block import Block, Kind, clock_of, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
+from consensus_escalation.clocks import is_attested_untrusted, latest
 from consensus_escalation.core import Core, Refusal
 from consensus_escalation.effects import Certified
 from consensus_escalation.impeachment import equivocation_proof
@@ -22,9 +23,6 @@ from consensus_escalation.quorum import Config, reached_by_quorum
 from consensus_escalation.snapshot import Incoming, Outgoing
 from consensus_escalation.types import FRAME_BYTES_MAX, Purpose, Role, Voter
 
-AHEAD_MICROSECONDS: Final = 2 * 3600 * 1_000_000
-"""How far a leader may raise log time above a voter's own clock: both may be an hour off their peers' median (DESIGN section 1).
-What the log remembers for 24 h, it so remembers for 22 at least."""
 APPEND_BYTES: int = 64
 """An Append without blocks: five integers and a hash, generously."""
 
@@ -324,12 +322,13 @@ class Replication:
         core.commit_to(committed)
 
     def is_of_the_future(self, message: Append) -> bool:
-        """Whether it would raise log time far above this voter's clock. A log time that is there already is nobody's fault."""
-        core, newest = self._core, message.blocks[-1] if message.blocks else None
-        if newest is None or newest.time <= core.now.wall + AHEAD_MICROSECONDS or core.log.hash_at(newest.index) == newest.hash:
-            return False
-        last = core.log.get(core.log.last_index)
-        return newest.time > max(core.ledger.time, last.time if last else 0)
+        """Whether a block in it claims more than the log allows: nothing that a correct leader sends, whatever its clock says."""
+        attested = self._core.log.attested_before(message.prev_index + 1)
+        for block in message.blocks:
+            attested = clock_of(block) or attested
+            if block.time > latest(attested):
+                return self._joins(message)  # else I do not know what is attested there
+        return False
 
     def _beyond_base(self, message: Append) -> tuple[Block, ...]:
         return tuple(block for block in message.blocks if block.index > self._core.log.base.index)
@@ -343,6 +342,7 @@ class Replication:
         """Each block follows on the one before, is its leader's, and has what its class requires."""
         core = self._core
         config_index, config = core.log.config_before(message.prev_index + 1)
+        attested = core.log.attested_before(message.prev_index + 1)
         held = core.log.get(message.prev_index)
         before, index, term, time = message.prev_hash, message.prev_index, message.prev_term, held.time if held else 0
         for block in message.blocks:
@@ -358,21 +358,25 @@ class Replication:
             is_new = header.index > core.log.base.index and core.log.hash_at(header.index) != block.hash
             if is_new and header.config_index != config_index:
                 return False
-            if is_new and not self._is_genuine(block, message.term, config):
+            if is_new and not self._is_genuine(block, message.term, config, attested):
                 return False
             before, index, term, time = block.hash, header.index, header.term, block.time
+            attested = clock_of(block) or attested
             changed = config_of(block, core.keys)
             if changed is not None:
                 config_index, config = index, changed
         return True
 
-    def _is_genuine(self, block: Block, leader_term: int, config: Config) -> bool:
+    def _is_genuine(self, block: Block, leader_term: int, config: Config, attested: int) -> bool:
         core = self._core
         held = core.log.get(block.index)
         if held is not None and held.term == block.term == leader_term:
             self.proofs.append(equivocation_proof(held, block, core.keys))
             return False  # a leader never replaces a block of its own term
         if block.index <= core.commit:
+            return False
+        tells_time = any(entry.kind is Kind.CLOCK for entry in block.entries)
+        if tells_time and not is_attested_untrusted(block, config, attested, core.keys):
             return False
         if not core.takes(block, config):
             core.refusal = Refusal(core.now.monotonic, block, config)

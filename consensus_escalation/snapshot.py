@@ -61,8 +61,8 @@ def snapshot_from_bytes_untrusted(raw: bytes, keys: Keys, read_score: ReadScore)
             raise Malformed("snapshot has another shape")
 
 
-def empty_log(snapshot: Snapshot, keys: Keys) -> Log:
-    return Log(snapshot.last, snapshot.hash, snapshot.config_index, snapshot.config, keys)
+def empty_log(snapshot: Snapshot, ledger: Ledger, keys: Keys) -> Log:
+    return Log(snapshot.last, snapshot.hash, snapshot.config_index, snapshot.config, keys, ledger.attested)
 
 
 @dataclass(slots=True)

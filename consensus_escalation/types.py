@@ -50,6 +50,7 @@ class Purpose(Enum):
     PROPOSAL = b"proposal"
     VERDICT = b"verdict"
     ENTRY = b"entry"
+    CLOCK = b"clock"
 
 
 @dataclass(frozen=True, slots=True)

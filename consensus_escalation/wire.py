@@ -19,6 +19,7 @@ from consensus_escalation.impeachment import PROOF_BYTES_MAX
 from consensus_escalation.messages import (
     Accepted,
     Append,
+    AskClock,
     AskPreVote,
     AskRead,
     AskVote,
@@ -32,6 +33,7 @@ from consensus_escalation.messages import (
     Rejected,
     SnapshotPiece,
     SnapshotTaken,
+    TellClock,
     Vote,
 )
 from consensus_escalation.quorum import CONFIG_SIZE_MAX
@@ -244,6 +246,10 @@ def _fields(message: Message) -> tuple[int, list[object]]:
             return 13, [term, proposal_to_value(proposal)]
         case CastVerdict(term, verdict, proposal):
             return 14, [term, verdict_to_value(verdict), None if proposal is None else proposal_to_value(proposal)]
+        case AskClock(term, base):
+            return 15, [term, base]
+        case TellClock(term, base, time, signature):
+            return 16, [term, base, time, signature]
 
 
 def message_to_bytes(epoch: int, message: Message, keys: Keys) -> bytes:
@@ -319,6 +325,11 @@ def _cast_untrusted(fields: tuple[Any, ...]) -> CastVerdict:
     return CastVerdict(_number(term), verdict_from_value_untrusted(verdict), _optional(proposal, proposal_from_value_untrusted))
 
 
+def _clock_untrusted(fields: tuple[Any, ...]) -> TellClock:
+    term, base, time, signature = _array(fields, 4)
+    return TellClock(_number(term), _number(base), _number(time), _signature(signature))
+
+
 _READERS: Final[dict[int, Callable[[tuple[Any, ...], Keys], Message]]] = {
     1: lambda fields, keys: AskPreVote(*_campaign_untrusted(fields)),
     2: lambda fields, keys: PreVote(*_answer_untrusted(fields)),
@@ -334,4 +345,6 @@ _READERS: Final[dict[int, Callable[[tuple[Any, ...], Keys], Message]]] = {
     12: lambda fields, keys: SnapshotTaken(*_numbers(fields, 4)),
     13: lambda fields, keys: _propose_untrusted(fields),
     14: lambda fields, keys: _cast_untrusted(fields),
+    15: lambda fields, keys: AskClock(*_numbers(fields, 2)),
+    16: lambda fields, keys: _clock_untrusted(fields),
 }

@@ -99,7 +99,7 @@ class Keeper:
                 self._notify(LeaderRestored(who, self._name(who), self._name(by)))
             case Kind.POLICY:
                 self._notify(PolicyChanged(outcome.index, self._name(ReplicaId(entry.author))))
-            case Kind.NOOP | Kind.CONFIG | Kind.SCORE:
+            case Kind.NOOP | Kind.CONFIG | Kind.SCORE | Kind.CLOCK:
                 pass
 
     def _commanded(self, chain: Chain, entry: Entry, now: Now) -> None:

@@ -1,8 +1,9 @@
 """The wall clock that this agent brings into the log: its own, unless it has been set wrong.
 
-Log time is the leader's clock, and voters do not store what is far ahead of their own (`consensus_escalation.replication`). So a
-clock that was outvoted by the peers is corrected by their median, and one that has just been set is not believed before the peers
-had time to say what they think of it.
+Log time is the leader's clock, within what a quorum's clocks have attested (`consensus_escalation.clocks`). So a clock that was
+outvoted by the peers is corrected by their median, and one that has just been set is not believed before the peers had time to
+say what they think of it. What the log itself says corrects nothing: a leader may be two hours ahead of what was attested, and
+voters that took its word for the time would attest that next.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from consensus_escalation.chain import Chain
 from mesh.effects import Now
 from mesh.permits import CLOCK_OFFSET_MAX_MICROSECONDS
 from mesh.swim.clock import STEP_MICROSECONDS
@@ -26,8 +26,6 @@ class LogClock:
     def __init__(self, outvoted: Callable[[int, Now], int | None]) -> None:
         """`outvoted`: (limit, now) -> how far the peers' median is from this clock, when most of them are beyond the limit."""
         self._outvoted = outvoted
-        self.chain: Chain | None = None
-        """A time that a majority has agreed on is not in the future, whatever the clocks here say."""
         self._start: int | None = None
         """What the believed wall clock said when the monotonic one was 0."""
         self._believe_at = inf
@@ -39,14 +37,10 @@ class LogClock:
 
     def at(self, now: Now) -> Now:
         """`now`, with the wall clock that counts."""
-        if now is self._asked_at:
-            found = self._found
-        else:
-            found = self._found = self._corrected(now)
+        if now is not self._asked_at:
+            self._found = self._corrected(now)
             self._asked_at = now
-        if self.chain is not None and found.wall < self.chain.ledger.time:
-            return found._replace(wall=self.chain.ledger.time)
-        return found
+        return self._found
 
     def _corrected(self, now: Now) -> Now:
         start = now.wall - int(now.monotonic * 1e6)

@@ -283,7 +283,6 @@ class Quorum:
         self._stream.clear()
         pace, anchor = self._pace.snapshot_blocks, self._anchor
         self.chain = Chain(genesis, self.keys, read_score, pace, self._predicates, anchor)
-        self._log_clock.chain = self.chain
         self._spread.begin(self.chain, now)
 
     def _restore(self, restored: QuorumRestored, now: Now) -> None:

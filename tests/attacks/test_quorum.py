@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from consensus_escalation import certificate, docket, election, raft, verdict
+from consensus_escalation import certificate, docket, election, raft, replication, verdict
 from consensus_escalation.authorship import sign_batch
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.certificate import Ack, ack_bytes
 from consensus_escalation.chain import Chain
+from consensus_escalation.clocks import AHEAD_MICROSECONDS, Clocks, Statement, clock_entry, statement_bytes
 from consensus_escalation.command import Command, Verb, command_to_bytes
 from consensus_escalation.effects import Received, Submit
+from consensus_escalation.evidence import Evidence
 from consensus_escalation.messages import AskVote, CastVerdict, PreVote, ReadAt, Rejected, Vote
-from consensus_escalation.raft import Raft
 from consensus_escalation.replication import Replication
 from consensus_escalation.types import Position, Purpose, Role
 from consensus_escalation.verdict import Verdict
@@ -137,7 +138,7 @@ def test_an_endorsement_in_anothers_name(defended: bool) -> None:
 @both
 def test_a_leader_leaves_the_endorsements_out(defended: bool) -> None:
     entry = Entry(Kind.COMMAND, b"client", 1_700_000_000_000_000, 1, b"danger: open the valve")
-    with without(defended, Raft, "_has_evidence", lambda *_: True):
+    with without(defended, Evidence, "holds", lambda *_: True):
         cluster, first, honest, _ = small()
         assert first.raft is not None
         first.raft._append((entry,))
@@ -153,15 +154,53 @@ def test_a_leader_leaves_the_endorsements_out(defended: bool) -> None:
 
 
 @both
-def test_a_leader_whose_clock_is_a_year_ahead(defended: bool) -> None:
+def test_a_leader_claims_that_it_is_next_year(defended: bool) -> None:
     """Undefended: log time is a year ahead for ever, and what was asked for before is too old to be known."""
     with without(defended, Replication, "is_of_the_future", lambda *_: False):
         cluster, first, honest, _ = small()
-        cluster.skews[first.me] = YEAR
-        cluster.submit(first, "late", since=cluster.now(first).wall)
+        assert first.raft is not None
+        time = cluster.now(first).wall + int(YEAR * 1e6)
+        with without(False, raft, "stamp", lambda *_: time):
+            first.raft._append((Entry(Kind.NOOP),))
+        first.raft._replication.broadcast()
         cluster.advance(2.0)
         assert honest.raft is not None
-        assert (honest.raft.ledger.time > cluster.now(honest).wall + YEAR * 500_000) == (not defended)
+        assert (honest.raft.ledger.time >= time) == (not defended)
+        assert (cluster.leader() is first) == (not defended)
+
+
+@both
+def test_a_leader_attests_next_year_by_itself(defended: bool) -> None:
+    with without(defended, replication, "is_attested_untrusted", lambda *_: True):
+        cluster, first, honest, _ = small()
+        assert first.raft is not None
+        time = cluster.now(first).wall + int(YEAR * 1e6)
+        first.raft._append((clock_entry(time, {}, keys_of(first.me)),))
+        first.raft._replication.broadcast()
+        cluster.advance(2.0)
+        assert honest.raft is not None
+        assert (honest.raft.ledger.attested == time) == (not defended)
+
+
+def says_what_the_log_says(clocks: Clocks, term: int, base: int) -> Statement:
+    core = clocks._core
+    time = max(core.now.wall, core.ledger.time)
+    return Statement(time, core.keys.sign(Purpose.CLOCK, statement_bytes(core.epoch, term, base, time)))
+
+
+@both
+def test_a_leader_moves_log_time_two_hours_and_two_hours_more(defended: bool) -> None:
+    """A voter took a time that a majority had stored for one that had come, so each block made the next one believable: twelve of
+    them moved log time by a day."""
+    with without(defended, Clocks, "_sign", says_what_the_log_says):
+        cluster, first, honest, _ = small()
+        cluster.skews[first.me] = YEAR
+        cluster.advance(1.0)
+        cluster.submit(first, "two hours ahead")
+        cluster.advance(50.0)
+        assert honest.raft is not None
+        ahead = honest.raft.ledger.time - cluster.now(honest).wall
+        assert (ahead > 4 * AHEAD_MICROSECONDS) == (not defended)
 
 
 # ---- blocks and certificates

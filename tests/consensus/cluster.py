@@ -46,6 +46,9 @@ from consensus_escalation.types import Keys, Pace, Purpose, Role, Voter
 from consensus_escalation.verdict import Proposal, Verdict, is_endorsed_untrusted
 from mesh.wire.cbor import decode_untrusted, encode
 
+EPOCH_MICROSECONDS = 1_700_000_000_000_000
+"""When the clusters begin."""
+
 
 class Now(NamedTuple):
     monotonic: float
@@ -327,7 +330,7 @@ class Cluster:
         self.seed, self.time, self.pace = seed, 0.0, pace or Pace()
         self.rng = random.Random(seed)
         self.names = [voter(number) for number in range(1, size + 1)]
-        self.genesis = Genesis(1, Config(tuple(self.names[: voters or size])), digest(b"genesis"))
+        self.genesis = Genesis(1, Config(tuple(self.names[: voters or size])), digest(b"genesis"), EPOCH_MICROSECONDS)
         self.keys = keys_of(voter(0))
         self.trail = Trail(self.genesis.config, self.genesis.epoch, self.keys)
         self.witness = Witness()
@@ -343,7 +346,7 @@ class Cluster:
         return self.machines[voter(number)]
 
     def now(self, machine: Machine) -> Now:
-        return Now(self.time, 1_700_000_000_000_000 + int((self.time + self.skews.get(machine.me, 0.0)) * 1e6))
+        return Now(self.time, EPOCH_MICROSECONDS + int((self.time + self.skews.get(machine.me, 0.0)) * 1e6))
 
     def transmit(self, sender: Machine, to: Voter, message: Message) -> None:
         self.inbox.append((sender.me, to, message))
@@ -398,7 +401,7 @@ class Cluster:
         self.advance(0.1)
 
     def submit(self, machine: Machine, text: str, number: int = 0, since: int = 0) -> None:
-        since = since or 1_700_000_000_000_000
+        since = since or EPOCH_MICROSECONDS
         machine.step(Submit(Entry(Kind.COMMAND, b"client", since, number or NAMED | self.rng.getrandbits(60), text.encode())))
 
     def cut_off(self, *numbers: int) -> None:

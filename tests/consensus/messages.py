@@ -11,6 +11,7 @@ from consensus_escalation.impeachment import PROOF_BYTES_MAX
 from consensus_escalation.messages import (
     Accepted,
     Append,
+    AskClock,
     AskPreVote,
     AskRead,
     AskVote,
@@ -24,6 +25,7 @@ from consensus_escalation.messages import (
     Rejected,
     SnapshotPiece,
     SnapshotTaken,
+    TellClock,
     Vote,
 )
 from consensus_escalation.snapshot import PIECE_BYTES
@@ -90,4 +92,6 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(SnapshotTaken, numbers, numbers, numbers, numbers),
     st.builds(Propose, numbers, proposals),
     st.builds(CastVerdict, numbers, verdicts, st.none() | proposals),
+    st.builds(AskClock, numbers, numbers),
+    st.builds(TellClock, numbers, numbers, numbers, signatures),
 )

@@ -90,7 +90,7 @@ def test_what_a_majority_does_not_store_keeps_nobody_from_leading(learns: bool) 
     is_known = False
     for machine in refusing:
         assert machine.raft is not None
-        machine.raft._is_signed = lambda batch: is_known or batch[0].body != b"by a stranger"
+        machine.raft._evidence._is_signed = lambda batch: is_known or batch[0].body != b"by a stranger"
     cluster.submit(leader, "by a stranger")
     if learns:
         cluster.advance(0.2)

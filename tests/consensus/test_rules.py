@@ -162,7 +162,7 @@ def test_what_a_rule_refuses_is_void_everywhere() -> None:
 
 
 def test_the_dangerous_class_is_void_unless_it_says_that_it_is_dangerous() -> None:
-    """Then its block cannot be stored without endorsements (`raft._has_evidence`), and so it was endorsed."""
+    """Then its block cannot be stored without endorsements (`evidence.Evidence`), and so it was endorsed."""
     author, machine = Author(), Machine()
     plain = put(("valves", "3"), "open", intent="valve.open")
     (outcome,) = author.do(machine, plain)

@@ -14,7 +14,7 @@ from consensus_escalation.raft import Raft
 from mesh.quorum.burst import Burst
 from tests.consensus.cluster import Now, digest, keys_of, voter
 
-GENESIS = Genesis(1, Config((voter(1), voter(2))), digest(b"genesis"))
+GENESIS = Genesis(1, Config((voter(1), voter(2))), digest(b"genesis"), 1 << 50)
 NOW = Now(1.0, 1 << 50)
 
 

@@ -140,12 +140,12 @@ def test_a_forged_countersignature_is_refused_by_every_voter_and_by_strangers() 
         with_a_vote = present([directory.raw(grant.statement) or b""])
         for evidence in (b"x", b"\x80", bytes(80), about_another, forged, with_a_vote):
             assert dismissed_by_untrusted(directory, evidence, leaving(joint)) == set()
-            assert not raft._has_evidence(block_of(mesh, first, joint, evidence), before), evidence
-        assert raft._has_evidence(block_of(mesh, first, joint, b""), before), "it may be missing where it cannot be had"
+            assert not raft._evidence.holds(block_of(mesh, first, joint, evidence), before), evidence
+        assert raft._evidence.holds(block_of(mesh, first, joint, b""), before), "it may be missing where it cannot be had"
         directory.restore([mesh.authority.directory.statements()[-1], *mesh.authority.directory.statements()])
         good = warrant(directory, [replica(mesh, victim)], 600)
-        assert raft._has_evidence(block_of(mesh, first, joint, good), before)
-        assert not raft._has_evidence(block_of(mesh, first, before._replace(outgoing=()), good), before), "that removes nobody"
+        assert raft._evidence.holds(block_of(mesh, first, joint, good), before)
+        assert not raft._evidence.holds(block_of(mesh, first, before._replace(outgoing=()), good), before), "that removes nobody"
         assert warrant(directory, [replica(mesh, victim)], 20) == b"", "it has to fit"
         assert raft.role is Role.FOLLOWER
 
@@ -164,9 +164,9 @@ def test_a_countersignature_that_only_the_log_has_kept_is_believed() -> None:
         before, statement = raft.log.config, mesh.authority.reissue(replica(mesh, victim), voter=False)
         joint = Config(tuple(sorted(set(before.voters) - {replica(mesh, victim)})), before.voters)
         assert statement not in directory.statements()
-        assert raft._has_evidence(block_of(mesh, first, joint, present([statement])), before)
+        assert raft._evidence.holds(block_of(mesh, first, joint, present([statement])), before)
         forged = statement[:-1] + bytes([statement[-1] ^ 1])
-        assert not raft._has_evidence(block_of(mesh, first, joint, present([forged])), before)
+        assert not raft._evidence.holds(block_of(mesh, first, joint, present([forged])), before)
 
 
 def test_a_stranger_does_not_believe_a_countersignature_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ class _Voters:
         self._time = 1.0
         self._inbox: deque[tuple[Voter, Voter, Message]] = deque()
         names = tuple(Voter(name) for name in sorted(self._identities))
-        genesis = Genesis(1, Config(names), bytes(16))
+        genesis = Genesis(1, Config(names), bytes(16), WALL)
         self._rafts = {
             name: Raft(name, self._keys(name), random.Random(name), RestoredVoter(genesis), self._now()) for name in names
         }
