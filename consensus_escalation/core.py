@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
 
-from consensus_escalation.block import Block
+from consensus_escalation.block import Block, config_of
 from consensus_escalation.effects import (
     BlocksStored,
     Committed,
@@ -155,6 +155,7 @@ class Core:
     def takes(self, block: Block, config: Config) -> bool:
         """Whether its structure is what this voter stores, by what it knows now."""
         try:
+            config_of(block, self.keys)
             return self.is_allowed(block, config)
         except Malformed:
             return False

@@ -74,6 +74,17 @@ def test_a_demotion_that_nothing_proves_is_stored_by_nobody(evidence: bytes) -> 
     assert not other.raft.ledger.demoted
 
 
+@pytest.mark.parametrize("more", [(), (Entry(Kind.NOOP),)])
+@pytest.mark.parametrize("body", [b"", b"\xff", b"\x80"])
+def test_a_configuration_that_nobody_can_read_is_stored_by_nobody(body: bytes, more: tuple[Entry, ...]) -> None:
+    """It went up as an error through all of the voter, whose turn ended there."""
+    _, leader, other = settled()
+    end = other.raft.log.last_index if other.raft is not None else 0
+    send(leader, other, next_block(leader, Entry(Kind.CONFIG, body=body), *more))
+    assert other.raft is not None
+    assert other.raft.log.last_index == end
+
+
 def test_a_proof_against_one_demotes_no_other() -> None:
     cluster, leader, other = settled()
     send(leader, other, next_block(leader, Entry(Kind.COMMAND, b"client", 1 << 50, 1, b"danger")))
