@@ -77,6 +77,8 @@ class NodeConfig:
 
             predicates_of(self.predicates)
         _check_data_dir(self.data_dir)
+        if not isinstance(self.preset, str):
+            raise ConfigError(f"preset={self.preset!r}: the name of one")
         preset(self.preset)
         if isinstance(self.coalesce_ms, bool) or not isinstance(self.coalesce_ms, int | float):
             raise ConfigError(f"coalesce_ms={self.coalesce_ms!r}: a number of milliseconds")

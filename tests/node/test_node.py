@@ -275,6 +275,8 @@ async def test_a_data_directory_belongs_to_one_node(tmp_path: Path) -> None:
         ({"seeds": ["127.0.0.1:0"]}, "port 0"),
         ({"advertise": "127.0.0.1:0"}, "port 0"),
         ({"preset": "satellite"}, "robot_wifi"),
+        ({"preset": ["lan"]}, "preset="),
+        ({"preset": None}, "preset="),
         ({"coalesce_ms": -1}, "coalesce_ms"),
         ({"coalesce_ms": "5"}, "coalesce_ms"),
         ({"coalesce_ms": float("nan")}, "coalesce_ms"),
