@@ -375,13 +375,15 @@ class Replication:
             return False  # a leader never replaces a block of its own term
         if block.index <= core.commit:
             return False
+        if not core.keys.verify(block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature):
+            return False  # nobody's, so in nobody's log
         tells_time = any(entry.kind is Kind.CLOCK for entry in block.entries)
         if tells_time and not is_attested_untrusted(block, config, attested, core.keys):
             return False
         if not core.takes(block, config):
             core.refusal = Refusal(core.now.monotonic, block, config)
             return False
-        return core.keys.verify(block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature)
+        return True
 
     def _sign_ack(self, match: int, leader_term: int) -> bytes:
         core = self._core

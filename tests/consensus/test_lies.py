@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,23 @@ def test_a_dangerous_entry_without_endorsements_deposes_its_leader(size: int) ->
     assert heir is not leader
     assert heir.raft is not None
     assert (leader.me in heir.raft.ledger.demoted) == found.guilt.fits_log
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_only_what_a_leader_signed_is_in_a_log_that_nobody_votes_for(is_signed: bool) -> None:
+    """Regression: a voter made up blocks of a former leader, which no signature held together and no proof could be made of. Each
+    kept whoever read it from voting for a log as long as that, for seconds."""
+    cluster, leader, other = settled()
+    third = next(machine for machine in cluster.machines.values() if machine not in (leader, other))
+    block = next_block(leader, Entry(Kind.COMMAND, b"client", 1 << 50, 1, b"danger"))
+    block = block if is_signed else replace(block, signature=bytes(64))
+    assert leader.raft is not None
+    assert other.raft is not None
+    term, last = leader.raft.term, leader.raft.log.last
+    lie = Append(term + 1, last.index, last.term, leader.raft.log.last_hash, (block,), last.index, 0)
+    other.step(Received(third.me, lie))
+    assert other.raft.log.last == last
+    assert other.raft._core.refuses(Position(term, last.index + 1)) == is_signed
 
 
 @pytest.mark.parametrize("evidence", [b"", b"\x80", b"garbage"])
