@@ -237,10 +237,10 @@ class Chain:
         self._waiting[index] = new
         self._arrived += 1
         if len(self._waiting) > WAITING_MAX:
-            # Later ones may be of voters that only these make known.
-            others = self._waiting.keys() - {self.step_wanted(), min(self._waiting)}
-            doubtful = [at for at in others if not self._waiting[at].is_vouched]
-            del self._waiting[max(doubtful, default=0) or min(others)]
+            # Later ones may be of voters that only these make known; below the one that does, anybody may put one that does not.
+            vouched = {at for at, each in self._waiting.items() if each.is_vouched}
+            others = self._waiting.keys() - {self.step_wanted(), min(self._waiting), min(vouched, default=0)}
+            del self._waiting[max(others - vouched, default=0) or min(others)]
         return index in self._waiting
 
     def _is_vouched(self, index: int, digest: bytes, acks: tuple[Ack, ...]) -> bool:

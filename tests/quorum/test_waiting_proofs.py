@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from consensus_escalation.block import Block
 from consensus_escalation.certificate import Ack, ack_bytes
 from consensus_escalation.chain import WAITING_MAX, Chain
@@ -40,9 +42,10 @@ def test_the_proof_that_all_others_wait_for_is_not_pushed_out() -> None:
         assert chain.step_wanted() != step
 
 
-def test_the_next_proof_is_not_pushed_out_by_those_that_need_it() -> None:
+@pytest.mark.parametrize("lies", [False, True])
+def test_the_next_proof_is_not_pushed_out_by_those_that_need_it(lies: bool) -> None:
     """`mesh sim` seed 83017: who was behind a change of voters had its waiting room full of proofs from after it, and threw away
-    the one that it needed, each time that it came."""
+    the one that it needed, each time that it came. Then any member could bring that about, by one below it that proves nothing."""
     with open_mesh(5, voters=3, critical=("tasks/**",)) as mesh:
         assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
         for number in range(WAITING_MAX + 6):
@@ -52,6 +55,8 @@ def test_the_next_proof_is_not_pushed_out_by_those_that_need_it() -> None:
         step = true.steps[0].block.index
         for index in range(1, true.applied + 1):
             assert chain.offer_block(block_of(true, index))
+        if lies:
+            assert chain.offer_acks_untrusted(step - 1, bytes(32), (Ack(replica(mesh, 4), step - 1, bytes(64)),))
         for index, acks in true.proofs.items():
             if index > true.steps[-1].block.index:
                 chain.offer_acks_untrusted(index, block_of(true, index).hash, acks)
