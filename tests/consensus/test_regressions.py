@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from consensus_escalation.block import Entry
+from consensus_escalation.core import PATIENCE_MAX
 from consensus_escalation.effects import Committed, Received, Submit
 from consensus_escalation.machine import Machine as StateMachine
 from consensus_escalation.machine import Outcome
@@ -80,6 +81,21 @@ def test_nobody_stands_by_a_leader_that_fell_silent() -> None:
     assert cluster.leader() is not None, "nobody has learned to wait"
 
 
+def test_nobody_waits_out_the_silence_of_a_leader_that_gave_up() -> None:
+    """It hears nobody, but is heard: it asks for a later term, and all campaign in their slots from then on, however long false
+    alarms have taught them to wait."""
+    cluster = Cluster(5)
+    leader = cluster.elect()
+    for machine in cluster.machines.values():
+        if machine is not leader and machine.raft is not None:
+            machine.raft._core.patience = PATIENCE_MAX
+    cluster.advance(0.1)
+    cluster.lost = lambda _sender, to, _message: to == leader.me
+    while cluster.leader() is leader:
+        cluster.advance(0.01)
+    assert cluster.elect(2 * cluster.pace.election_seconds) is not leader
+
+
 @pytest.mark.parametrize("learns", [True, False], ids=["until it knows better", "for ever"])
 def test_what_a_majority_does_not_store_keeps_nobody_from_leading(learns: bool) -> None:
     """`mesh sim` seed 80622: three of five did not store a block, since its evidence was lost with the power. They voted for the
@@ -100,6 +116,21 @@ def test_what_a_majority_does_not_store_keeps_nobody_from_leading(learns: bool) 
     cluster.advance(0.2)
     for machine in refusing:
         assert cluster.texts(machine) == (["by a stranger", "it goes on"] if learns else ["it goes on"])
+
+
+def test_who_alone_does_not_store_something_stands_in_the_way_for_a_while_only() -> None:
+    """By then it may be that all others have agreed on it, and nobody could lead without this one."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    other, stubborn = (machine for machine in cluster.machines.values() if machine is not leader)
+    assert stubborn.raft is not None
+    stubborn.raft._is_signed = lambda batch: batch[0].body != b"by a stranger"
+    cluster.submit(leader, "by a stranger")
+    cluster.advance(0.3)
+    assert cluster.texts(other) == ["by a stranger"]
+    leader.crash()
+    cluster.advance(4.0)
+    assert other.me in [change.leader for change in cluster.leaders_seen()]
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["killed before the write", "killed after the write"])

@@ -45,7 +45,7 @@ def test_the_proof_that_all_others_wait_for_is_not_pushed_out() -> None:
 @pytest.mark.parametrize("lies", [False, True])
 def test_the_next_proof_is_not_pushed_out_by_those_that_need_it(lies: bool) -> None:
     """`mesh sim` seed 83017: who was behind a change of voters had its waiting room full of proofs from after it, and threw away
-    the one that it needed, each time that it came. Then any member could bring that about, by one below it that proves nothing."""
+    the one that it needed, each time that it came. Later any member could do the same, by one below it that proves nothing."""
     with open_mesh(5, voters=3, critical=("tasks/**",)) as mesh:
         assert mesh.run_until(lambda: has_voters(mesh, 3) and leader(mesh) is not None, 10.0)
         for number in range(WAITING_MAX + 6):
