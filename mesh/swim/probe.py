@@ -82,7 +82,7 @@ class Probe:
         self.sent_at = [began]
         """Of the direct ping of each stage."""
         self.timed = True
-        """Whether the answer's time says something: not so while a session is only being opened."""
+        """Whether the answer's time says something: not so while a session is only being opened, or when we stood still."""
         self.deadline = inf
         self.asked: set[ReplicaId] = set()
         self.rounds: list[list[ReplicaId]] = []
@@ -210,6 +210,7 @@ class Prober:
         """Nobody had a chance to be heard meanwhile."""
         for probe in self._probes.values():
             probe.deadline += seconds
+            probe.timed = False
         for relay in self._relays.values():
             relay.nack_at += seconds
             relay.expires_at += seconds

@@ -122,7 +122,7 @@ class Swim:
         """Members to probe out of turn, and when."""
         self._next_probe = 0.0
         self._started = False
-        self._called_at = -inf
+        self._called_at = self._stalled_at = -inf
         self._stall_seconds = config.stall_seconds
         self._due = inf
         """When the next tick is wanted, ..."""
@@ -187,7 +187,8 @@ class Swim:
         """The transport has a session with this peer, a first or a new one. With strangers, and with those who were given up,
         lists are compared at once: this is how one joins and how cuts heal. `round_trip`: of its handshake, if it was measured.
         """
-        if round_trip is not None:
+        self._wake(now)
+        if round_trip is not None and now.monotonic - round_trip >= self._stalled_at:
             self._prober.round_trips.add(peer, round_trip)
         self._prober.open_sessions.add(peer)
         self._stale = True
@@ -443,6 +444,7 @@ class Swim:
         if gap < self._stall_seconds or not self._started:
             return
         self.counters["stalls"] += 1
+        self._stalled_at = at
         self.health.worse()
         self._prober.stood_still(gap)
         self._beliefs.stood_still(gap, now)

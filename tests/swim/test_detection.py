@@ -123,6 +123,25 @@ def test_a_stalled_member_is_not_buried_and_accuses_nobody_afterwards() -> None:
     assert mesh.all_alive()
 
 
+def test_time_that_a_process_stood_still_is_no_round_trip() -> None:
+    """Found by `mesh sim --soak`: a process was paused while its ping was under way, and then waited for lost answers for four
+    times the 10 s that the pong had lain in its socket."""
+    mesh = settled(8)
+    prober, seconds = mesh.agents[4].swim._prober, 10.0
+    for _ in range(5):
+        mesh.run_until(lambda: bool(prober._probes), 2.0, step=0.0001)
+        assert prober._probes
+        mesh.stall(4, seconds)
+        mesh.run(seconds + 3.0)
+    assert mesh.agents[4].swim.counters["stalls"] >= 5
+    assert max(mesh.agents[4].swim.round_trip(replica(number)) for number in range(8) if number != 4) < 0.01
+    mesh.stall(4, seconds)
+    mesh.run(seconds - 0.01)
+    mesh.agents[4].stalled_until = mesh.time
+    mesh.do(4, lambda swim, now: swim.session_opened(replica(5), now, seconds))  # asked before, answered meanwhile
+    assert mesh.agents[4].swim.round_trip(replica(5)) < 0.01
+
+
 def test_the_suspect_hears_of_its_suspicion_from_the_next_ping() -> None:
     """Lifeguard's buddy system: gossip does not reach it, its prober does."""
     mesh = settled(6)
