@@ -1,13 +1,14 @@
 """Comparing member lists, so that everyone learns everyone: joins, healed cuts, and whatever gossip missed.
 
-    A                                             B | MEMBERS [hash of each of 16 buckets] -----> | | <---- MEMBER_ROWS
-    [buckets, from, to, rows] |     only buckets that differ; row = id, incarnation, finality: 13 bytes | MEMBER_WANT [ids]
-    ------------------------> |     where B knows more: at most 64 members at a time | <------------------------- CLAIM, CLAIM
-    ... |     the claims themselves, signed by their subjects | CLAIM ... or MEMBER_ROWS -----------------> |     where A
-    knows more: the claims if they are few, else rows for B to choose from
+    A                                             B
+    | MEMBERS [hash of each of 16 buckets] -----> |
+    | <---- MEMBER_ROWS [buckets, from, to, rows] |   only buckets that differ; a row has 17 bytes: id, incarnation, finality, birth
+    | MEMBER_WANT [ids] ------------------------> |   where B knows more: at most 64 members at a time
+    | <------------------------- CLAIM, CLAIM ... |   the claims themselves, signed by their subjects
+    | CLAIM ... or MEMBER_ROWS -----------------> |   where A knows more: the claims if they are few, else rows for B to choose from
 
-Each ACK carries four bytes of the hash over the whole list, so that two members whose lists are equal, the usual case, exchange
-nothing. A newcomer to 1,000 members gets 13 kB of rows and then pulls 150 kB of claims at its own pace.
+Each ACK carries four bytes of the hash over the whole list, so that two members whose lists are equal, the usual
+case, exchange nothing. A newcomer to 1,000 members gets 13 kB of rows and then pulls 150 kB of claims at its own pace.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ TRIES: Final = 3
 PATIENCE_FACTOR: Final = 4.0
 """Round trips, by the measured estimate, before an answer counts as lost. Guess."""
 AGREEING_ENOUGH: Final = 4
-"""Answers in a row with our own hash, after which news has come round. Guess; whom it missed finds out by comparing."""
+"""Members in a row that show our own hash, after which news has come round. Guess; whom it missed finds out by comparing."""
 QUIET_INTERVALS: Final = 3
 """Probe intervals in which news reaches everybody. Measured: 99% in one."""
 NOISY_INTERVALS: Final = 8
@@ -91,7 +92,7 @@ class Exchange:
         self._pause = config.probe_interval_seconds
         self._compared_at = -inf
         self._digest_then = 0
-        self._agreeing = 0
+        self._agreeing: set[ReplicaId] = set()
         self._changed_at = 0.0
         self.settled = False
         """Whether we have the list of the mesh: before that, what we learn from others is no news to them."""
@@ -107,12 +108,13 @@ class Exchange:
         if roster.digest != self._digest_then:
             self._digest_then, self._changed_at = roster.digest, at
             self._pause = quiet_seconds
-            self._agreeing = 0
+            self._agreeing.clear()
         if digest == roster.short_digest():
             self.settled = True
-            self._agreeing += 1
-            if self._agreeing == AGREEING_ENOUGH:
-                self._all_agree()
+            if len(self._agreeing) < AGREEING_ENOUGH and peer not in self._agreeing:
+                self._agreeing.add(peer)
+                if len(self._agreeing) >= min(AGREEING_ENOUGH, len(roster.living)):
+                    self._all_agree()
             return
         quiet = at - self._changed_at >= quiet_seconds
         noisy_pause = NOISY_INTERVALS * self._config.probe_interval_seconds * max(1.0, len(roster) / SMALL_LIST)

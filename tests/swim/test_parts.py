@@ -19,11 +19,12 @@ from mesh.presets import LAN, PRESETS, preset
 from mesh.swim.claims import Accusation, Alive, Reason, Signed, seal
 from mesh.swim.clock import PeerClocks
 from mesh.swim.coordinates import COORDINATE_BYTES, ORIGIN, Coordinate, Coordinates, coordinate_untrusted
+from mesh.swim.exchange import Exchange
 from mesh.swim.health import LocalHealth
 from mesh.swim.news import News, transmissions
 from mesh.swim.order import ProbeOrder, offset
 from mesh.swim.quota import WRONG_BURST, Quota
-from mesh.swim.roster import BUCKETS, Roster
+from mesh.swim.roster import BUCKETS, Roster, State
 from mesh.swim.roundtrip import RoundTrips
 from mesh.swim.suspicion import Credit, Suspicion, accusers_needed, timeout
 from mesh.wire.frames import Frame, Lane
@@ -372,6 +373,30 @@ def test_two_starts_that_speak_with_one_incarnation_make_lists_differ() -> None:
     for one in lists:
         one.set_mine(3, 7, left=True)
     assert lists[0].digest == lists[1].digest
+
+
+def test_news_has_come_round_when_several_say_so_not_one_several_times() -> None:
+    """Regression: answers were counted, so a liar that repeated its own made an agent forget what it had to tell."""
+    everybody_agrees: list[bool] = []
+    roster = Roster(replica(0))
+    for number in range(1, 7):
+        roster.become(roster.obtain(replica(number), 0.0), State.ALIVE, 0.0)
+    exchange = Exchange(
+        SWIM,
+        roster,
+        Outbox(),
+        Counter(),
+        mine=lambda: alive(0),
+        patience=lambda _peer: 1.0,
+        agrees=lambda _peer, _rank, _now: None,
+        all_agree=lambda: everybody_agrees.append(True),
+    )
+    for _ in range(20):
+        exchange.noticed(replica(1), roster.short_digest(), Now(1.0, 0))
+    assert not everybody_agrees
+    for number in range(2, 7):
+        exchange.noticed(replica(number), roster.short_digest(), Now(1.0, 0))
+    assert everybody_agrees == [True]
 
 
 # ---- presets
