@@ -13,7 +13,7 @@ class SwimConfig:
 
     probe_interval_seconds: float
     """One probe is begun every so often (SWIM's protocol period). Shorter finds crashes sooner and costs more, per node and
-    whatever the size of the mesh: about 155 bytes per interval."""
+    whatever the size of the mesh: about 100 bytes per interval."""
     probe_timeout_min_seconds: float
     """Floor of the time that a ping may take, above what was measured: scheduling noise of a busy machine."""
     probe_timeout_max_seconds: float

@@ -2,12 +2,12 @@
 
     A                                             B
     | MEMBERS [hash of each of 16 buckets] -----> |
-    | <---- MEMBER_ROWS [buckets, from, to, rows] |   only buckets that differ; a row has 17 bytes: id, incarnation, finality, birth
+    | <---- MEMBER_ROWS [buckets, from, to, rows] |   only buckets that differ; 17 bytes a row: id, incarnation, finality, birth
     | MEMBER_WANT [ids] ------------------------> |   where B knows more: at most 64 members at a time
     | <------------------------- CLAIM, CLAIM ... |   the claims themselves, signed by their subjects
-    | CLAIM ... or MEMBER_ROWS -----------------> |   where A knows more: the claims if they are few, else rows for B to choose from
+    | CLAIM ... or MEMBER_ROWS -----------------> |   where A knows more: the claims if few, else rows for B to choose from
 
-Each ACK carries four bytes of the hash over the whole list, so that two members whose lists are equal, the usual
+Each PING and each ACK carries four bytes of the hash over the whole list, so that two members whose lists are equal, the usual
 case, exchange nothing. A newcomer to 1,000 members gets 13 kB of rows and then pulls 150 kB of claims at its own pace.
 """
 

@@ -1,14 +1,16 @@
-"""Whom to probe next.
+"""Whom to probe next, and when.
 
 SWIM's rule is that each member goes through all others in a shuffled round-robin of its own, so that a crash is found after
 at most 2n - 1 intervals by a given prober. Seen from the crashed member, probes then arrive at random: one per interval on
-average, but the first one only after 4.6 intervals in one crash of a hundred. Here three probes of four follow a round-robin
-that all members share: the living in the order of their ids form a ring, and in round r everybody probes the member offset(r)
-places further on. So each member is probed by exactly one other in each round, each time another one, and 1.5 intervals pass
-at most. Rounds need no clock: each ping carries the number of its round, and whoever is behind follows.
+average, but the first one only after 4.6 intervals in one crash of a hundred. Here five probes of six follow a tournament
+that all members share: in each round, the living in the order of their ids meet in pairs, each time other ones. Each of a pair
+picks a moment of the round. Whoever comes first pings; the other has heard of it by then and is content, so two members are
+probed for one question and one answer. Who crashed is asked in the next round at the latest, two intervals later at most (but
+for the one who is left over where the number of members is odd). Rounds need no clock: each ping carries the number of its
+round, and whoever is behind follows.
 
-The fourth probe follows a shuffled round-robin of one's own. Whatever a liar does with the numbers of rounds, every member is
-still probed as SWIM does it, at a quarter of the pace.
+The sixth probe follows a shuffled round-robin of one's own. Whatever a liar does with the numbers of rounds, every member is
+still probed as SWIM does it, at a sixth of the pace.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Final
 from crdt.ids import ReplicaId
 
 OWN_ORDER_EVERY: Final = 6
-"""Guess: a quarter of the probes is worth independence from what others say."""
+"""Guess: a sixth of the rounds is worth independence from what others say."""
 ROUNDS: Final = 1 << 16
 """Round numbers wrap around and are compared as serial numbers (RFC 1982)."""
 
@@ -45,6 +47,15 @@ class ProbeOrder:
             self._round_at += passed * self._interval
         return self._round
 
+    def round_began(self, now: float) -> float:
+        """Monotonic seconds."""
+        self.round(now)
+        return self._round_at
+
+    def moment(self, now: float) -> float:
+        """When to probe in the next round: at any time of it, so that all members do not speak at once."""
+        return self.round_began(now) + self._interval * (1.0 + self._rng.random())
+
     def heard(self, number: int, now: float) -> None:
         """Another member's ping was of this round: follow it if it is ahead."""
         ahead = (number - self.round(now)) % ROUNDS
@@ -52,15 +63,28 @@ class ProbeOrder:
             self._round = number % ROUNDS
             self._round_at = now
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the next probe follows one's own order."""
+        return (self._turns + 1) % OWN_ORDER_EVERY == 0
+
+    def partner(self, living: Sequence[ReplicaId], now: float) -> ReplicaId | None:
+        """Of this round. `living`: ascending, without me. None for who is left over."""
+        mine = bisect_left(living, self._me)  # my place among all, me included
+        place = partner(self.round(now), mine, len(living) + 1)
+        return None if place is None else living[place - (place > mine)]
+
     def next(self, living: Sequence[ReplicaId], now: float) -> ReplicaId | None:
-        """`living`: ascending, without me. None when there is nobody."""
+        """Whom to probe in this round. None when there is nobody."""
+        own = self.is_own
+        self.skip()
         if not living:
             return None
+        return (None if own else self.partner(living, now)) or self._next_of_own(living)
+
+    def skip(self) -> None:
+        """This round's partner has been heard."""
         self._turns += 1
-        if self._turns % OWN_ORDER_EVERY == 0:
-            return self._next_of_own(living)
-        mine = bisect_left(living, self._me)  # my place in the ring that includes me
-        return living[(mine + offset(self.round(now), len(living)) - 1) % len(living)]
 
     def another(self, living: Sequence[ReplicaId]) -> ReplicaId | None:
         """In place of one whom it is no use to probe."""
@@ -83,14 +107,22 @@ class ProbeOrder:
         return own.pop()
 
 
-def offset(number: int, others: int) -> int:
-    """Places to go on in round `number`: in any `others` rounds that follow a multiple of it, each of 1 .. others exactly once.
+def partner(number: int, place: int, members: int) -> int | None:
+    """The place that this one meets in round `number`, None for who is left over, one in each round of an odd number of members.
 
-    An affine permutation, other ones from cycle to cycle; members that disagree about the number of members for a while merely
-    probe somebody twice.
+    In any `circle` rounds that follow a multiple of it, each pair meets once ("circle method" of tournaments: places whose sum is
+    that of the round, and the last place with the one that would meet itself), in another order from cycle to cycle. Members that
+    disagree about who is there for a while merely ask more than once.
     """
-    cycle, step = divmod(number, others)
-    stride = 1 + (cycle * 7919 + 3 * others // 7) % others
-    while gcd(stride, others) != 1:
+    circle = members - 1 + members % 2
+    cycle, step = divmod(number, circle)
+    stride = 1 + (cycle * 7919 + 3 * circle // 7) % circle
+    while gcd(stride, circle) != 1:
         stride += 1
-    return 1 + (step * stride + cycle) % others
+    total = (step * stride + cycle) % circle
+    if place == circle:  # the last place of an even number
+        return total * ((circle + 1) // 2) % circle
+    other = (total - place) % circle
+    if other != place:
+        return other
+    return circle if circle < members else None

@@ -138,7 +138,7 @@ class Swim:
         for peer in known:
             self._restore(peer)
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
-            Frame.PING: self._prober.ping_untrusted,
+            Frame.PING: self._ping_untrusted,
             Frame.ACK: self._ack_untrusted,
             Frame.NACK: self._prober.nack_untrusted,
             Frame.PING_REQUEST: self._prober.request_untrusted,
@@ -454,12 +454,22 @@ class Swim:
     def _probe_in_turn(self, now: Now) -> None:
         if now.monotonic < self._next_probe:
             return
+        own = self._order.is_own
         target = self._order.next(self._roster.living, now.monotonic)
         if target is not None and target in self._roster.suspects and self._beliefs.is_settled(target):
-            target = self._order.another(self.alive())  # one more accuser would change nothing
-        if target is not None:
+            target, own = self._order.another(self.alive()), True  # one more accuser would change nothing
+        if target is not None and (own or not self._has_spoken(target, now)):
             self._prober.probe(target, now)
-        self._next_probe = now.monotonic + self._config.probe_interval_seconds * self.health.factor
+        self._probe_in_next_round(now)
+
+    def _has_spoken(self, partner: ReplicaId, now: Now) -> bool:
+        """In this round: what a ping would bring to light."""
+        record = self._roster.records[partner]
+        return record.state is State.ALIVE and record.heard >= self._order.round_began(now.monotonic)
+
+    def _probe_in_next_round(self, now: Now) -> None:
+        pause = self._config.probe_interval_seconds * (self.health.factor - 1)
+        self._next_probe = self._order.moment(now.monotonic) + pause
 
     def _probe_out_of_turn(self, now: Now) -> None:
         for target in sorted(target for target, at in self._looks.items() if at <= now.monotonic):
@@ -532,6 +542,17 @@ class Swim:
         if record is not None and record.accusations:
             self._beliefs.buddy_notice(record)
         self._news.ride_along(peer, len(self._roster))
+
+    def _ping_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
+        digest = self._prober.ping_untrusted(peer, payload, now)
+        if digest is None or not self._roster.is_living(peer):
+            return
+        order, at = self._order, now.monotonic
+        ends = order.round_began(at) + self._config.probe_interval_seconds
+        if self._next_probe < ends and not order.is_own and order.partner(self._roster.living, at) == peer:
+            order.skip()  # it came first
+            self._probe_in_next_round(now)
+        self._exchange.noticed(peer, digest, now)
 
     def _ack_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         digest = self._prober.ack_untrusted(peer, payload, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.events import MemberDown
-from mesh.swim.order import ProbeOrder
+from mesh.swim.order import ROUNDS, ProbeOrder, partner
 from mesh.sync.pull import Puller
 from mesh.testing import Mesh, open_mesh
+from mesh.wire.cbor import encode
 from mesh.wire.frames import Frame
-from tests.attacks.stage import both, honest, shows, told, without
+from tests.attacks.stage import both, honest, say, shows, told, without
 
 THREAT = "eclipse with 30% hostile peers"
 AGENTS = 20
@@ -109,12 +111,49 @@ def test_liars_about_the_ring_leave_nobody_unprobed(defended: bool) -> None:
         rng = random.Random(1)
         for number in HOSTILE:
             order = mesh.peer(number).swim._order
-            vars(order)["round"] = lambda now: rng.randrange(1 << 16)
+
+            def lie(now: float, *, order: ProbeOrder = order) -> int:
+                ProbeOrder.round(order, now)  # its own goes on
+                return rng.randrange(ROUNDS)
+
+            vars(order)["round"] = lie
             vars(order)["next"] = lambda living, now: None
         first = min(mesh.memberships[number].replica_id for number in range(AGENTS))
         crashed = next(n for n in honest(mesh, *HOSTILE) if mesh.memberships[n].replica_id != first)
         mesh.crash(crashed)
         mesh.run(8.0)
         watchers = [number for number in honest(mesh, *HOSTILE) if number != crashed]
+        known = [n for n in watchers if any(e.replica == mesh.memberships[crashed].replica_id for e in told(mesh, n, MemberDown))]
+        assert (len(known) == len(watchers)) == defended
+
+
+@pytest.mark.interpreted
+@both
+def test_a_liar_that_is_everybodys_next_partner_hides_nobody(defended: bool) -> None:
+    """One of a pair is content when it has heard the other. Liars name rounds in which it is they who meet the victim, and come
+    first in each. Undefended: nobody ever probes in an order of its own, and so nobody looks for the dead one."""
+
+    def partner_only(self: ProbeOrder) -> bool:
+        return False
+
+    with open_mesh(AGENTS, seed=6) as mesh, without(defended, ProbeOrder, "is_own", property(partner_only)):
+        victims = honest(mesh, *HOSTILE)
+        crashed = victims[-1]
+        watchers = victims[:-1]
+        for number in HOSTILE:
+            vars(mesh.peer(number).swim._order)["next"] = lambda living, now: None
+        mesh.crash(crashed)
+        for turn in range(400):
+            liar = HOSTILE[turn % len(HOSTILE)]
+            for victim in watchers:
+                swim, now = mesh.peer(victim).swim, mesh.hosts[victim].now().monotonic
+                me, living = mesh.memberships[victim].replica_id, swim.living
+                mine, theirs = bisect_left(living, me), bisect_left(living, mesh.memberships[liar].replica_id)
+                theirs += theirs >= mine
+                ahead = swim._order.round(now) + 1
+                number = next(n for n in range(ahead, ROUNDS + ahead) if partner(n % ROUNDS, mine, len(living) + 1) == theirs)
+                ping = encode([turn % 64 * 4, number % ROUNDS, swim._roster.short_digest()])
+                say(mesh, liar, victim, Frame.PING, ping)
+            mesh.run(0.03)
         known = [n for n in watchers if any(e.replica == mesh.memberships[crashed].replica_id for e in told(mesh, n, MemberDown))]
         assert (len(known) == len(watchers)) == defended

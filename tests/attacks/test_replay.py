@@ -35,7 +35,7 @@ def test_datagrams_of_a_session(defended: bool) -> None:
     with open_mesh(3, seed=1) as mesh:
         sent = record(mesh)
         mesh.node(1).register("key").set(1)
-        mesh.run(1.0)
+        mesh.run(2.0)
         recorded = [
             each for source, address, each in sent if source == 1 and address == mesh.hosts[0].address and each[0] == DATA
         ]

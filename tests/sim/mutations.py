@@ -210,7 +210,7 @@ MUTATIONS: Final = [
     Mutation(
         "full",
         "a suffix below gc_floor is taken for the whole, unverified",
-        replace(BASE, seed=15, rate=40.0, types=("set",), script=AWAY),
+        replace(BASE, seed=11, rate=40.0, types=("set",), script=AWAY),
         _rules_without("FULL", "VERIFY"),
         ("bases", "views", "equality", "convergence", "faults"),
         seeds=4,

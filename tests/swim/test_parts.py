@@ -22,7 +22,7 @@ from mesh.swim.coordinates import COORDINATE_BYTES, ORIGIN, Coordinate, Coordina
 from mesh.swim.exchange import Exchange
 from mesh.swim.health import LocalHealth
 from mesh.swim.news import News, transmissions
-from mesh.swim.order import ProbeOrder, offset
+from mesh.swim.order import ROUNDS, ProbeOrder, partner
 from mesh.swim.quota import WRONG_BURST, Quota
 from mesh.swim.roster import BUCKETS, Roster, State
 from mesh.swim.roundtrip import RoundTrips
@@ -107,18 +107,38 @@ def test_health_stays_between_its_limits() -> None:
 # ---- the order of probes
 
 
-@given(others=st.integers(1, 200), cycle=st.integers(0, 300))
-def test_in_a_cycle_every_offset_comes_once(others: int, cycle: int) -> None:
-    offsets = [offset(cycle * others + step, others) for step in range(others)]
-    assert sorted(offsets) == list(range(1, others + 1))
+@given(members=st.integers(2, 120), cycle=st.integers(0, 300))
+def test_in_a_cycle_everybody_meets_everybody_once(members: int, cycle: int) -> None:
+    circle = members - 1 + members % 2
+    for place in {0, members // 2, members - 1}:
+        met = [partner(cycle * circle + step, place, members) for step in range(circle)]
+        assert met.count(None) == members % 2, "left over once, where the number is odd"
+        assert sorted(each for each in met if each is not None) == [other for other in range(members) if other != place]
 
 
-def test_in_a_shared_round_everybody_is_probed_by_exactly_one_other() -> None:
-    members = sorted(replica(number) for number in range(20))
-    for number in range(40):
-        targets = Counter(members[(at + offset(number, 19)) % 20] for at in range(20))
-        assert set(targets.values()) == {1}
-        assert all(offset(number, 19) % 20 for _ in members)  # nobody probes itself
+@given(members=st.integers(1, 120), number=st.integers(0, ROUNDS - 1))
+def test_a_round_is_made_of_pairs(members: int, number: int) -> None:
+    met = [partner(number, place, members) for place in range(members)]
+    assert all(other is None or met[other] == place for place, other in enumerate(met))
+    assert met.count(None) == members % 2
+
+
+def test_partners_agree_about_each_other_from_their_own_lists() -> None:
+    members = sorted(replica(number) for number in range(13))
+    orders = {member: ProbeOrder(member, 0.25, random.Random(7)) for member in members}  # all begin in the same round
+    for step in range(30):
+        now = 0.25 * step + 0.1
+        met = {me: order.partner([other for other in members if other != me], now) for me, order in orders.items()}
+        assert all(other is None or met[other] == me for me, other in met.items())
+        assert sum(other is None for other in met.values()) == 1
+
+
+def test_a_probe_comes_at_any_time_of_the_next_round() -> None:
+    order = ProbeOrder(replica(0), 0.25, random.Random(1))
+    moments = [order.moment(10.1) - order.round_began(10.1) for _ in range(200)]
+    assert all(0.25 <= moment <= 0.5 for moment in moments)
+    assert min(moments) < 0.26
+    assert max(moments) > 0.49
 
 
 def test_members_that_hear_each_other_come_to_share_their_rounds() -> None:

@@ -326,7 +326,10 @@ class Grammar:
 
     def ping(self) -> bytes:
         return self.encode(
-            self.one_of(lambda: [self.number(), self.number(64)], lambda: [self.number(), self.replica(), self.number()])
+            self.one_of(
+                lambda: [self.number(), self.number(64), self.blob(self.rng.choice((4, 4, 4, 8)))],
+                lambda: [self.number(), self.replica(), self.number()],
+            )
         )
 
     def ack(self) -> bytes:

@@ -17,6 +17,8 @@ DETECTION_EVERY: Final = SECOND // 5
 for a second is taken for one that was stopped."""
 ACCUSERS_MIN: Final = 3
 """Others that must be up for a death to be sure soon: two accusers, and one that is paused."""
+STALL_SECONDS: Final = 3.0
+"""Between two turns of one that runs. Ten rounds of probes: in most of them it has something to do, or is told something."""
 DETECTION_SECONDS: Final = 20.0
 """A crash is known to everybody within this, by the `lan` preset's slowest way: twice the longest suspicion, after a round of
 probes by a stretched schedule (computed)."""
@@ -95,7 +97,7 @@ class Membership:
         mesh, time = self._ground.mesh, self._ground.mesh.world.time
         last = self._turns.get(host.number, 0)
         self._turns[host.number] = time
-        if time - last > SECOND or host.core is None or mesh.preset.name != "lan":
+        if time - last > STALL_SECONDS * SECOND or host.core is None or mesh.preset.name != "lan":
             self._awake_since[host.number] = time
             return
         long_ago = time - DETECTION_SECONDS * SECOND
