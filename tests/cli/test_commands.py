@@ -280,6 +280,16 @@ def test_a_command_that_asks_a_node_does_not_load_one() -> None:
     assert not {"trio", "rich", "nacl", "mesh.node"} & set(loaded)
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_traceback(closed: str) -> None:
+    """Regression: with stdout closed each verb did its work and then ended with an AttributeError, exit code 1."""
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m tools.cli sim --list {closed}', sys.executable], capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""
+    assert bool(run.stdout) == (closed == "2>&-")
+
+
 def test_files_that_are_not_python_are_packaged() -> None:
     """The unit file was once missing from the wheel, and `mesh up --print-unit` failed outside of the repository."""
     root = Path(cli_package.__file__).parents[2]

@@ -127,7 +127,19 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    fill_standard_streams()
     cli.main()
+
+
+def fill_standard_streams() -> None:
+    """A program may be started with these closed. Whatever is opened first would stand in their place: a database would have error
+    messages written into it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            stream = open(os.devnull, "r+")  # noqa: SIM115  # takes the lowest free number, this one
+            setattr(sys, name, stream)
 
 
 __all__ = ["FAILED", "UNKNOWN", "USAGE", "cli", "complain", "main"]
