@@ -20,6 +20,7 @@ from consensus_escalation.verdict import Verdict
 from mesh.errors import StorageCorrupt, StorageError
 from mesh.events import Event, StorageFailing
 from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, Left, QuorumBatch, Row
+from mesh.store import journal as journal_module
 from mesh.store.journal import FileJournal, open_journal
 from mesh.store.ledger_file import FILE_NAME, ROOM_BYTES, LedgerFile
 from tests.consensus.cluster import digest, keys_of, voter
@@ -137,6 +138,20 @@ async def test_tickets_come_back_in_order_and_what_waits_goes_together(tmp_path:
     file = LedgerFile(tmp_path)
     assert len(file.load().blocks) == 200
     file.close()
+
+
+async def test_when_somebody_waits_the_thread_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would begin when the event loop gives up Python's lock, at the end of its turn."""
+    monkeypatch.setattr(journal_module, "HAND_OVER_SECONDS", 10.0)
+    journal = FileJournal(LedgerFile(tmp_path), NOTHING, lambda event: None)
+    with trio.fail_after(10):
+        for ticket in range(1, 4):
+            while not journal._rests:  # noqa: ASYNC110  # of another thread
+                await trio.sleep(0.001)
+            journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
+            journal.begin()
+            assert journal._queue.empty()
+        await trio.to_thread.run_sync(journal.close)
 
 
 @pytest.mark.interpreted

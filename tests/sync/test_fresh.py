@@ -6,6 +6,7 @@ from crdt.ids import ReplicaId, shelf_id
 from mesh.effects import Now
 from mesh.sync.fresh import CHANGED_MAX, CHANGED_SECONDS, TRAIL_MAX, Fresh
 from mesh.sync.repeat import CLEAN_ENOUGH, LOSSY_SECONDS, Losses
+from mesh.sync.serve import RecentDeltas
 from mesh.testing import Mesh, open_mesh
 
 SHELVES = [shelf_id(ReplicaId(bytes((number,)) * 8), 1) for number in range(20)]
@@ -38,6 +39,16 @@ def test_few_are_kept_and_not_for_long() -> None:
     assert found.newest(Now(10.0, 0)) == SHELVES[: -CHANGED_MAX - 1 : -1][: int(CHANGED_SECONDS)]
     found.rode(SHELVES[0])
     assert found.trail(10.0, Now(30.0, 0)) == []
+    assert len(found._rides) == len(found._at) == CHANGED_MAX
+
+
+def test_what_nobody_pushed_is_forgotten_with_what_it_was() -> None:
+    recent = RecentDeltas(limit=4)
+    for seq in range(1, 11):
+        recent.add(SHELVES[0], seq, b"raw", news=seq % 2 == 0)
+        recent.add(SHELVES[0], seq, b"raw again", news=False)
+    assert [seq for seq in range(1, 11) if recent.was_pushed(SHELVES[0], seq)] == [8, 10]
+    assert sorted(recent._quiet) == [(SHELVES[0], 7), (SHELVES[0], 9)]
 
 
 def lossy(mesh: Mesh) -> list[bool]:
