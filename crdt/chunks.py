@@ -139,12 +139,12 @@ class Chunks:
 
     def covers(self, op: Op) -> tuple[Cover, ...]:
         """Of a large op: those in it, and those that went into its chunks."""
-        content = self.with_covers(op)
+        content = self.content(op) if _reference_of(op).covers else None
         return op.covers + content.covers if content else op.covers
 
-    def with_covers(self, op: Op) -> Content | None:
-        """The content of a large op, where some of its covers are there."""
-        return self.content(op) if _reference_of(op).covers else None
+    def has_covers(self, op: Op) -> bool:
+        """Whether there are covers in the chunks of this large op, and all of these are here."""
+        return _reference_of(op).covers > 0 and self.content(op) is not None
 
     def content(self, op: Op) -> Content | None:
         """None while chunks are missing, and when they are not what the op says. One object for all replicas in a process, while

@@ -15,7 +15,7 @@ from crdt import codec
 from crdt.base import Base, Held
 from crdt.body import Decode, Encode
 from crdt.chores import Chores
-from crdt.chunks import Chunks, Content
+from crdt.chunks import Chunks
 from crdt.delta import Delta, Head
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, dot_index, dot_seq, replica_of
 from crdt.index import Index, Over, Slots
@@ -71,26 +71,24 @@ sets themselves are no measure: each write of a counter that 2,000 others count,
 
 
 class Looks:
-    """Masks of the covered among sets of cells, by the identities of the cells and of what is in their chunks, which are kept so
-    that they stay theirs."""
+    """Masks of the covered among sets of cells, by the identities of the cells, which are kept so that they stay theirs."""
 
     def __init__(self) -> None:
         self.held = 0
-        """Cells, and contents of chunks."""
-        self._known: dict[tuple[int, ...], tuple[int, list[Op], Sequence[Content | None]]] = {}
+        """Cells."""
+        self._known: dict[tuple[int, ...], tuple[int, list[Op]]] = {}
 
     def get(self, names: tuple[int, ...]) -> int | None:
         known = self._known.get(names)
         return known[0] if known is not None else None
 
-    def add(self, names: tuple[int, ...], mask: int, cells: list[Op], contents: Sequence[Content | None] = ()) -> None:
+    def add(self, names: tuple[int, ...], mask: int, cells: list[Op]) -> None:
         """`cells`: not to be changed any more."""
-        size = len(cells) + len(contents)
-        if self.held + size > COVERED_MAX:
+        if self.held + len(cells) > COVERED_MAX:
             self._known.clear()
             self.held = 0
-        self._known[names] = (mask, cells, contents)
-        self.held += size
+        self._known[names] = (mask, cells)
+        self.held += len(cells)
 
 
 LOOKS: Final = Looks()
@@ -354,12 +352,15 @@ class State:
         """Mask of the values among these cells of one key that others of them cover. Not to be changed afterwards."""
         if len(cells) < COVERED_FROM or "EXACT" not in self.rules:
             return self._look_who_is_covered(cells)
-        contents = [self.chunks.with_covers(op) for op in cells if op.kind & LARGE]
-        names = (*map(id, cells), *map(id, contents))
+        put_together = 0  # what is in the chunks of an op never changes, but it may not be here yet
+        for index, op in enumerate(cells):
+            if op.kind & LARGE and self.chunks.has_covers(op):
+                put_together |= 1 << index
+        names = (*map(id, cells), put_together)
         mask = LOOKS.get(names)
         if mask is None:
             mask = self._look_who_is_covered(cells)
-            LOOKS.add(names, mask, cells, contents)
+            LOOKS.add(names, mask, cells)
         return mask
 
     def _look_who_is_covered(self, cells: list[Op]) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crdt import Cover, Delta, Key, Op, Path, PathError, Replica, Rights, ShelfId, UnsupportedValue, ValueTooLarge
 from crdt.ids import dot_seq, make_dot
 from crdt.ops import REMOVED, VALUE
-from crdt.state import COVERED_MAX, Looks, State, check_of
+from crdt.state import COVERED_MAX, LOOKS, Looks, State, check_of
 from tests.crdt.meshes import KEY, REGISTER, forge, give, live, meet, replica, shelf_of, shown, sound
 
 OTHER: Key = (REGISTER, ("other",))
@@ -344,6 +344,25 @@ def test_who_is_covered_among_many_is_looked_up_once(monkeypatch: pytest.MonkeyP
     give(removal, other)
     assert shown(other) == ["apart"]
     assert reader.state_digest() == other.state_digest()
+
+
+def test_covers_in_chunks_count_when_these_come() -> None:
+    """Also of who writes the chunks last: what is remembered of who is covered is of what was here then. It holds on to no value,
+    which may be large."""
+    authors = [replica(chr(33 + number)) for number in range(80)]
+    reader, last = replica("x"), replica("y")
+    for number, author in enumerate(authors):
+        give([author.write(*KEY, number, now_wall=1_000 + number)], reader, last)
+    last.draft(*KEY, "x" * 5_000, now_wall=5_000)
+    *chunks, named = last.seal()
+    head = None
+    for seq, delta in enumerate([named, *chunks], 1):
+        assert len(shown(reader)) == 80
+        late = forge(last.shelf, [op._replace(dot=make_dot(seq, at)) for at, op in enumerate(delta.ops)], seq, head)
+        give([late], reader)
+        head = late.head
+    assert shown(reader) == ["x" * 5_000]
+    assert {type(part) for known in LOOKS._known.values() for part in known} == {int, list}
 
 
 def test_what_is_remembered_of_who_is_covered_is_bounded_by_cells() -> None:

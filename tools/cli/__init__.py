@@ -132,8 +132,8 @@ def main() -> None:
 
 
 def fill_standard_streams() -> None:
-    """A program may be started with these closed. Whatever is opened first would stand in their place: a database would have error
-    messages written into it."""
+    """A program may be started with these closed. Whatever is opened first would stand in their place: a database would have
+    error messages written into it."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
