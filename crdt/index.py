@@ -12,7 +12,9 @@ from crdt.ids import ShelfId, dot_index, dot_seq
 from crdt.limits import CORE_TYPE
 from crdt.ops import Key, Op, Path, Segment
 
-Slots = dict[tuple[ShelfId, ShelfId], Slot]
+Cell = Op | Slot
+"""An op that stands where it was first issued, which itself says where that is; or a slot."""
+Slots = dict[tuple[ShelfId, ShelfId], Cell]
 """By (host, origin)."""
 
 TAIL_SORTED_ONE_BY_ONE: Final = 8
@@ -105,15 +107,14 @@ def _segment_order(segment: Segment) -> tuple[bool, Segment]:
 class Index:
     """`slots`: what bases hold, one cell per host and origin. `above`: what lies over the bases.
 
-    A fresh op says itself where it is held (its dot is its place and its index), so a key with one such cell, as most are,
-    costs no more than a reference to it. A lone cell that was issued again is a slot, several cells of a key are a dict of
-    slots.
+    A fresh op says itself where it is held (its dot is its place and its index), so most cells cost no more than a reference to
+    it. One that was issued again is a slot. Several cells of a key are a dict.
     """
 
     __slots__ = ("_bases", "_children", "_last", "_rows", "_types", "above", "slots")
 
     def __init__(self, bases: Mapping[ShelfId, Base]) -> None:
-        self.slots: dict[Key, Op | Slot | Slots] = {}
+        self.slots: dict[Key, Cell | Slots] = {}
         self.above: dict[Key, list[Over]] = {}
         self._bases = bases
         self._rows: dict[tuple[int, Path], Row] = {}
@@ -129,45 +130,48 @@ class Index:
 
     # --- slots
 
-    def _lone(self, found: Op | Slot) -> Slot:
-        if isinstance(found, Op):
-            return self._bases[found.origin].own[dot_seq(found.dot)], dot_index(found.dot)
-        return found
+    def slot_of(self, cell: Cell) -> Slot:
+        """Where a cell is held."""
+        if isinstance(cell, Op):
+            return self._bases[cell.origin].own[dot_seq(cell.dot)], dot_index(cell.dot)
+        return cell
 
     def slot(self, key: Key, host: ShelfId, origin: ShelfId) -> Slot | None:
         found = self.slots.get(key)
         if found is None:
             return None
         if isinstance(found, dict):
-            return found.get((host, origin))
-        held, index = self._lone(found)
+            cell = found.get((host, origin))
+            return None if cell is None else self.slot_of(cell)
+        held, index = self.slot_of(found)
         return (held, index) if held.host == host and held.body.ops[index].origin == origin else None
 
     def all_slots(self, key: Key) -> list[Slot]:
         found = self.slots.get(key)
         if found is None:
             return []
-        return list(found.values()) if isinstance(found, dict) else [self._lone(found)]
+        return [self.slot_of(cell) for cell in (found.values() if isinstance(found, dict) else (found,))]
 
     def put(self, key: Key, held: Held, index: int, op: Op) -> Slot | None:
         """Returns what it replaces: the cell of the same host and origin."""
         found = self.slots.get(key)
+        cell: Cell = op if is_fresh(held.host, held.place, index, op) else (held, index)
         if found is None:
-            self.slots[key] = op if is_fresh(held.host, held.place, index, op) else (held, index)
+            self.slots[key] = cell
             if key not in self.above:
                 self.appear(key)
             return None
         if not isinstance(found, dict):
-            other, at = self._lone(found)
+            other, at = self.slot_of(found)
             origin = other.body.ops[at].origin
             if other.host == held.host and origin == op.origin:
-                self.slots[key] = op if is_fresh(held.host, held.place, index, op) else (held, index)
+                self.slots[key] = cell
                 return other, at
-            found = self.slots[key] = {(other.host, origin): (other, at)}
+            found = self.slots[key] = {(other.host, origin): found}
         name = (held.host, op.origin)
         former = found.get(name)
-        found[name] = (held, index)
-        return former
+        found[name] = cell
+        return None if former is None else self.slot_of(former)
 
     def put_fresh(self, body: Body, changes: dict[Key, None]) -> bool:
         """`put` for a whole plain body, and its keys to `changes`, if all of them are new here; else nothing is done. In bulk,

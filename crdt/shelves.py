@@ -43,7 +43,8 @@ class Shelves(State):
             self.chores.issued(held)
         if held.body.plain and len(held.body.ops) > 1 and self.index.put_fresh(held.body, self.changes):
             return
-        slots, changes, above, appear = self.index.slots, self.changes, self.index.above, self.index.appear
+        tree, changes = self.index, self.changes
+        slots, above = tree.slots, tree.above
         for index, op in enumerate(held.body.ops):
             kind, type_code, path, _, covers, origin, dot, _, _ = op
             key = (type_code, path)
@@ -52,7 +53,7 @@ class Shelves(State):
             if slots.setdefault(key, slot) is not slot:  # hashing a path costs more than all else here
                 self._put_beside(held, index, op, key)
             elif not above or key not in above:
-                appear(key)
+                tree.appear(key)
             if kind or covers or not type_code:
                 self._note(held, index, op, key)
 
@@ -174,6 +175,8 @@ class Shelves(State):
             void |= (not self._heir(former_of(body.ops[index]), body.shelf)) << index
         if self._void_ops is not None:
             void |= self._void_ops(body.shelf, body.seq, body.rights, body.ops)
+        if void:
+            self.has_void = True
         return void
 
     def report_void(self, body: Body, void: int) -> None:

@@ -18,7 +18,7 @@ from crdt.chores import Chores
 from crdt.chunks import Chunks
 from crdt.delta import Delta, Head
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId, dot_index, dot_seq, replica_of
-from crdt.index import Index, Over, Slots
+from crdt.index import Cell, Index, Over, Slots
 from crdt.limits import SHELF_BYTES_MAX, SHELF_OPS_MAX
 from crdt.native import mypyc_attr
 from crdt.ops import DROPPED, KIND_MASK, LARGE, VALUE, WHILE_ALIVE, Cover, Key, Op, Rights
@@ -191,6 +191,8 @@ class State:
         self.chores = Chores(shelf, self.chunks)
         self.faults: deque[Fault] = deque(maxlen=FAULTS_MAX)
         self.ended = Ended()
+        self.has_void = False
+        """Whether there was ever a void op here. Nearly never: then no cell is asked whether it is one."""
         self.unsound: dict[ShelfId, int] = {}
         """Floors of bases that were found not to be what their authors signed, and reported. Such a base stays where it is until
         a statement that the author did sign replaces it."""
@@ -309,8 +311,7 @@ class State:
         `value`."""
         found = self.index.slots.get(key)
         if isinstance(found, Op) and key not in self.index.above and found.origin not in self.records:
-            void = self.bases[found.origin].own[dot_seq(found.dot)].void
-            return [found] if found.kind != DROPPED and not void >> dot_index(found.dot) & 1 else []
+            return [found] if found.kind != DROPPED and not (self.has_void and self._is_void(found)) else []
         if isinstance(found, dict) and key not in self.index.above:
             own = self._own_cells(found)
             if own is not None:
@@ -320,15 +321,20 @@ class State:
 
     def _own_cells(self, slots: Slots) -> list[Op] | None:
         """`cells` where nobody took anything over: each origin has one cell, on its own shelf. None where somebody did."""
-        said, found = self.records.said, []
-        for (host, origin), (held, index) in slots.items():
+        said, has_void = self.records.said, self.has_void
+        found: list[Op] = []
+        for (host, origin), cell in slots.items():
             if host != origin or origin in said:
                 return None
-            op = held.body.ops[index]
-            if op.kind != DROPPED and not held.void >> index & 1:
+            op = cell if isinstance(cell, Op) else cell[0].body.ops[cell[1]]
+            if op.kind != DROPPED and not (has_void and self._is_void(cell)):
                 found.append(op)
         found.sort(key=_origin)
         return found
+
+    def _is_void(self, cell: Cell) -> bool:
+        held, index = self.index.slot_of(cell)
+        return bool(held.void >> index & 1)
 
     def shown(self, key: Key) -> list[Op]:
         """The value cells that no other cell at the key covers, sorted by origin; large payloads put together."""

@@ -14,7 +14,7 @@ import click
 
 from mesh.errors import MeshError
 from mesh.presets import PRESETS
-from tools.garbage import collect_rarely
+from tools.garbage import SIMULATED, collect_rarely
 from tools.sim import hunting, progress, report, scenario, units
 from tools.sim.critical import may_happen
 from tools.sim.faults import KINDS
@@ -127,7 +127,7 @@ def _once(chosen: Scenario, *, as_json: bool, svg_path: Path | None, cut_down: b
             if chosen.title:
                 click.echo(f"{chosen.title}: {chosen.about}")
             click.echo(report.heading(one, commit()))
-        collect_rarely()
+        collect_rarely(SIMULATED)
         began, began_cpu = time.monotonic(), time.process_time()
         outcome = one.play()
         took, took_cpu = time.monotonic() - began, time.process_time() - began_cpu

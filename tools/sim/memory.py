@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Set
 from enum import Enum
 from typing import Any, Final
 
+from crdt.base import Held
+from crdt.body import Body
 from crdt.chunks import Content
 from crdt.delta import Head, Header
 from crdt.ops import Op
@@ -20,8 +22,8 @@ DEPTH_MAX: Final = 12
 PACKAGES: Final = ("mesh.", "crdt.", "consensus_escalation.")
 """Whose objects are looked into; what hangs on the simulator's side of a callback is not the core's."""
 NOT_OF_THE_CORE: Final = ("mesh.testing.", "mesh.presets")
-VALUES: Final = (Op, Content, Head, Header)
-"""Made once, of bounded size, and never changed: not looked into. They are most of what a core holds."""
+VALUES: Final = (Op, Body, Held, Content, Head, Header)
+"""Of bounded size from the start: not looked into. They are most of what a core holds."""
 
 
 def containers(core: object) -> dict[str, int]:

@@ -154,7 +154,7 @@ class Oracle:
                 reached = replica.reached(shelf)
                 if reached:
                     self._reached(host, shelf, count, make_dot(reached + 1, 0))
-        if replica.loose or replica.records.said:
+        if key in replica.index.above or replica.records.said:  # what is in no base yet, or in another's
             seen[key] = seen.get(key, 0) | history.mask(replica.cells(key))
         return seen.get(key, 0)
 
