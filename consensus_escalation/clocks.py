@@ -14,7 +14,7 @@ log time far. While a majority's clocks are behind, log time stands still, and e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final, NamedTuple
 
@@ -106,8 +106,9 @@ def is_attested_untrusted(block: Block, config: Config, attested: int, keys: Key
 
 
 class Clocks:
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, is_sure: Callable[[], bool]) -> None:
+        """`is_sure`: whether this voter may say what time it is."""
+        self._core, self._is_sure = core, is_sure
         self._said: dict[Voter, Statement] = {}
         """In this round, on top of what is attested in the log."""
         self._base = 0
@@ -128,7 +129,7 @@ class Clocks:
     def _open(self) -> None:
         core = self._core
         self._base = core.log.attested
-        self._said = {core.me: self._sign(core.term, self._base)}
+        self._said = {core.me: self._sign(core.term, self._base)} if self._is_sure() else {}
 
     @property
     def is_waiting(self) -> bool:
@@ -144,6 +145,8 @@ class Clocks:
         if is_due:
             self._asked_at = core.now.monotonic
             self._open()
+        if core.me not in self._said and self._is_sure():
+            self._said[core.me] = self._sign(core.term, self._base)
         if is_due or self.is_waiting:
             for voter in core.others(core.log.config.electorate):
                 if voter not in self._said:
@@ -175,7 +178,7 @@ class Clocks:
         core = self._core
         if sender != core.leader or message.term != core.term or core.me not in core.log.config.electorate:
             return
-        if core.now.monotonic >= self._signed_at + SIGN_SECONDS:
+        if core.now.monotonic >= self._signed_at + SIGN_SECONDS and self._is_sure():
             self._signed_at = core.now.monotonic
             self._answer = TellClock(core.term, message.base, *self._sign(core.term, message.base))
         if self._answer is not None and (self._answer.term, self._answer.base) == (message.term, message.base):

@@ -122,11 +122,13 @@ class Raft:
         counts_keys: bool = True,
         is_state: Callable[[int, bytes], bool] = any_state,
         authority: Authority | None = None,
+        is_clock_sure: Callable[[], bool] = lambda: True,
     ) -> None:
         """`read_score`: see `ledger.ReadScore`. `is_dangerous`: the class of an entry, by rule:
         a pure function, the same on every voter. `is_signed`: whether its author signed a batch (`authorship`).
         `is_certified`: whether the authority made the evidence of a score, as far as this voter knows.
-        `counts_keys`: see `ledger.Ledger`. `is_state`: see `core.Core`."""
+        `counts_keys`: see `ledger.Ledger`. `is_state`: see `core.Core`. `is_clock_sure`: whether this
+        voter may say what time it is."""
         self._core = make_core(me, keys, pace or Pace(), rng, restored, read_score, now, counts_keys=counts_keys)
         self._core.is_state = is_state
         self._election = Election(self._core, self._lead)
@@ -138,7 +140,7 @@ class Raft:
         proofs = self._replication.proofs
         self._evidence = Evidence(self._core, proofs, is_dangerous, is_signed, is_certified, self._authority)
         self._core.is_allowed = self._evidence.holds
-        self._clocks = Clocks(self._core)
+        self._clocks = Clocks(self._core, is_clock_sure)
         self._reads = Reads(self._core, self._replication)
         self._standby: tuple[Voter, ...] = ()
         self._pending: deque[tuple[tuple[Entry, ...], int]] = deque()
@@ -502,7 +504,8 @@ class Raft:
             return ""
         if self._clocks.is_waiting:
             return BUSY
-        if (name_of(batch[0]), len(batch)) in self._taken:
+        index = self._taken.get((name_of(batch[0]), len(batch)))
+        if index is not None and not 0 < index <= core.commit:  # else the sessions know, for as long as they remember
             return Admission.REPEATED.value
         if not self._is_signed(batch):
             return "not signed by its author"

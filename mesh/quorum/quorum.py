@@ -110,7 +110,7 @@ class Quorum:
         self._may_begin = may_begin
         self.keys = keys_of(me, sign, verify)
         self._electors = Electors(me, directory, members)
-        self._now, self._log_clock = now, LogClock(members.clock_outvoted)
+        self._now, self._log_clock = now, LogClock(members.clock_outvoted, members.clock_offset)
         self.chain: Chain | None = None
         self.raft: Raft | None = None
         self._guide = Guide(self._may_speak)
@@ -301,6 +301,7 @@ class Quorum:
             restored.bundle,
             restored.proof,
         )
+        self._log_clock.began(chain.ledger.time, now)
         self._voted = restored.term, restored.vote
         if restored.joined:
             self._is_mute = restored.is_damaged
@@ -380,6 +381,7 @@ class Quorum:
             counts_keys=False,
             is_state=chain.reads,
             authority=self._electors,
+            is_clock_sure=lambda: self._log_clock.is_sure(self._now),
         )
         raft = self._guide.raft = self.raft
         chain.source, chain.tip = raft.log_block, lambda: raft.log.last_hash

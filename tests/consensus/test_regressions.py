@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from consensus_escalation.block import Entry
+from consensus_escalation.clocks import ASK_SECONDS
 from consensus_escalation.core import PATIENCE_MAX
 from consensus_escalation.effects import Committed, Received, Submit
 from consensus_escalation.machine import Machine as StateMachine
@@ -131,6 +132,21 @@ def test_who_alone_does_not_store_something_stands_in_the_way_for_a_while_only()
     leader.crash()
     cluster.advance(4.0)
     assert other.me in [change.leader for change in cluster.leaders_seen()]
+
+
+def test_a_name_that_the_log_has_forgotten_may_be_used_again() -> None:
+    """`mesh sim` seed 111027: the leader remembered in its own books that it had taken the name, so its user heard "repeated",
+    found nothing in the log, and asked again, for ever."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.submit(leader, "one", number=NAMED | 7)
+    cluster.advance(0.1)
+    for machine in cluster.machines.values():
+        cluster.skews[machine.me] = 25 * 3600.0
+    cluster.advance(ASK_SECONDS + 1)
+    cluster.submit(leader, "two", number=NAMED | 7, since=cluster.now(leader).wall)
+    cluster.advance(0.1)
+    assert cluster.texts(leader) == ["one", "two"]
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["killed before the write", "killed after the write"])

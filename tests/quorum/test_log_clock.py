@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mesh.effects import Now
 from mesh.quorum.log_clock import SETTLE_SECONDS, LogClock
 from mesh.testing import open_mesh
@@ -12,19 +14,56 @@ HOUR = 3600 * 1_000_000
 
 def test_an_outvoted_clock_is_corrected() -> None:
     offset: list[int | None] = [None]
-    clock = LogClock(lambda _limit, _now: offset[0])
+    clock = LogClock(lambda _limit, _now: offset[0], lambda _now: offset[0])
     assert clock.at(Now(0.0, HOUR)).wall == HOUR
     offset[0] = -5 * HOUR
     assert clock.at(Now(2.0, HOUR + 2_000_000)).wall == 2_000_000 - 4 * HOUR
 
 
 def test_a_clock_that_was_just_set_is_believed_when_nobody_objects() -> None:
-    clock = LogClock(lambda _limit, _now: None)
+    clock = LogClock(lambda _limit, _now: None, lambda _now: None)
     clock.at(Now(0.0, 10 * HOUR))
     assert clock.at(Now(1.0, 90 * HOUR)).wall == 10 * HOUR + 1_000_000
     assert clock.at(Now(0.9 + SETTLE_SECONDS, 90 * HOUR)).wall == 10 * HOUR + int((0.9 + SETTLE_SECONDS) * 1e6)
     assert clock.at(Now(1.1 + SETTLE_SECONDS, 90 * HOUR)).wall == 90 * HOUR
     assert clock.at(Now(2.0 + SETTLE_SECONDS, 91 * HOUR)).wall < 91 * HOUR, "set once more"
+
+
+def test_a_clock_that_was_just_set_is_not_believed_against_the_only_peer() -> None:
+    """Simulator, seed 111027: two of three were up, neither outvoted the other, and the one whose clock had jumped by a day was
+    the quorum: its log forgot a day of keys."""
+    median: list[int | None] = [0]
+    clock = LogClock(lambda _limit, _now: None, lambda _now: median[0])
+    clock.at(Now(0.0, 10 * HOUR))
+    median[0] = -24 * HOUR
+    for second in range(1, 100):
+        assert clock.at(Now(second, 34 * HOUR + second * 1_000_000)).wall == 10 * HOUR + second * 1_000_000
+    median[0] = 0
+    assert clock.at(Now(101, 10 * HOUR + 101_000_000)).wall == 10 * HOUR + 101_000_000, "set right"
+    median[0] = -24 * HOUR
+    assert clock.at(Now(102, 10 * HOUR + 102_000_000)).wall == 10 * HOUR + 102_000_000, "the peer's jumped"
+
+
+@pytest.mark.parametrize("peers", [-24 * HOUR, 0, None], ids=["contradict", "agree", "are away"])
+def test_a_voter_that_starts_again_says_what_time_it_is_when_peers_had_time_to_contradict(peers: int | None) -> None:
+    """Simulator, seed 111063: a first voter alone, started again with a clock a day ahead, made that log time at once."""
+    median: list[int | None] = [None]
+    clock = LogClock(lambda _limit, _now: None, lambda _now: median[0])
+    clock.began(10 * HOUR, Now(5.0, 34 * HOUR))
+    began = Now(5.0, 34 * HOUR)
+    assert not clock.is_sure(began)
+    median[0] = peers
+    assert not clock.is_sure(began), "sure of what `at` says"
+    later = Now(5.1, 34 * HOUR + 100_000)
+    assert clock.is_sure(later) == (peers is not None)
+    assert clock.at(later).wall == later.wall + (peers or 0)
+    assert clock.is_sure(Now(5.0 + SETTLE_SECONDS, 34 * HOUR)), "there may be nobody"
+
+
+def test_a_voter_that_was_away_for_an_hour_is_sure() -> None:
+    clock = LogClock(lambda _limit, _now: None, lambda _now: None)
+    clock.began(10 * HOUR, Now(5.0, 11 * HOUR))
+    assert clock.is_sure(Now(5.0, 11 * HOUR))
 
 
 def test_a_leader_whose_clock_is_set_wrong_goes_on_leading() -> None:
