@@ -5,7 +5,7 @@
     core.changes, transmits   -> callbacks, socket.send; the turn that follows may wait for REST_SECONDS, if the core may rest
 
     a turn, also when the core's deadline has come, or for a local write:
-    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed
+    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed, socket.send
     the time                  -> core.tick
     core.transmits            -> socket.send
     core.urgent               -> journal.submit, for what this turn brought about
@@ -106,7 +106,7 @@ class UrgentSink(Protocol):
         """Take a batch; its commit begins soon, or with the end of the one under way."""
 
     def begin(self) -> None:
-        """Somebody waits for what was submitted: begin with it now."""
+        """Somebody waits for what was submitted: it may be durable on return, where that is a matter of moments."""
 
 
 def _nothing() -> None:
@@ -138,6 +138,8 @@ class Driver:
         journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
         self._turning = False
+        self._is_promised = False
+        """Something that waited for the disk may go out, since this turn began."""
         self._received_at = -inf
         self._due = inf  # what the time is kept for, as the core's deadline
         self._trio_ahead = 0.0  # seconds, of the core's clock
@@ -277,10 +279,16 @@ class Driver:
         if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
             self._journal.submit(urgent)
             self._journal.begin()
+            if self._is_promised:  # already: whoever waits for it hears of it before anything else is done
+                self._is_promised = False
+                self._send(now)
         self._core.tick(now)
         self._send(now)
         if (urgent := self._core.urgent(now)) is not None:
             self._journal.submit(urgent)
+        if self._is_promised:
+            self._is_promised = False
+            self.wake()
         if (batch := self._core.batch()) is not None:
             self._store.submit(batch)
         if changes := self._core.changes():
@@ -307,7 +315,7 @@ class Driver:
             # A leader whose followers have not answered yet: it waits for them, but not for ever.
             self._wait_until(min(self._due, self._core.deadline))
         elif self._turning:
-            self.wake()
+            self._is_promised = True
         else:
             self._send(now)
             if self._turned or not self._core.may_rest:

@@ -70,16 +70,17 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def require_named(path: Path, identity: tuple[int, int] | None) -> int:
+def require_named(path: Path, identity: tuple[int, int] | None) -> None:
     """A file that somebody removed or replaced goes on taking writes, which are gone when this process ends.
 
-    Returns the bytes of its write-ahead log. Raises StorageError. Asked before each commit: names, not paths, save 20 us.
+    Nor does one without its write-ahead log keep anything. Raises StorageError. Asked before each commit: names, not paths, save
+    20 us.
     """
     name = str(path)
     try:
-        found, log = os.stat(name), os.stat(name + "-wal")
+        found, _ = os.stat(name), os.stat(name + "-wal")
         if (found.st_dev, found.st_ino) == identity:
-            return log.st_size
+            return
     except FileNotFoundError:
         pass
     raise StorageError(

@@ -1,35 +1,43 @@
-"""What the quorum promised, on the disk before the promise leaves: `quorum.db`, and the thread that writes it.
+"""What the quorum promised, on the disk before the promise leaves.
 
-    submit (synchronous) -> queue -> one transaction for all that waits, in a thread of its own -> on_durable, in the trio thread
+    submit --blocks that follow on the last ones--> quorum.log, written here, synced by a thread -----> on_durable
+       |
+       +-----all else, and when that fails--------> queue --> quorum.db, a transaction in another one --> on_durable
 
-A file and a thread apart from the store's, because a critical write waits for this one: the store may be in the middle of a
-transaction of thousands of rows, and its batches wait 50 ms for company on purpose. A disk that fails is tried again, and
-meanwhile nothing is promised; a leader resigns then (`mesh.quorum.quorum`).
+Files apart from the store's, because a critical write waits for these: the store may be in the middle of a transaction of
+thousands of rows, and its batches wait 50 ms for company on purpose. A disk that fails is tried again, and meanwhile nothing is
+promised; a leader resigns then (`mesh.quorum.quorum`). Batches become durable in their order: while the thread has one, those
+after it go there, too. Whenever it writes, it takes along what is in the log; so it does when that is half full.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from consensus_escalation.effects import BlocksStored
 from mesh.errors import StorageError
 from mesh.events import Event, StorageFailing, StorageRecovered
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
+from mesh.store.block_log import NO_LOG, BlockLog, Place, block_rows
 from mesh.store.ledger_file import LedgerFile
+from mesh.store.syncing import Syncing
 
 log: Final = logging.getLogger("mesh.store.journal")
 
 RETRY_SECONDS: Final = 0.1
 """Between attempts on a disk that fails. Guess: a leader has resigned by the third."""
-HAND_OVER_SECONDS: Final = 0.0005
-"""For which the event loop waits for a thread to wake up, at most. Guess: ten times what it takes on a machine at rest."""
+PROMPT_SECONDS: Final = 0.001
+"""For which it waits for a sync that somebody waits for, if the one before took no longer: to go round the event loop costs a
+third of what a good disk takes (0.1 to 0.2 ms). A disk that stalls keeps it for so long once."""
 
 
 class Journal(Protocol):
@@ -42,7 +50,7 @@ class Journal(Protocol):
         """Never waits and never refuses."""
 
     def begin(self) -> None:
-        """Nothing is as urgent as what was submitted: begin with it now."""
+        """Somebody waits for what was submitted: it may be durable on return, where that is a matter of moments."""
 
     @property
     def restored(self) -> QuorumRestored:
@@ -63,58 +71,153 @@ class MemoryJournal:
         """It is done already."""
 
 
+class _Work(NamedTuple):
+    """For the thread: one transaction, or a part of one."""
+
+    batches: list[QuorumBatch]
+    place: Place | None
+    """How far they take the log along."""
+    ticket: int
+    is_submitted: bool = True
+    """Those after it wait for it."""
+    wants_log: bool = False
+
+
 class FileJournal:
     def __init__(self, file: LedgerFile, restored: QuorumRestored, notify: Callable[[Event], None]) -> None:
         self.on_durable: Callable[[int], None] = lambda ticket: None
         self.restored = restored
         self._file, self._notify = file, notify
-        self._queue: SimpleQueue[QuorumBatch | None] = SimpleQueue()
-        self._taken = threading.Lock()
-        """Locked while the thread has nothing to do, or has not woken up yet."""
-        self._rests = False
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._submitted = 0
+        """Batches that the thread has."""
+        self._told = 0
+        self._sync = Syncing(self._look)
+        self._log: BlockLog | None = None
+        self._is_log_asked = False
+        self._end = (1 << 63) - 1
+        """No block was submitted above this place; unknown at first."""
+        self._ticket = 0
+        """Of what is in the log."""
+        self._syncing = (0, 0, 0.0)
+        """(record, ticket, since when) of the sync under way."""
+        self._is_prompt = True
         self._closing = threading.Event()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._work, name="mesh quorum journal", daemon=True)
         self._thread.start()
 
     def submit(self, batch: QuorumBatch) -> None:
-        self._queue.put(batch)
+        if self._log is None or self._submitted or not self._append(self._log, batch):
+            self._hand_over(batch)
 
     def begin(self) -> None:
-        """Gives up Python's lock for as long as the thread takes to wake up. Else that would begin at the end of the turn and of
-        what the event loop does before it waits again: 0.1 ms later."""
-        if self._rests:
-            self._taken.acquire(timeout=HAND_OVER_SECONDS)
+        """Else an answer that waits for the disk waits for the rest of the turn, too, and for what the event loop does before it
+        waits again."""
+        if self._sync.is_under_way and self._is_prompt:
+            self._is_prompt = False  # unless it ends in time
+            self._look(PROMPT_SECONDS)
+
+    # ---- the log
+
+    def _append(self, ring: BlockLog, batch: QuorumBatch) -> bool:
+        """False: it has to go another way."""
+        rows = block_rows(batch, self._end)
+        if rows is None:
+            return False
+        try:
+            self._file.check_named()
+            if not (ring.is_there and ring.append(batch, rows)):
+                return False
+        except StorageError:  # the thread will find that, too, and tell it
+            return False
+        except OSError as error:
+            self._give_up(ring, error)
+            return False
+        self._end, self._ticket = rows[-1][0], batch.ticket
+        if not self._sync.is_under_way:
+            self._begin_sync(ring)
+        if ring.is_half_full:
+            self._queue.put(_Work(ring.hand_over(), Place(ring.secret, ring.number), 0, is_submitted=False))
+        return True
+
+    def _begin_sync(self, ring: BlockLog) -> None:
+        self._syncing = (ring.number, self._ticket, time.perf_counter())
+        self._sync.begin(ring.file)
+
+    def _look(self, seconds: float = 0.0) -> None:
+        """Has the sync under way ended, or does it within so many seconds?"""
+        ring = self._log
+        try:
+            if not self._sync.is_under_way or not self._sync.has_ended(seconds) or ring is None:
+                return
+        except OSError as error:
+            if ring is not None:
+                self._give_up(ring, error)
+            return
+        number, ticket, since = self._syncing
+        self._is_prompt = time.perf_counter() - since <= PROMPT_SECONDS
+        ring.durable = max(ring.durable, number)
+        if ring.number > number:
+            self._begin_sync(ring)
+        self._tell_durable(ticket)
+
+    def _give_up(self, ring: BlockLog, error: OSError) -> None:
+        """What was not synced may be nowhere, whatever a further sync says: the database takes it, and all that comes."""
+        log.warning("%s: %s; quorum.db takes its place", self._file.path.parent / "quorum.log", error.strerror)
+        self._log = None
+        self._submitted += 1
+        self._queue.put(_Work(ring.hand_over(), NO_LOG, self._ticket))
+        ring.close()
+
+    # ---- the thread
+
+    def _hand_over(self, batch: QuorumBatch) -> None:
+        ring, wants_log = self._log, False
+        is_growing = batch.hurry and block_rows(batch, -1) is not None
+        if ring is None and is_growing and not self._is_log_asked:
+            self._is_log_asked = wants_log = True
+        batches = [*ring.hand_over(), batch] if ring is not None else [batch]
+        place = Place(ring.secret, ring.number) if ring is not None else None
+        for row in batch.rows:
+            if isinstance(row, BlocksStored):
+                self._end = row.blocks[-1].index
+        self._submitted += 1
+        self._queue.put(_Work(batches, place, batch.ticket, wants_log=wants_log))
 
     def _work(self) -> None:
         """In the thread. One transaction takes all that came while the last one ran."""
         is_over = False
         while not is_over:
-            batches: list[QuorumBatch] = []
-            self._taken.acquire(blocking=False)
-            self._rests = True
-            batch = self._queue.get()
-            self._rests = False
-            self._taken.release()
+            works: list[_Work] = []
+            work = self._queue.get()
             try:
-                while batch is not None:
-                    batches.append(batch)
-                    batch = self._queue.get_nowait()
+                while work is not None:
+                    works.append(work)
+                    work = self._queue.get_nowait()
                 is_over = True
             except Empty:
                 pass
-            if batches:
-                if not self._write(batches):
+            if works:
+                place = next((each.place for each in reversed(works) if each.place is not None), None)
+                if not self._write([batch for each in works for batch in each.batches], place):
                     return  # nothing later either: the file would have a hole
-                self._tell(self._durable, batches[-1].ticket)
-                self._file.make_room()
+                self._tell(self._written, works)
+                if any(each.wants_log for each in works):
+                    self._open_log()
 
-    def _write(self, batches: list[QuorumBatch]) -> bool:
+    def _open_log(self) -> None:
+        try:
+            self._tell(self._begin_log, self._file.open_log())
+        except StorageError as error:
+            log.info("without a log of blocks: %s", error)
+
+    def _write(self, batches: list[QuorumBatch], place: Place | None) -> bool:
         """False: the disk fails, and this is the end."""
         failing = False
         while True:
             try:
-                self._file.write(batches)
+                self._file.write(batches, place)
             except StorageError as error:
                 log.error("%s", error)
                 if not failing:
@@ -133,15 +236,35 @@ class FileJournal:
         except trio.RunFinishedError:
             log.debug("the program is over before its last commit was told")
 
-    def _durable(self, ticket: int) -> None:
-        self.on_durable(ticket)
+    # ---- its word, in the trio thread
+
+    def _begin_log(self, ring: BlockLog) -> None:
+        self._log = ring
+
+    def _written(self, works: list[_Work]) -> None:
+        self._submitted -= sum(work.is_submitted for work in works)
+        for work in works:
+            if work.place is not None and self._log is not None:
+                self._log.folded(work.place.folded)
+        self._tell_durable(max(work.ticket for work in works))
+
+    def _tell_durable(self, ticket: int) -> None:
+        if ticket > self._told:
+            self._told = ticket
+            self.on_durable(ticket)
 
     def close(self) -> None:
-        """In any thread: write what waits, then close the file."""
+        """In any thread, once nothing is submitted any more: write what waits, then close the files."""
+        ring, self._log = self._log, None
+        if ring is not None:
+            self._queue.put(_Work(ring.hand_over(), NO_LOG, 0))
         self._queue.put(None)
         self._closing.set()
         self._thread.join()
+        self._sync.close()
         self._file.close()
+        if ring is not None:
+            ring.close()
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 | table | key | holds |
 | --- | --- | --- |
 | blocks | index | one block of the log, and up to where the log was known to be committed when it was written |
-| facts | name | epoch and genesis; term and vote; the newest certificate; that this agent takes part |
+| facts | name | epoch and genesis; term and vote; the newest certificate; that this agent takes part; its `quorum.log` |
 | steps | index | a change of voters and what proves it |
 | states | name | the snapshot, and the bundle for others |
 | verdicts | proposal | this voter's verdicts of the term |
@@ -11,11 +11,13 @@
 Every row ends with a CRC-32 of its columns. SQLite's write-ahead log undoes a torn commit by itself: nobody was told of it. A
 block whose row is damaged is left out with all above it, and the place is reported: a voter that forgot what it acknowledged
 must not vote until a leader has told it again (`mesh.quorum.quorum`). Damage anywhere else is an error with the way out.
+
+The newest blocks of a voter may be in `quorum.log` alone (`mesh.store.block_log`): what is found there at a start is taken over
+first.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from consensus_escalation.block import Block
 from consensus_escalation.effects import BlocksStored, SnapshotStored, TermAndVote, VerdictStored
 from consensus_escalation.kept import Bundle, Proof, Step
 from consensus_escalation.verdict import Verdict
@@ -39,10 +40,9 @@ from consensus_escalation.wire import (
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
 from mesh.quorum.rows import Begun, Forgot, Joined, Left, QuorumBatch, QuorumRestored, RawBlock, Row
+from mesh.store.block_log import NO_LOG, SECRET_BYTES, BlockLog, BlockRow, Place, open_ring, read_ring
 from mesh.store.database import errors_of_sqlite, identity_of, make_whole, require_named, transaction
 from mesh.wire import cbor
-
-log: Final = logging.getLogger("mesh.store.ledger_file")
 
 FILE_NAME: Final = "quorum.db"
 APPLICATION_ID: Final = 0x676D6571
@@ -51,14 +51,6 @@ SCHEMA_VERSION: Final = 1
 CHECKPOINT_PAGES: Final = 4096
 """The write-ahead log is folded into the file every 16 MB: a pause of some milliseconds, seldom. Then it is begun again in its
 place."""
-LOG_BYTES: Final = 32 + CHECKPOINT_PAGES * (24 + 4096)
-"""How long the write-ahead log gets."""
-ROOM_BYTES: Final = 1 << 20
-"""It grows by so much: 254 pages, some milliseconds of writing. Guess."""
-APPENDED_MAX: Final = 32
-"""Blocks in one statement; there is a prepared one for each number of them."""
-_ROW: Final = "(?, ?, ?, ?, ?, ?)"
-_Block = tuple[int, bytes, bytes, bytes, int, int]
 _TABLES: Final = {
     "blocks": ("place INTEGER PRIMARY KEY", "header", "signature", "body", "known"),
     "facts": ("name TEXT PRIMARY KEY", "value"),
@@ -77,9 +69,6 @@ class LedgerFile:
         """No block is above this place; unknown at first."""
         self._term = -1
         """Of the verdicts that are kept; as `load` finds it."""
-        self._log_bytes = self._roomy_to = 0
-        """Of the write-ahead log at the last commit; how far it is filled with room."""
-        self._has_room = True
         with self._typed_errors():
             self._database = self._open()
             self._identity = identity_of(self.path)
@@ -112,53 +101,33 @@ class LedgerFile:
 
     # ---- writing
 
-    def write(self, batches: Sequence[QuorumBatch]) -> None:
-        """One transaction: on return all of it is on the disk; when it raises, none of it is."""
+    def write(self, batches: Sequence[QuorumBatch], place: Place | None = None) -> None:
+        """One transaction: on return all of it is on the disk; when it raises, none of it is. `place`: how far these take
+        along what is in the log."""
+        with self._typed_errors(), transaction(self._database):
+            for batch in batches:
+                for row in batch.rows:
+                    self._write(row, batch.commit)
+            if place is not None:
+                self._put_place(place)
+            require_named(self.path, self._identity)
+
+    def open_log(self) -> BlockLog:
+        """A new one, from here on: to be opened when nothing is in the former one that is not here."""
+        secret = os.urandom(SECRET_BYTES)
         with self._typed_errors():
-            if (blocks := self._only_blocks(batches)) is not None:
-                self._log_bytes = require_named(self.path, self._identity)
-                self._append(blocks)
-                return
-            with transaction(self._database):
-                for batch in batches:
-                    for row in batch.rows:
-                        self._write(row, batch.commit)
-                self._log_bytes = require_named(self.path, self._identity)
+            found = BlockLog(open_ring(self.path.parent), secret)
+            try:
+                with transaction(self._database):
+                    self._put_place(Place(secret, 0))
+            except BaseException:
+                found.close()
+                raise
+        return found
 
-    def _only_blocks(self, batches: Sequence[QuorumBatch]) -> list[_Block] | None:
-        """What to append, when there is nothing else to do and it is not much."""
-        rows, end = list[_Block](), self._end
-        for batch in batches:
-            for row in batch.rows:
-                if not isinstance(row, BlocksStored) or row.blocks[0].index <= end:
-                    return None
-                rows += _rows_of(row.blocks, batch.commit)
-                end = row.blocks[-1].index
-        return rows if 0 < len(rows) <= APPENDED_MAX else None
-
-    def _append(self, rows: list[_Block]) -> None:
-        """One statement is a transaction of its own, in one call of the library: other threads wait for Python's lock once, not
-        with each of four."""
-        values = ", ".join([_ROW] * len(rows))
-        self._database.execute(f"INSERT INTO blocks VALUES {values}", [cell for row in rows for cell in row])
-        self._end = rows[-1][0]
-
-    def make_room(self) -> None:
-        """Have the write-ahead log ready for what comes. A sync that also has to note that the file has grown takes 80 us longer
-        (measured, ext4), so it grows in large steps, between commits, by zeros: SQLite takes those for the end of what it wrote.
-        Never raises: without room a commit takes longer, that is all."""
-        if not self._has_room or not self._roomy_to < self._log_bytes < LOG_BYTES:
-            return
-        self._roomy_to = min(self._log_bytes + ROOM_BYTES, LOG_BYTES)
-        try:
-            with self.path.with_name(FILE_NAME + "-wal").open("r+b") as file:
-                file.seek(0, os.SEEK_END)
-                file.write(bytes(max(self._roomy_to - file.tell(), 0)))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            self._has_room = False
-            log.info("%s grows with each commit: %s", self.path, error.strerror)
+    def check_named(self) -> None:
+        """Before each record of the log, which is worth nothing without this file."""
+        require_named(self.path, self._identity)
 
     def _write(self, row: Row, commit: int) -> None:
         match row:
@@ -166,7 +135,7 @@ class LedgerFile:
                 if blocks[0].index <= self._end:
                     self._database.execute("DELETE FROM blocks WHERE place >= ?", (blocks[0].index,))
                 self._end = blocks[-1].index
-                self._database.executemany(f"INSERT INTO blocks VALUES {_ROW}", _rows_of(blocks, commit))
+                self._insert([(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks])
             case TermAndVote(term, vote):
                 self._put("facts", "vote", cbor.encode([term, vote]))
                 if term > self._term:
@@ -187,6 +156,7 @@ class LedgerFile:
                 proof = cbor.encode(certificate_to_value(certificate))
                 self._put("steps", block.index, block.header_bytes, block.signature, block.body, proof)
             case Begun(epoch, genesis):
+                self._term = -1
                 for table in _TABLES:
                     self._database.execute(f"DELETE FROM {table}")
                 self._put("facts", "epoch", cbor.encode([epoch, genesis]))
@@ -196,6 +166,15 @@ class LedgerFile:
                 self._put("facts", "joined", cbor.encode(False))
             case Forgot(is_over):
                 self._put("facts", "forgot", cbor.encode(not is_over))
+
+    def _insert(self, rows: Sequence[BlockRow]) -> None:
+        self._database.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)", [(*each, _crc(each)) for each in rows])
+
+    def _put_place(self, place: Place) -> None:
+        if place == NO_LOG:
+            self._database.execute("DELETE FROM facts WHERE name = 'log'")
+        else:
+            self._put("facts", "log", cbor.encode(list(place)))
 
     def _put(self, table: str, *row: object) -> None:
         marks = ", ".join("?" * (len(row) + 1))
@@ -210,12 +189,28 @@ class LedgerFile:
             if complaint != "ok":
                 raise self._corrupt(complaint)
             try:
+                self._take_over()
                 return self._load()
             except (Malformed, ValueError, TypeError) as error:
                 raise self._corrupt(str(error)) from error
 
+    def _take_over(self) -> None:
+        """What an earlier start left in the log."""
+        if (told := self._facts().get("log")) is None:
+            return
+        records, is_lost = read_ring(self.path.parent, Place(*told))
+        with transaction(self._database):
+            for rows in records:
+                self._insert(rows)
+            if is_lost:
+                self._put("facts", "forgot", cbor.encode(True))
+            self._put_place(NO_LOG)
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: cbor.decode_untrusted(value) for name, value in self._rows("facts")}
+
     def _load(self) -> QuorumRestored:
-        facts = {name: cbor.decode_untrusted(value) for name, value in self._rows("facts")}
+        facts = self._facts()
         states = {name: (place, raw) for name, place, raw in self._rows("states")}
         epoch, genesis = facts.get("epoch", (0, b""))
         term, vote = facts.get("vote", (0, None))
@@ -298,11 +293,6 @@ def _create(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     database.execute("COMMIT")
-
-
-def _rows_of(blocks: Sequence[Block], commit: int) -> list[_Block]:
-    rows = [(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks]
-    return [(*row, _crc(row)) for row in rows]
 
 
 def _crc(row: Sequence[Any]) -> int:

@@ -19,6 +19,7 @@ from mesh.net import driver
 from mesh.net.clock import SystemClock
 from mesh.net.driver import Driver
 from mesh.net.udp import DRAIN_MAX, UdpSocket, open_udp
+from mesh.quorum.rows import QuorumBatch
 from mesh.store.journal import MemoryJournal
 from mesh.store.rows import Batch
 from tests.net.echo import Answered, EchoCore
@@ -208,6 +209,36 @@ async def test_who_is_waited_for_answers_when_the_disk_is_ready_and_turns_later(
             one.journal.on_durable(3)
             assert len(core.ticks) == turns + 1
             assert [datagram for datagram, _ in other.drain()] == [b"2", b"3"]
+            nursery.cancel_scope.cancel()
+
+
+class Promising(Storing):
+    """Has something for the disk that somebody waits for."""
+
+    wants = True
+    seen: list[bytes]
+
+    def urgent(self, now: Now) -> QuorumBatch | None:
+        wants, self.wants = self.wants, False
+        return QuorumBatch(7, (), 0, True) if wants else None
+
+    def tick(self, now: Now) -> None:
+        self.seen += [datagram for datagram, _ in self.other.drain()]
+        super().tick(now)
+
+    other: UdpSocket
+
+
+async def test_what_the_disk_has_at_once_is_promised_before_anything_else_is_done() -> None:
+    """A follower kept its books first, and everybody waited for its acknowledgement."""
+    with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
+        one = Agent(core := Promising(), socket)
+        core.to, core.other, core.seen = other.address, other, []
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.driver.run)
+            one.driver.wake()
+            await until(lambda: core.ticks)
+            assert core.seen == [b"7"]
             nursery.cancel_scope.cancel()
 
 

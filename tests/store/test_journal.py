@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,9 +19,9 @@ from consensus_escalation.verdict import Verdict
 from mesh.errors import StorageCorrupt, StorageError
 from mesh.events import Event, StorageFailing
 from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, Left, QuorumBatch, Row
-from mesh.store import journal as journal_module
+from mesh.store.block_log import Place
 from mesh.store.journal import FileJournal, open_journal
-from mesh.store.ledger_file import FILE_NAME, ROOM_BYTES, LedgerFile
+from mesh.store.ledger_file import FILE_NAME, LedgerFile
 from tests.consensus.cluster import digest, keys_of, voter
 
 KEYS = keys_of(voter(1))
@@ -140,45 +139,6 @@ async def test_tickets_come_back_in_order_and_what_waits_goes_together(tmp_path:
     file.close()
 
 
-async def test_when_somebody_waits_the_thread_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else it would begin when the event loop gives up Python's lock, at the end of its turn."""
-    monkeypatch.setattr(journal_module, "HAND_OVER_SECONDS", 10.0)
-    journal = FileJournal(LedgerFile(tmp_path), NOTHING, lambda event: None)
-    with trio.fail_after(10):
-        for ticket in range(1, 4):
-            while not journal._rests:  # noqa: ASYNC110  # of another thread
-                await trio.sleep(0.001)
-            journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
-            journal.begin()
-            assert journal._queue.empty()
-        await trio.to_thread.run_sync(journal.close)
-
-
-@pytest.mark.interpreted
-async def test_to_begin_is_not_to_wait_for_the_disk(tmp_path: Path) -> None:
-    """The event loop waits for the thread to wake up, not for what it does then."""
-    journal = FileJournal(file := LedgerFile(tmp_path), NOTHING, lambda event: None)
-    real, may_go_on, told = file.write, threading.Event(), list[int]()
-    journal.on_durable = told.append
-
-    def write(batches: Sequence[QuorumBatch]) -> None:
-        assert may_go_on.wait(10)
-        real(batches)
-
-    file.write = write  # type: ignore[method-assign]
-    with trio.fail_after(10):
-        journal.begin()  # there is nothing yet
-        for ticket in range(1, 4):
-            journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
-            journal.begin()
-            journal.begin()
-        assert told == []
-        may_go_on.set()
-        while not told or told[-1] < 3:  # noqa: ASYNC110  # told by a call
-            await trio.sleep(0.001)
-        await trio.to_thread.run_sync(journal.close)
-
-
 @pytest.mark.interpreted
 async def test_a_disk_that_fails_for_ever_does_not_keep_the_node_from_ending(tmp_path: Path) -> None:
     """The thread tried again for ever, and who closed the journal waited for it behind a shield: no signal ended the agent."""
@@ -186,10 +146,10 @@ async def test_a_disk_that_fails_for_ever_does_not_keep_the_node_from_ending(tmp
     journal = FileJournal(file := LedgerFile(tmp_path), NOTHING, heard.append)
     real = file.write
 
-    def write(batches: Sequence[QuorumBatch]) -> None:
+    def write(batches: Sequence[QuorumBatch], place: Place | None = None) -> None:
         if batches[0].ticket == 1:
             raise StorageError("no room")
-        real(batches)
+        real(batches, place)
 
     file.write = write  # type: ignore[method-assign]
     with trio.fail_after(10):
@@ -215,7 +175,6 @@ def test_a_file_that_was_taken_away_takes_no_votes(tmp_path: Path) -> None:
 
 
 def test_nor_does_it_take_blocks(tmp_path: Path) -> None:
-    """They go another way than votes: one statement."""
     file = LedgerFile(tmp_path)
     file.write([batch(1, BlocksStored(blocks(1, 1)))])
     (tmp_path / FILE_NAME).rename(tmp_path / "elsewhere")
@@ -224,35 +183,14 @@ def test_nor_does_it_take_blocks(tmp_path: Path) -> None:
     file.close()
 
 
-def test_room_in_the_log_is_found_empty_after_a_power_cut(tmp_path: Path) -> None:
-    """The log is filled with zeros ahead, so that a sync need not note that the file has grown."""
-    log = tmp_path / (FILE_NAME + "-wal")
-    file, sizes = LedgerFile(tmp_path), set[int]()
-    for index in range(1, 41):
-        file.write([batch(index, BlocksStored(blocks(index, index)))])
-        file.make_room()
-        sizes.add(log.stat().st_size)
-    assert max(sizes) >= ROOM_BYTES
-    assert len(sizes) <= 3, "it grows in large steps"
-    (tmp_path / "copy").mkdir()
-    for name in (FILE_NAME, log.name):  # what is on the disk while it runs
-        (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
-    file.close()
-    again = LedgerFile(tmp_path / "copy")
-    found = again.load()
-    again.close()
-    assert len(found.blocks) == 40
-    assert not found.is_damaged
-
-
-def test_a_full_disk_has_no_room_and_commits_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_fd: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    file = LedgerFile(tmp_path)
-    monkeypatch.setattr("mesh.store.ledger_file.os.fsync", fail)
-    for index in range(1, 5):
-        file.write([batch(index, BlocksStored(blocks(index, index)))])
-        file.make_room()
-    assert len(file.load().blocks) == 4
+def test_a_new_epoch_begins_with_its_own_verdicts(tmp_path: Path) -> None:
+    """Those of its first terms were kept until the terms of the one before were passed."""
+    file, image = LedgerFile(tmp_path), Image()
+    history: list[list[Row]] = [[Begun(1, b"one"), TermAndVote(9, None)], [Begun(2, b"two"), VerdictStored(VERDICT)]]
+    for ticket, rows in enumerate(history, 1):
+        file.write([batch(ticket, *rows)])
+        image.apply(batch(ticket, *rows))
+    assert file.load().verdicts == image.restored().verdicts == (VERDICT,)
+    file.write([batch(3, TermAndVote(3, None))])
+    assert file.load().verdicts == ()
     file.close()

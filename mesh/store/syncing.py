@@ -1,0 +1,76 @@
+"""One file synced by a thread, while the event loop goes on or waits for it for a moment.
+
+The thread does nothing else: it needs Python's lock for a few microseconds only. Whoever waits gives that lock up, so nothing is
+in its way; and a wait has an end, so a disk that stalls stalls nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+import trio
+
+log: Final = logging.getLogger("mesh.store.syncing")
+
+
+class Syncing:
+    """At most one sync at a time. All but the thread's own work is for the trio thread."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        """`on_end`: called in the trio thread when a sync has ended that nobody waited for; perhaps once too often."""
+        self.is_under_way = False
+        self._on_end = on_end
+        self._files: SimpleQueue[int | None] = SimpleQueue()
+        self._ended = threading.Lock()
+        self._ended.acquire()
+        """Released when the one under way has ended."""
+        self._error: OSError | None = None
+        self._is_awaited = False
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._work, name="mesh quorum sync", daemon=True)
+        self._thread.start()
+
+    def begin(self, file: int) -> None:
+        """Of all that was written to this file before."""
+        assert not self.is_under_way
+        self.is_under_way = True
+        self._files.put(file)
+
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Whether the one under way has, after so many seconds at the latest. Raises OSError when it failed."""
+        if seconds:
+            self._is_awaited = True
+            has_ended = self._ended.acquire(timeout=seconds)
+            self._is_awaited = False
+        else:
+            has_ended = False
+        if not has_ended and not self._ended.acquire(blocking=False):  # what ends from here on tells it
+            return False
+        self.is_under_way, error = False, self._error
+        if error is not None:
+            self._error = None
+            raise error
+        return True
+
+    def _work(self) -> None:
+        while (file := self._files.get()) is not None:
+            try:
+                os.fdatasync(file)
+            except OSError as error:
+                self._error = error
+            self._ended.release()
+            if not self._is_awaited:
+                try:
+                    self._token.run_sync_soon(self._on_end)
+                except trio.RunFinishedError:
+                    log.debug("the program is over before its last sync was told")
+
+    def close(self) -> None:
+        """In any thread; waits for the one under way, if there is any."""
+        self._files.put(None)
+        self._thread.join()
