@@ -126,16 +126,17 @@ class Closer:
 
     # ---- what the replica finds
 
-    def found(self, faults: Iterable[Fault], now: Now) -> int:
+    def found(self, faults: Iterable[Fault], now: Now) -> dict[str, int]:
         """Tells the user of faults, of each kind and shelf once for a while; makes proofs of them. Who issues again what it wrote
-        under a newer credential is not at fault where that one has not arrived yet. Returns how many were not told."""
-        silent = 0
+        under a newer credential is not at fault where that one has not arrived yet. Returns how many were not told, by reason."""
+        silent = {"fault_repeated": 0, "fault_unsure": 0}
         for fault in faults:
-            is_sure = all(self._directory.knows(replica, rights) for replica, rights in fault.claims)
-            if is_sure and self._complaints.is_due(fault, now):
+            if not all(self._directory.knows(replica, rights) for replica, rights in fault.claims):
+                silent["fault_unsure"] += 1
+            elif self._complaints.is_due(fault, now):
                 self._owner.notify(ShelfFault(fault.shelf, fault.kind, fault.detail))
             else:
-                silent += 1
+                silent["fault_repeated"] += 1
             if fault.kind in ("fork", "identity"):
                 self._prove(fault, now)
             if fault.kind == "identity" and fault.shelf == self._replica.shelf:

@@ -355,7 +355,7 @@ class Peer(Port):
             for shelf in dict.fromkeys([entry.shelf for entry in journal]):
                 self.sync.moved(shelf, came)
         if self.replica.faults:
-            self.drops["fault_repeated"] += self.closer.found(self.replica.take_faults(), now)
+            self.drops.update(self.closer.found(self.replica.take_faults(), now))
         if self.swim.has_moved:
             self._members_moved(now)
 

@@ -7,7 +7,7 @@ from typing import Any
 import crdt
 from crdt import delta as crdt_delta
 from crdt.digest import digest_16
-from crdt.ids import shelf_id
+from crdt.ids import replica_of, shelf_id
 from mesh.events import ShelfFault
 from mesh.testing import Mesh, open_mesh
 from mesh.trust.ledger import Ledger
@@ -36,6 +36,23 @@ def test_outside_its_patterns(defended: bool) -> None:
             assert shows(mesh, number, "valves/main") == (None if defended else "open")
             assert shows(mesh, number, "robots/2") == "fine"  # the rest of its shelf goes on, and digests hold
         assert bool(told(mesh, 0, ShelfFault)) == defended
+
+
+def test_nobody_is_blamed_for_rights_that_are_not_known_here_yet() -> None:
+    """`mesh sim` seed 95090: who wrote again, under a newer credential, what its former shelf had was blamed where that one had
+    not arrived. Nor is it silent: it is counted under a reason of its own."""
+    with open_mesh(2, seed=1) as mesh:
+        mesh.node(1).register("key").set(1)
+        mesh.run(1.0)
+        peer, shelf = mesh.peer(0), mesh.peer(1).replica.shelf
+        (op,) = peer.replica.cells((REGISTER, ("key",)))
+        for rights in (op.rights._replace(credential=99), op.rights):
+            assert not told(mesh, 0, ShelfFault)
+            peer.replica.faults.append(crdt.Fault(shelf, "void", "", claims=((replica_of(shelf), rights),)))
+            mesh.run(5.0)
+        assert told(mesh, 0, ShelfFault)
+        assert peer.drops["fault_unsure"] == 1
+        assert peer.drops["fault_repeated"] == 0
 
 
 @both
