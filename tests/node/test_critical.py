@@ -13,7 +13,7 @@ import mesh
 from consensus_escalation.certificate import verify_certificate_untrusted
 from crdt.ids import ReplicaId
 from crdt.ops import Path
-from mesh.critical.handle import CriticalHandles
+from mesh.critical.handle import HANDLES_MAX, CriticalHandles
 from mesh.critical.judges import Judge, ask_all
 from tests.node.agents import PATIENCE_S, Mesh, alive, seed_of, until
 
@@ -495,6 +495,13 @@ def test_a_handle_is_remembered_until_rights_may_have_changed() -> None:
     rights.statements = b"revoked"
     with pytest.raises(mesh.NotPermitted):
         handles.get("tasks/1")
+
+
+def test_few_handles_are_remembered() -> None:
+    handles = CriticalHandles(Rights())  # type: ignore[arg-type]
+    for number in range(3 * HANDLES_MAX):
+        handles.get(f"tasks/{number}")
+        assert len(handles._known) <= HANDLES_MAX
 
 
 @pytest.mark.parametrize("thought", ["x", 5, None, {}])
