@@ -17,7 +17,7 @@ COMPILED_TESTS ?= tests
 test-compiled: $(COMPILED)/.built
 	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest $(COMPILED_TESTS)
 
-$(COMPILED)/.built: $(VENV)/.dev $(shell git ls-files)
+$(COMPILED)/.built: $(VENV)/.dev $(shell git ls-files 2>/dev/null)
 	rm -rf $(COMPILED)
 	mkdir -p $(COMPILED)
 	git ls-files -z | xargs -0 cp --parents -t $(COMPILED)
