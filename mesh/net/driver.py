@@ -108,6 +108,9 @@ class UrgentSink(Protocol):
     def begin(self) -> None:
         """Somebody waits for what was submitted: it may be durable on return, where that is a matter of moments."""
 
+    def visit(self) -> None:
+        """Something came in: what is durable by now may be told at once."""
+
 
 def _nothing() -> None:
     pass
@@ -137,8 +140,7 @@ class Driver:
         self._journal = journal
         journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
-        self._turning = False
-        self._is_promised = False
+        self._turning = self._is_receiving = self._is_promised = False
         """Something that waited for the disk may go out, since this turn began."""
         self._received_at = -inf
         self._due = inf  # what the time is kept for, as the core's deadline
@@ -218,6 +220,7 @@ class Driver:
         machine, each of them has its news sooner when none does its book-keeping first.
         """
         core, now = self._core, self._receive()
+        self._keep_promises(now)
         if self._turned or not core.may_rest:  # who waits for a turn may wait for this
             self.turn()
             self._wait_until(core.deadline)
@@ -236,6 +239,9 @@ class Driver:
         first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
         then what came meanwhile is taken, too."""
         now = self._clock.now()
+        self._is_receiving = True
+        self._journal.visit()
+        self._is_receiving = False
         paused = now.monotonic >= self._received_at + PAUSE_SECONDS
         self._received_at = now.monotonic
         socket = self._socket
@@ -279,9 +285,7 @@ class Driver:
         if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
             self._journal.submit(urgent)
             self._journal.begin()
-            if self._is_promised:  # already: whoever waits for it hears of it before anything else is done
-                self._is_promised = False
-                self._send(now)
+        self._keep_promises(now)
         self._core.tick(now)
         self._send(now)
         if (urgent := self._core.urgent(now)) is not None:
@@ -295,6 +299,12 @@ class Driver:
             self._on_changes(changes)
         if events := self._core.events():
             self._on_events(events)
+
+    def _keep_promises(self, now: Now) -> None:
+        """Whoever waits for what the disk has already hears of it before anything else is done."""
+        if self._is_promised:
+            self._is_promised = False
+            self._send(now)
 
     def _send(self, now: Now) -> bool:
         """Whether there was anything."""
@@ -311,7 +321,9 @@ class Driver:
         if self.has_ended:
             return  # the journal is closed last, and writes what waits: there is no socket any more
         now = self._clock.now()
-        if not self._core.urgent_committed(ticket, now):
+        if self._is_receiving:
+            self._is_promised |= self._core.urgent_committed(ticket, now)
+        elif not self._core.urgent_committed(ticket, now):
             # A leader whose followers have not answered yet: it waits for them, but not for ever.
             self._wait_until(min(self._due, self._core.deadline))
         elif self._turning:

@@ -10,12 +10,16 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final
 
 import trio
 
 log: Final = logging.getLogger("mesh.store.syncing")
+
+LAZY_SECONDS: Final = 0.002
+"""After which the end of a sync is told although somebody was to ask. Guess: a few times what a follower takes to answer on the
+same machine; as much as a wrong guess costs."""
 
 
 class Syncing:
@@ -30,16 +34,21 @@ class Syncing:
         self._ended.acquire()
         """Released when the one under way has ended."""
         self._error: OSError | None = None
-        self._is_awaited = False
+        self._is_awaited = self._is_lazy = False
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._work, name="mesh quorum sync", daemon=True)
         self._thread.start()
 
-    def begin(self, file: int) -> None:
-        """Of all that was written to this file before."""
+    def begin(self, file: int, *, lazily: bool = False) -> None:
+        """Of all that was written to this file before. `lazily`: somebody will ask soon whether it has ended, and need not be
+        woken up for that."""
         assert not self.is_under_way
-        self.is_under_way = True
+        self.is_under_way, self._is_lazy = True, lazily
         self._files.put(file)
+
+    def hurry(self) -> None:
+        """Its end is to be told at once, after all; `has_ended` has to be asked after this."""
+        self._is_lazy = False
 
     def has_ended(self, seconds: float = 0.0) -> bool:
         """Whether the one under way has, after so many seconds at the latest. Raises OSError when it failed."""
@@ -58,7 +67,8 @@ class Syncing:
         return True
 
     def _work(self) -> None:
-        while (file := self._files.get()) is not None:
+        file = self._files.get()
+        while file is not None:
             try:
                 os.fdatasync(file)
             except OSError as error:
@@ -66,9 +76,20 @@ class Syncing:
             self._ended.release()
             if not self._is_awaited:
                 try:
-                    self._token.run_sync_soon(self._on_end)
-                except trio.RunFinishedError:
-                    log.debug("the program is over before its last sync was told")
+                    if self._is_lazy:
+                        file = self._files.get(timeout=LAZY_SECONDS)
+                        continue
+                except Empty:
+                    pass
+                if not self._ended.locked():  # nobody has asked meanwhile
+                    self._tell()
+            file = self._files.get()
+
+    def _tell(self) -> None:
+        try:
+            self._token.run_sync_soon(self._on_end)
+        except trio.RunFinishedError:
+            log.debug("the program is over before its last sync was told")
 
     def close(self) -> None:
         """In any thread; waits for the one under way, if there is any."""

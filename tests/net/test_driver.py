@@ -242,6 +242,26 @@ async def test_what_the_disk_has_at_once_is_promised_before_anything_else_is_don
             nursery.cancel_scope.cancel()
 
 
+class Visited(MemoryJournal):
+    """Has news for whoever comes by."""
+
+    def visit(self) -> None:
+        self.on_durable(8)
+
+
+async def test_the_journal_is_visited_with_each_datagram() -> None:
+    """Its answer is sent before that to the datagram is: it may be all that others wait for."""
+    with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
+        one = Agent(core := Storing(), socket, journal=Visited())
+        core.to, core.may_rest = other.address, True
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.driver.run)
+            other.send(b"3", socket.address)
+            await until(lambda: core.handled)
+            assert [datagram for datagram, _ in other.drain()] == [b"8"]
+            nursery.cancel_scope.cancel()
+
+
 async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -18,6 +19,7 @@ from mesh.errors import StorageError
 from mesh.events import Event
 from mesh.quorum.rows import Begun, Image, QuorumBatch, QuorumRestored
 from mesh.store import journal as journals
+from mesh.store import syncing
 from mesh.store.block_log import LOG_NAME, RING_BYTES, BlockLog, Place, block_rows, open_ring, read_ring
 from mesh.store.journal import FileJournal, open_journal
 from mesh.store.ledger_file import FILE_NAME, LedgerFile
@@ -344,3 +346,53 @@ async def test_votes_come_after_the_blocks_before_them(tmp_path: Path) -> None:
                     assert found.term == max(index // 7 * 7, 0)
                     shutil.rmtree(tmp_path / "copy")
     assert told == sorted(set(told))
+
+
+async def test_who_comes_by_anyhow_is_not_woken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader hears of its own disk with the first answer of a follower; with none, or without followers, nearly as soon."""
+    monkeypatch.setattr(syncing, "LAZY_SECONDS", 0.3)
+    monkeypatch.setattr(journals, "LAZY_SECONDS", 0.3)
+    told: list[int] = []
+    async with opened(tmp_path, told) as journal:
+        for ticket in (2, 3):  # nobody came by at the one before
+            journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
+            assert not journal._sync._is_lazy
+            await durable(told, ticket)
+        journal.visit()
+        for ticket in range(4, 10):
+            journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
+            assert journal._sync._is_lazy
+            while journal._sync._ended.locked():  # noqa: ASYNC110  # of another thread
+                await trio.sleep(0.001)
+            assert told[-1] == ticket - 1
+            journal.visit()
+            assert told[-1] == ticket
+        journal.submit(batch(10, BlocksStored(blocks(10, 10))))
+        assert journal._sync._is_lazy
+        await durable(told, 10)
+        journal.submit(batch(11, BlocksStored(blocks(11, 11))))
+        assert not journal._sync._is_lazy
+        await durable(told, 11)
+
+
+async def test_who_came_by_too_early_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its followers have answered, so it is the leader's disk that everybody waits for."""
+    monkeypatch.setattr(syncing, "LAZY_SECONDS", 3600.0)
+    monkeypatch.setattr(journals, "LAZY_SECONDS", 3600.0)
+    told, may_go_on, real = list[int](), threading.Event(), os.fdatasync
+
+    def fdatasync(file: int) -> None:
+        assert may_go_on.wait(10)
+        real(file)
+
+    async with opened(tmp_path, told) as journal:
+        await durable(told, 1)
+        journal._is_visited = True
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fdatasync)
+            journal.submit(batch(2, BlocksStored(blocks(2, 2))))
+            assert journal._sync._is_lazy
+            journal.visit()
+            assert told[-1] == 1
+            may_go_on.set()
+            await durable(told, 2)
