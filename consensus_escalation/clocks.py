@@ -9,7 +9,7 @@ never agree with them again, and clocks are set while logs are on their way. Wha
 No block is more than `AHEAD_MICROSECONDS` later than what is attested before it, and that is a rule about the log alone: every
 voter judges each block alike, today and in a year. A leader whose clock is wrong cuts its claims down to it and goes on; one that
 does not has no correct voter store what it sends. Every quorum has a correct clock in it, if a majority has, so neither can move
-log time far. While a majority's clocks are behind, log time stands still, and everything else goes on.
+log time far. While a majority's clocks are behind, so is log time, and everything else goes on.
 """
 
 from __future__ import annotations
