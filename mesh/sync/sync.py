@@ -369,8 +369,8 @@ class Sync:
             if pushed:
                 self._push(raw, targets, now)
                 self.counters.deltas_relayed += len(targets)
-            if pushed or self.synced:
-                self._schedule_repeats(shelf, targets, now, late=not pushed)
+            if pushed or self.synced:  # what nobody pushes is in no hurry
+                self._schedule_repeats(shelf, targets, now, late=news and not pushed)
         if self._replica.reached(shelf) < seq:
             self.puller.gap(shelf, peer, seq, now, 0.0 if self._losses.likely(now) else self._members.typical_round_trip())
 

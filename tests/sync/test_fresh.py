@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from crdt.ids import ReplicaId, shelf_id
 from mesh.effects import Now
+from mesh.presets import LAN
 from mesh.sync.fresh import CHANGED_MAX, CHANGED_SECONDS, TRAIL_MAX, Fresh
 from mesh.sync.repeat import CLEAN_ENOUGH, LOSSY_SECONDS, Losses
 from mesh.sync.serve import RecentDeltas
@@ -73,6 +76,16 @@ def test_to_ask_for_housekeeping_is_no_sign_of_loss() -> None:
         assert lossy(mesh) == [False] * 4
 
 
+def test_relays_push_no_housekeeping() -> None:
+    """Regression: who asked for it told its children at once, and pushed it to those that had not answered after two round trips,
+    which were asking for it: 25,000 deltas came twice in a minute of 256 agents."""
+    with open_mesh(16, seed=5, preset=replace(LAN, sync=replace(LAN.sync, direct_max=4, degree=2)), settle=33.0) as mesh:
+        busy(mesh, 30)
+        counters = [mesh.peer(number).sync.counters for number in range(16)]
+        assert sum(each.repairs for each in counters) > 0, "something was asked for"
+        assert sum(each.deltas_duplicate for each in counters) == 0
+
+
 def test_where_nobody_knows_yet_something_may_be_lost() -> None:
     with open_mesh(4, seed=5) as mesh:
         assert lossy(mesh) == [True] * 4
@@ -100,7 +113,7 @@ class Traffic:
 
 def test_to_be_overtaken_is_no_sign_of_loss() -> None:
     """Regression: a datagram counted as lost when a later one came first, and a write of a key that fifty others write, two
-    deltas or three, overtook itself all the time: each delivery was answered, twice the datagrams."""
+    deltas or three, overtook itself all the time: a third of all deliveries were answered."""
     traffic = Traffic()
     losses = Losses(traffic, lambda: 0.02, Now(0.0, 0))
     at = LOSSY_SECONDS + 1.0
