@@ -22,6 +22,11 @@ LAZY_SECONDS: Final = 0.002
 same machine; as much as a wrong guess costs."""
 
 
+def sync_data(file: int) -> None:
+    """The times of a file need not be on the disk; where nobody can say so (macOS), they are."""
+    getattr(os, "fdatasync", os.fsync)(file)
+
+
 class Syncing:
     """At most one sync at a time. All but the thread's own work is for the trio thread."""
 
@@ -70,7 +75,7 @@ class Syncing:
         file = self._files.get()
         while file is not None:
             try:
-                os.fdatasync(file)
+                sync_data(file)
             except OSError as error:
                 self._error = error
             self._ended.release()

@@ -220,7 +220,7 @@ async def test_the_database_takes_what_half_fills_the_log(tmp_path: Path) -> Non
     assert len(found_in(tmp_path).blocks) == 6_000
 
 
-@pytest.mark.parametrize("where", ["fdatasync", "append"])
+@pytest.mark.parametrize("where", ["sync_data", "append"])
 async def test_what_a_failing_sync_leaves_open_goes_to_the_database(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +234,7 @@ async def test_what_a_failing_sync_leaves_open_goes_to_the_database(
         journal.submit(batch(2, BlocksStored(blocks(2, 2))))
         await durable(told, 2)
         with monkeypatch.context() as patch:
-            patch.setattr(BlockLog if where == "append" else os, where, fail)
+            patch.setattr(BlockLog if where == "append" else syncing, where, fail)
             journal.submit(batch(3, BlocksStored(blocks(3, 3))))
             journal.submit(batch(4, BlocksStored(blocks(4, 4))))
             await durable(told, 4)
@@ -379,9 +379,9 @@ async def test_who_came_by_too_early_is_told_at_once(tmp_path: Path, monkeypatch
     """Its followers have answered, so it is the leader's disk that everybody waits for."""
     monkeypatch.setattr(syncing, "LAZY_SECONDS", 3600.0)
     monkeypatch.setattr(journals, "LAZY_SECONDS", 3600.0)
-    told, may_go_on, real = list[int](), threading.Event(), os.fdatasync
+    told, may_go_on, real = list[int](), threading.Event(), syncing.sync_data
 
-    def fdatasync(file: int) -> None:
+    def sync_data(file: int) -> None:
         assert may_go_on.wait(10)
         real(file)
 
@@ -389,7 +389,7 @@ async def test_who_came_by_too_early_is_told_at_once(tmp_path: Path, monkeypatch
         await durable(told, 1)
         journal._is_visited = True
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fdatasync", fdatasync)
+            patch.setattr(syncing, "sync_data", sync_data)
             journal.submit(batch(2, BlocksStored(blocks(2, 2))))
             assert journal._sync._is_lazy
             journal.visit()
