@@ -62,6 +62,9 @@ CHECK_PAUSE_INTERVALS: Final = 1.5
 RELAYED_TO: Final = 2
 """Members to whom news is passed on whose signer told everybody. Measured at 10% loss, 64 agents: the last one hears of a crash
 0.06 s later than the first, with 1 it is 0.13 s."""
+LAST_QUESTIONS: Final = 2
+"""To each suspect, shortly before it is buried. Measured, 64 agents of which some stall for up to a second, 10% loss: with one,
+an agent that had missed the refutation buried a living member within five minutes."""
 LAST_WORDS_AT_ONCE: Final = 16
 """Suspects asked once more in one go, shortly before they are buried. A cut may take away hundreds at once."""
 
@@ -309,7 +312,7 @@ class Beliefs:
     # ---- burials
 
     def tick(self, now: Now) -> None:
-        """Ask suspects once more, bury those whose time is over."""
+        """Ask suspects again, bury those whose time is over."""
         asked = 0
         for replica in sorted(self._roster.suspects):
             record = self._roster.suspects[replica]
@@ -318,8 +321,8 @@ class Beliefs:
                 continue
             if ends_at <= now.monotonic:
                 self._bury(record, now)
-            elif not suspicion.asked and ends_at - self._last_word(record) <= now.monotonic:
-                suspicion.asked = True
+            elif self._asks_at(record, suspicion, ends_at) <= now.monotonic:
+                suspicion.asked += 1
                 asked += 1
                 if asked <= LAST_WORDS_AT_ONCE:
                     self._ask(replica, now)
@@ -329,8 +332,8 @@ class Beliefs:
         earliest = inf
         for record in self._roster.suspects.values():
             ends_at = self._ends_at(record)
-            if record.suspicion is not None and not record.suspicion.asked:
-                ends_at -= self._last_word(record)
+            if record.suspicion is not None:
+                ends_at = min(ends_at, self._asks_at(record, record.suspicion, ends_at))
             earliest = min(earliest, ends_at)
         return earliest
 
@@ -340,7 +343,7 @@ class Beliefs:
         for record in self._roster.suspects.values():
             if record.suspicion is not None:
                 record.suspicion.not_before = grace
-                record.suspicion.asked = False
+                record.suspicion.asked = 0
 
     def _ends_at(self, record: Record) -> float:
         """Infinite while too few accuse."""
@@ -349,9 +352,15 @@ class Beliefs:
             return inf
         return record.suspicion.ends_at(self._config, members, record.heard)
 
-    def _last_word(self, record: Record) -> float:
-        """How long before the end a suspect is asked once more, directly: a living one that missed everything answers in time."""
-        return min(2 * self._patience(record.replica), self._config.suspicion_refused_seconds / 2)
+    def _asks_at(self, record: Record, suspicion: Suspicion, ends_at: float) -> float:
+        """When a suspect is asked once more, directly, before its time ends: a living one that missed everything answers in time.
+
+        Twice, since at 10% loss one question of five stays without an answer.
+        """
+        if suspicion.asked >= LAST_QUESTIONS or ends_at == inf:
+            return inf
+        before = min(2 * self._patience(record.replica), self._config.suspicion_refused_seconds / 2)
+        return ends_at - before / (1 + suspicion.asked)
 
     def _bury(self, record: Record, now: Now) -> None:
         record.suspicion = None

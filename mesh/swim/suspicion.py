@@ -85,8 +85,8 @@ class Suspicion:
         """By accuser."""
         self.not_before = -inf
         """Monotonic seconds: after this process stood still, what came meanwhile must be read first."""
-        self.asked = False
-        """Whether we asked it once more ourselves, with the end near."""
+        self.asked = 0
+        """How often we asked it ourselves, with the end near."""
 
     def ends_at(self, config: SwimConfig, members: int, heard: float) -> float:
         """Monotonic seconds. `heard`: when the accused itself was last heard; minus infinity for never."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
+from crdt.ids import ReplicaId
+from mesh.effects import Now
 from mesh.events import MemberDown, MemberSuspected, MemberUp
 from mesh.presets import LAN
 from mesh.swim.roster import State
@@ -140,6 +143,30 @@ def test_time_that_a_process_stood_still_is_no_round_trip() -> None:
     mesh.agents[4].stalled_until = mesh.time
     mesh.do(4, lambda swim, now: swim.session_opened(replica(5), now, seconds))  # asked before, answered meanwhile
     assert mesh.agents[4].swim.round_trip(replica(5)) < 0.01
+
+
+def test_a_suspect_is_asked_twice_before_it_is_buried() -> None:
+    """Found by `mesh sim --scenario four-hours`: an agent missed the refutation of a member that had stalled, and the answer to
+    the one question that it asked at the end."""
+    mesh = settled(16)
+    asked: dict[int, list[float]] = {}
+    for agent in mesh.agents.values():
+        beliefs = agent.swim._beliefs
+
+        def ask(
+            peer: ReplicaId, now: Now, number: int = agent.number, ask: Callable[[ReplicaId, Now], None] = beliefs._ask
+        ) -> None:
+            asked.setdefault(number, []).append(mesh.time)
+            ask(peer, now)
+
+        beliefs._ask = ask
+    mesh.crash(4)
+    mesh.run(6.0)
+    buried = {number: time for time, number, event in mesh.events_of(MemberDown)}
+    assert set(buried) == set(asked) == set(range(16)) - {4}
+    for number, times in asked.items():
+        first, second = (buried[number] - time for time in times)
+        assert 0.2 > first > 1.5 * second > 0.03  # time enough for an answer
 
 
 def test_the_suspect_hears_of_its_suspicion_from_the_next_ping() -> None:
