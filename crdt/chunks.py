@@ -144,14 +144,15 @@ class Chunks:
 
     def has_covers(self, op: Op) -> bool:
         """Whether there are covers in the chunks of this large op, and all of these are here."""
-        return _reference_of(op).covers > 0 and self.content(op) is not None
+        return cast("tuple[int, int, bytes, int]", op.payload)[3] > 0 and self.content(op) is not None
 
     def content(self, op: Op) -> Content | None:
         """None while chunks are missing, and when they are not what the op says. One object for all replicas in a process, while
         it is remembered."""
         known = self._cache.get(id(op))
         if known is not None:
-            self._cache.move_to_end(id(op))
+            if self._cache_bytes > CACHE_BYTES_MAX // 2:  # as long as there is room, order does not matter
+                self._cache.move_to_end(id(op))
             return known[1]
         reference = _reference_of(op)
         raw = self._join(op.origin, reference)
