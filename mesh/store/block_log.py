@@ -8,11 +8,13 @@ time. Here it costs one short write to blocks of the disk that exist already; th
 `number` rises by one; `durable` is the newest number that was known to be on the disk when this one was written. So what a power
 cut tore off (it was promised to nobody) is told from what was on the disk and can no longer be read. `mark` and the key of `tag`
 (BLAKE2b) are drawn for each file and start and kept in the database: nothing that a block holds looks like a record, and what an
-earlier start left does not either.
+earlier start left does not either. The first record is empty, and synced before the database knows of the file: a file in which
+none can be read, of zeros or of another time, has lost something.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,8 @@ LOG_NAME: Final = "quorum.log"
 RING_BYTES: Final = 2 << 20
 """About 4,000 blocks of one write each. Guess: at 1,000 writes a second the database is busy with them every other second, for
 some 10 ms."""
+RECORD_BYTES_MAX: Final = RING_BYTES // 4
+"""More goes to the database. So what is written over, perhaps torn, never is all that there was."""
 SECRET_BYTES: Final = 24
 _MARK_BYTES: Final = 8
 _TAG_BYTES: Final = 16
@@ -66,13 +70,13 @@ class BlockLog:
     """The ring while it is written to. Methods that touch the file may raise OSError."""
 
     def __init__(self, file: int, secret: bytes) -> None:
-        """`file`: of RING_BYTES that are allocated on the disk. It is closed by `close`."""
+        """`file`: as `open_ring` gives it, for this secret. It is closed by `close`."""
         self.file, self.secret = file, secret
         self.number = 0
         """Of the newest record."""
         self.durable = 0
         """The newest that is known to be on the disk."""
-        self._head = 0
+        self._head = _HEAD_BYTES
         """Bytes that were ever written or skipped."""
         self._kept: deque[tuple[int, int, QuorumBatch]] = deque()
         """(number, where it begins, what is in it) of each record that is not in the database yet."""
@@ -83,14 +87,13 @@ class BlockLog:
         """Written, and not yet synced. False: there is no room until the database has taken what is here."""
         payload = b"".join([part for row in rows for part in _pack(row)])
         number, size = self.number + 1, _HEAD_BYTES + len(payload)
-        numbers = _NUMBERS.pack(number, self.durable, len(payload))
         place, start = self._head % RING_BYTES, self._head
         if place + size > RING_BYTES:
             start, place = start + RING_BYTES - place, 0
         oldest = self._kept[0][1] if self._kept else start
-        if start + size - oldest > RING_BYTES:
+        if size > RECORD_BYTES_MAX or start + size - oldest > RING_BYTES:
             return False
-        os.pwrite(self.file, _mark(self.secret) + _tag(self.secret, numbers + payload) + numbers + payload, place)
+        _write(self.file, _record(self.secret, number, self.durable, payload), place)
         self.number, self._head = number, start + size
         self._kept.append((number, start, batch))
         return True
@@ -121,16 +124,17 @@ class BlockLog:
         os.close(self.file)
 
 
-def open_ring(directory: Path) -> int:
+def open_ring(directory: Path, secret: bytes) -> int:
     """A file of zeros, or what was there, for a new log to be written over. All of it is allocated: a sync has no more to note
-    than the data. Raises OSError."""
+    than the data. Raises OSError, and then it takes no room."""
     path = directory / LOG_NAME
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         found = os.fstat(file)
         if found.st_size != RING_BYTES or found.st_blocks * 512 < RING_BYTES:
             os.ftruncate(file, 0)
-            os.pwrite(file, bytes(RING_BYTES), 0)
+            _write(file, bytes(RING_BYTES), 0)
+        _write(file, _record(secret, 0, 0, b""), 0)
         os.fsync(file)
         parent = os.open(directory, os.O_RDONLY)
         try:
@@ -139,6 +143,7 @@ def open_ring(directory: Path) -> int:
             os.close(parent)
     except BaseException:
         os.close(file)
+        path.unlink()
         raise
     return file
 
@@ -150,6 +155,8 @@ def read_ring(directory: Path, place: Place) -> tuple[list[list[BlockRow]], bool
     except FileNotFoundError:
         return [], True
     found = {number: (durable, payload) for number, durable, payload in _records(raw, place.secret)}
+    if not found:
+        return [], True
     promised = max([place.folded, *(durable for durable, _ in found.values())])
     number, records = place.folded, list[list[BlockRow]]()
     while (record := found.get(number + 1)) is not None:
@@ -171,6 +178,17 @@ def _records(raw: bytes, secret: bytes) -> Iterator[tuple[int, int, bytes]]:
         if tag == _tag(secret, raw[start - _NUMBERS.size : start + length]):
             yield number, durable, raw[start : start + length]
             place = start + length
+
+
+def _write(file: int, data: bytes, place: int) -> None:
+    """All of it. A disk that has room for a part of it takes that, and says nothing."""
+    if os.pwrite(file, data, place) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _record(secret: bytes, number: int, durable: int, payload: bytes) -> bytes:
+    numbers = _NUMBERS.pack(number, durable, len(payload))
+    return _mark(secret) + _tag(secret, numbers + payload) + numbers + payload
 
 
 def _mark(secret: bytes) -> bytes:

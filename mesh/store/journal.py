@@ -100,6 +100,8 @@ class FileJournal:
         self._told = 0
         self._sync = Syncing(self._look)
         self._log: BlockLog | None = None
+        self._opened: BlockLog | None = None
+        """The same from its beginning to `close`: a sync may be at it when it is given up. The thread's."""
         self._is_log_asked = False
         self._end = (1 << 63) - 1
         """No block was submitted above this place; unknown at first."""
@@ -191,7 +193,6 @@ class FileJournal:
         self._log = None
         self._submitted += 1
         self._queue.put(_Work(ring.hand_over(), NO_LOG, self._ticket))
-        ring.close()
 
     # ---- the thread
 
@@ -226,12 +227,13 @@ class FileJournal:
                 if not self._write([batch for each in works for batch in each.batches], place):
                     return  # nothing later either: the file would have a hole
                 self._tell(self._written, works)
-                if any(each.wants_log for each in works):
+                if not is_over and any(each.wants_log for each in works):
                     self._open_log()
 
     def _open_log(self) -> None:
         try:
-            self._tell(self._begin_log, self._file.open_log())
+            self._opened = self._file.open_log()
+            self._tell(self._begin_log, self._opened)
         except StorageError as error:
             log.info("without a log of blocks: %s", error)
 
@@ -279,15 +281,15 @@ class FileJournal:
     def close(self) -> None:
         """In any thread, once nothing is submitted any more: write what waits, then close the files."""
         ring, self._log = self._log, None
-        if ring is not None:
-            self._queue.put(_Work(ring.hand_over(), NO_LOG, 0))
+        if self._is_log_asked:  # it may be there, and this not know it yet
+            self._queue.put(_Work(ring.hand_over() if ring is not None else [], NO_LOG, 0))
         self._queue.put(None)
         self._closing.set()
         self._thread.join()
         self._sync.close()
         self._file.close()
-        if ring is not None:
-            ring.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ from consensus_escalation.wire import (
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
 from mesh.quorum.rows import Begun, Forgot, Joined, Left, QuorumBatch, QuorumRestored, RawBlock, Row
-from mesh.store.block_log import NO_LOG, SECRET_BYTES, BlockLog, BlockRow, Place, open_ring, read_ring
+from mesh.store.block_log import LOG_NAME, NO_LOG, SECRET_BYTES, BlockLog, BlockRow, Place, open_ring, read_ring
 from mesh.store.database import errors_of_sqlite, identity_of, make_whole, require_named, transaction
 from mesh.wire import cbor
 
@@ -104,19 +104,24 @@ class LedgerFile:
     def write(self, batches: Sequence[QuorumBatch], place: Place | None = None) -> None:
         """One transaction: on return all of it is on the disk; when it raises, none of it is. `place`: how far these take
         along what is in the log."""
-        with self._typed_errors(), transaction(self._database):
-            for batch in batches:
-                for row in batch.rows:
-                    self._write(row, batch.commit)
-            if place is not None:
-                self._put_place(place)
-            require_named(self.path, self._identity)
+        before = self._end, self._term
+        try:
+            with self._typed_errors(), transaction(self._database):
+                for batch in batches:
+                    for row in batch.rows:
+                        self._write(row, batch.commit)
+                if place is not None:
+                    self._put_place(place)
+                require_named(self.path, self._identity)
+        except BaseException:
+            self._end, self._term = before
+            raise
 
     def open_log(self) -> BlockLog:
         """A new one, from here on: to be opened when nothing is in the former one that is not here."""
         secret = os.urandom(SECRET_BYTES)
         with self._typed_errors():
-            found = BlockLog(open_ring(self.path.parent), secret)
+            found = BlockLog(open_ring(self.path.parent, secret), secret)
             try:
                 with transaction(self._database):
                     self._put_place(Place(secret, 0))
@@ -156,9 +161,9 @@ class LedgerFile:
                 proof = cbor.encode(certificate_to_value(certificate))
                 self._put("steps", block.index, block.header_bytes, block.signature, block.body, proof)
             case Begun(epoch, genesis):
-                self._term = -1
-                for table in _TABLES:
-                    self._database.execute(f"DELETE FROM {table}")
+                self._term = 0
+                for table in _TABLES:  # a log that was just opened stays: blocks may be on their way there
+                    self._database.execute(f"DELETE FROM {table}" + (" WHERE name != 'log'" if table == "facts" else ""))
                 self._put("facts", "epoch", cbor.encode([epoch, genesis]))
             case Joined():
                 self._put("facts", "joined", cbor.encode(True))
@@ -199,12 +204,15 @@ class LedgerFile:
         if (told := self._facts().get("log")) is None:
             return
         records, is_lost = read_ring(self.path.parent, Place(*told))
-        with transaction(self._database):
-            for rows in records:
-                self._insert(rows)
-            if is_lost:
-                self._put("facts", "forgot", cbor.encode(True))
-            self._put_place(NO_LOG)
+        try:
+            with transaction(self._database):
+                for rows in records:
+                    self._insert(rows)
+                if is_lost:
+                    self._put("facts", "forgot", cbor.encode(True))
+                self._put_place(NO_LOG)
+        except sqlite3.IntegrityError as error:
+            raise self._corrupt(f"it is older than {LOG_NAME}: {error}") from error
 
     def _facts(self) -> dict[str, Any]:
         return {name: cbor.decode_untrusted(value) for name, value in self._rows("facts")}

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from consensus_escalation.effects import BlocksStored, TermAndVote
-from mesh.errors import StorageError
+from mesh.errors import StorageCorrupt, StorageError
 from mesh.events import Event
 from mesh.quorum.rows import Begun, Image, QuorumBatch, QuorumRestored
 from mesh.store import journal as journals
@@ -31,7 +31,7 @@ SECRET = bytes(range(24))
 
 
 def ring(directory: Path, secret: bytes = SECRET) -> BlockLog:
-    return BlockLog(open_ring(directory), secret)
+    return BlockLog(open_ring(directory, secret), secret)
 
 
 def append(log: BlockLog, index: int, count: int = 1) -> bool:
@@ -396,3 +396,104 @@ async def test_who_came_by_too_early_is_told_at_once(tmp_path: Path, monkeypatch
             assert told[-1] == 1
             may_go_on.set()
             await durable(told, 2)
+
+
+@pytest.mark.parametrize("left", [b"", bytes(RING_BYTES), b"another"])
+def test_a_log_of_which_nothing_is_left_is_told(tmp_path: Path, left: bytes) -> None:
+    """One of zeros, or of another time, looked like one that nothing had been written to."""
+    log = ring(tmp_path)
+    assert indexes(tmp_path) == ([], False)
+    append(log, 1)
+    log.close()
+    if left == b"another":
+        ring(tmp_path, bytes(24)).close()
+        left = (tmp_path / LOG_NAME).read_bytes()[:100] + bytes(RING_BYTES - 100)
+    (tmp_path / LOG_NAME).write_bytes(left)
+    assert indexes(tmp_path) == ([], True)
+
+
+def test_what_would_cover_most_of_the_log_goes_to_the_database(tmp_path: Path) -> None:
+    """Torn, it would leave nothing that can be read."""
+    log = ring(tmp_path)
+    assert not append(log, 1, 2_000)
+    assert append(log, 1)
+    log.close()
+
+
+def test_a_record_that_the_disk_took_a_part_of_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest was left out without an error, and the block acknowledged."""
+    log, real = ring(tmp_path), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: real(file, data[:100], place))
+    with pytest.raises(OSError, match="No space"):
+        append(log, 1)
+    log.close()
+
+
+def test_a_log_that_the_disk_has_no_room_for_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took the last room of the disk, which the database needs then."""
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: real(file, data[:4096], place))
+    with pytest.raises(OSError, match="No space"):
+        open_ring(tmp_path, SECRET)
+    assert not (tmp_path / LOG_NAME).exists()
+
+
+def test_an_epoch_that_begins_while_the_log_does_leaves_it_known(tmp_path: Path) -> None:
+    """The database forgot the log: blocks that were acknowledged later were not looked for there."""
+    file = LedgerFile(tmp_path)
+    file.load()
+    log = file.open_log()
+    file.write([batch(1, Begun(1, b"genesis"))])
+    append(log, 1)
+    log.close()
+    file.close()
+    assert len(found_in(tmp_path).blocks) == 1
+
+
+def test_a_database_that_is_older_than_its_log_says_so(tmp_path: Path) -> None:
+    file = LedgerFile(tmp_path)
+    file.load()
+    log = file.open_log()
+    file.write([batch(1, BlocksStored(blocks(1, 3)))])
+    append(log, 3)
+    log.close()
+    file.close()
+    with pytest.raises(StorageCorrupt, match=r"it is older than quorum\.log"):
+        found_in(tmp_path)
+
+
+async def test_a_platform_without_fdatasync_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ended with the first block, and nothing was ever promised again."""
+    monkeypatch.delattr(os, "fdatasync")
+    told: list[int] = []
+    async with opened(tmp_path, told) as journal:
+        journal.submit(batch(2, BlocksStored(blocks(2, 2))))
+        await durable(told, 2)
+
+
+async def test_a_log_that_is_given_up_during_a_sync_stays_open_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another file's by then."""
+    told: list[int] = []
+    async with opened(tmp_path, told) as journal:
+        log = journal._log
+        assert log is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", lambda *_: 0)
+            journal.submit(batch(2, BlocksStored(blocks(2, 2))))
+        assert journal._log is None
+        os.fstat(log.file)
+        await durable(told, 2)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(log.file)
+
+
+async def test_a_log_that_begins_at_the_end_is_not_missed(tmp_path: Path) -> None:
+    """It was left open, and to remove it after a clean end looked like a loss."""
+    told: list[int] = []
+    for count in range(1, 6):
+        async with open_journal(tmp_path, notify=lambda _event: None) as journal:
+            journal.on_durable = told.append
+            journal.submit(batch(count, BlocksStored(blocks(count, count))))
+            await trio.lowlevel.checkpoint()
+        (tmp_path / LOG_NAME).unlink(missing_ok=True)
+        assert not found_in(tmp_path).is_damaged

@@ -19,6 +19,7 @@ from consensus_escalation.verdict import Verdict
 from mesh.errors import StorageCorrupt, StorageError
 from mesh.events import Event, StorageFailing
 from mesh.quorum.rows import NOTHING, Begun, Forgot, Image, Joined, Left, QuorumBatch, Row
+from mesh.store import ledger_file
 from mesh.store.block_log import Place
 from mesh.store.journal import FileJournal, open_journal
 from mesh.store.ledger_file import FILE_NAME, LedgerFile
@@ -192,5 +193,24 @@ def test_a_new_epoch_begins_with_its_own_verdicts(tmp_path: Path) -> None:
         image.apply(batch(ticket, *rows))
     assert file.load().verdicts == image.restored().verdicts == (VERDICT,)
     file.write([batch(3, TermAndVote(3, None))])
+    assert file.load().verdicts == ()
+    file.close()
+
+
+def test_a_term_that_began_at_the_second_attempt_ends_the_verdicts_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one, which was undone, was remembered as done: verdicts of former terms came back with the next start."""
+    file = LedgerFile(tmp_path)
+    file.write([batch(1, TermAndVote(1, None), VerdictStored(VERDICT))])
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object) -> None:
+            raise StorageError("not now")
+
+        patch.setattr(ledger_file, "require_named", fail)
+        with pytest.raises(StorageError, match="not now"):
+            file.write([batch(2, TermAndVote(2, None))])
+    file.write([batch(2, TermAndVote(2, None))])
     assert file.load().verdicts == ()
     file.close()
