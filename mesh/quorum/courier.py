@@ -244,6 +244,8 @@ class Courier:
         if voters and not is_own and (leader is None or parcel.tries % 2 == 1):
             parcel.sent_to = voters[(parcel.tries + parcel.batch[0].number) % len(voters)]
         doublings = AGAIN_DOUBLINGS_MAX if is_own else min(parcel.tries, AGAIN_DOUBLINGS_MAX)
+        if leader is not None and parcel.sent_to != leader:
+            doublings = 0  # who does not lead says so at once, or was not reached
         parcel.due = now.monotonic + self.again_seconds * 2**doublings
         parcel.tries = min(parcel.tries + 1, 16)
         if parcel.sent_to is not None:

@@ -439,7 +439,7 @@ def test_a_refusal_is_definite_only_when_no_other_leader_may_have_taken_a_copy()
         mesh.run(0.001)
         courier.refused(keys[:1], "too old", now())
         assert answers(mesh, 3)[keys[0]] == NotTaken(keys[0], "too old")  # the only copy
-        mesh.run(0.4)
+        mesh.run(0.25)
         assert sum(entry.number == keys[1].number for entry in sent) == 2
         courier.refused(keys[1:2], "too old", now())
         unknown = answers(mesh, 3)[keys[1]]
