@@ -23,8 +23,14 @@ from consensus_escalation.types import Position, Purpose, Role, Voter
 LEAD_IN_SLOTS: Final = 0.5
 """Before the first slot: the last heartbeat reached some voters a little later than the one that campaigns first, and they stand
 by the leader until their own silence is long enough."""
+VOTE_SLOTS: Final = 2.0
+"""From a majority of PreVotes on, for as many votes, at least. A slot is about two round trips on the links that a preset is for;
+so a quorum of two may be four times as far apart."""
 JITTER_SLOTS: Final = 0.25
 """Two voters that disagree about ranks (one knows a newer score) must not collide for ever."""
+RANKED_TRIES: Final = 3
+"""Campaigns in a row that are begun in the order of ranks. Where links take longer than a slot, those next to each other split
+the votes in each round; after that they are drawn apart by as much as a round takes, as in the paper (5.2). Guess."""
 
 # ---- the rules, pure: the exhaustive tests search these very functions
 
@@ -75,6 +81,8 @@ class Election:
         self._candidacy: Candidacy | None = None
         self._departed: Voter | None = None
         self.campaign_at = 0.0
+        self._tries = 0
+        """Campaigns since a leader was heard."""
         self.heard_leader()
 
     # ---- when
@@ -99,6 +107,7 @@ class Election:
         """A leader spoke: no campaign until it has been silent for long enough."""
         core = self._core
         self._candidacy = None
+        self._tries = 0
         self._departed = core.leader
         self.campaign_at = core.now.monotonic + core.election_seconds + self._slot()
 
@@ -130,7 +139,9 @@ class Election:
             core.set_leader(None)
         electorate = core.log.config.electorate
         # All who try have the same period, so that their slots stay apart in the next round too.
-        self.campaign_at = core.now.monotonic + (len(electorate) + core.rng.random() * JITTER_SLOTS) * core.pace.slot_seconds
+        self._tries += 1
+        jitter = core.rng.random() * (JITTER_SLOTS if self._tries <= RANKED_TRIES else len(electorate))
+        self.campaign_at = core.now.monotonic + (len(electorate) + jitter) * core.pace.slot_seconds
         self._candidacy = Candidacy(core.term + 1, mandate, granted={core.me})
         self._ask()
         self._count()
@@ -167,6 +178,8 @@ class Election:
         core.role = Role.CANDIDATE
         core.set_leader(None)
         core.set_term(candidacy.term, core.me)
+        # Where the PreVotes took long, votes do: else two voters far apart give up each term just before it is won.
+        self.campaign_at = max(self.campaign_at, core.now.monotonic + VOTE_SLOTS * core.pace.slot_seconds)
         self._ask()
 
     def voted_for_myself(self, term: int) -> None:
