@@ -197,6 +197,7 @@ def test_a_new_epoch_begins_with_its_own_verdicts(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.interpreted
 def test_a_term_that_began_at_the_second_attempt_ends_the_verdicts_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

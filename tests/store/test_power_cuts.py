@@ -344,6 +344,7 @@ def play(directory: Path, seed: int) -> int:
     return checks
 
 
+@pytest.mark.interpreted  # other constants, disk and threads are put in the place of its own
 @pytest.mark.parametrize("seed", range(20))
 def test_no_cut_takes_what_was_told(tmp_path: Path, seed: int) -> None:
     play(tmp_path, seed)
