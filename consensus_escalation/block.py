@@ -244,9 +244,9 @@ def config_of(block: Block, keys: Keys) -> Config | None:
     return config_from_value_untrusted(value)
 
 
-def clock_of(block: Block) -> int | None:
-    """The time that this block attests, if it does: such a block holds nothing else."""
-    return time_of(block.entries[0]) if len(block.entries) == 1 and block.entries[0].kind is Kind.CLOCK else None
+def clock_of(entries: Sequence[Entry]) -> int | None:
+    """The time that a block of these attests, if it does: such a block holds nothing else."""
+    return time_of(entries[0]) if len(entries) == 1 and entries[0].kind is Kind.CLOCK else None
 
 
 def time_of(entry: Entry) -> int:

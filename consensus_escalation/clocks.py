@@ -81,7 +81,7 @@ def clock_entry(time: int, statements: Mapping[Voter, Statement], keys: Keys) ->
 
 def is_attested_untrusted(block: Block, config: Config, attested: int, keys: Keys) -> bool:
     """Whether a quorum of `config`, the one before the block, says that the time of its CLOCK entry has come."""
-    time = clock_of(block)
+    time = clock_of(block.entries)
     if time is None or not renews(attested, time):
         return False
     try:

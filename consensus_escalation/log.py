@@ -6,11 +6,37 @@ Invariant (Raft's Log Matching): equal hash at an index means equal blocks up to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from consensus_escalation.block import Block, clock_of, config_of
 from consensus_escalation.quorum import Config
 from consensus_escalation.types import Keys, Position, Voter
+
+T = TypeVar("T")
+
+
+class InForce(Generic[T]):
+    """What blocks bring into force, from where on, ascending: the newest counts, committed or not."""
+
+    def __init__(self, index: int, first: T) -> None:
+        self.found: list[tuple[int, T]] = [(index, first)]
+        """(index, what counts from there on); the first one is from below the log."""
+
+    def before(self, index: int) -> tuple[int, T]:
+        """What decides about the block at `index`."""
+        if self.found[-1][0] < index:
+            return self.found[-1]
+        return next((pair for pair in reversed(self.found) if pair[0] < index), self.found[0])
+
+    def put(self, first: int, found: Iterable[tuple[int, T]]) -> None:
+        """In place of all from `first` on."""
+        while self.found[-1][0] >= first:
+            self.found.pop()
+        self.found.extend(found)
+
+    def compact(self, index: int) -> None:
+        self.found = [self.before(index + 1), *(pair for pair in self.found if pair[0] > index)]
 
 
 class Log:
@@ -22,9 +48,8 @@ class Log:
         self._keys = keys
         self.base, self.base_hash = base, base_hash
         self._blocks: list[Block] = []
-        self._configs: list[tuple[int, Config]] = [(config_index, config)]
-        self._clocks: list[tuple[int, int]] = [(base.index, attested)]
-        """(index, time attested there)."""
+        self._configs = InForce(config_index, config)
+        self._clocks = InForce(base.index, attested)
         self.last_index, self.last_hash = base.index, base_hash
         """Of the newest block; kept, since both are asked for at every turn."""
 
@@ -61,43 +86,39 @@ class Log:
     @property
     def config(self) -> Config:
         """The newest one in the log, committed or not: it counts from its append on."""
-        return self._configs[-1][1]
+        return self._configs.found[-1][1]
 
     @property
     def config_index(self) -> int:
-        return self._configs[-1][0]
+        return self._configs.found[-1][0]
 
     def config_before(self, index: int) -> tuple[int, Config]:
         """(where written, configuration) that decides about the block at `index`."""
-        if self._configs[-1][0] < index:
-            return self._configs[-1]
-        return next((pair for pair in reversed(self._configs) if pair[0] < index), self._configs[0])
+        return self._configs.before(index)
 
     def audience(self, commit: int) -> tuple[Voter, ...]:
         """All to whom the log has to go, sorted: also those whom a configuration leaves out that they have yet to agree on."""
         if self.config_index <= commit:
             return self.config.everyone
-        configs = [self.config_before(commit + 1)[1], *(config for index, config in self._configs if index > commit)]
+        configs = [self.config_before(commit + 1)[1], *(config for index, config in self._configs.found if index > commit)]
         return tuple(sorted({voter for config in configs for voter in config.everyone}))
 
     def configs_between(self, low: int, high: int) -> Iterator[int]:
         """Indexes in (low, high] at which the configuration changes."""
-        if self._configs[-1][0] <= low:  # as nearly always
+        if self.config_index <= low:  # as nearly always
             return iter(())
-        return (index for index, _ in self._configs if low < index <= high)
+        return (index for index, _ in self._configs.found if low < index <= high)
 
     # ---- clocks
 
     @property
     def attested(self) -> int:
         """The newest time in the log that a quorum's clocks have reached, committed or not."""
-        return self._clocks[-1][1]
+        return self._clocks.found[-1][1]
 
     def attested_before(self, index: int) -> int:
         """What bounds the time of the block at `index`, unless that attests a later one."""
-        if self._clocks[-1][0] < index:
-            return self._clocks[-1][1]
-        return next((time for at, time in reversed(self._clocks) if at < index), self._clocks[0][1])
+        return self._clocks.before(index)[1]
 
     # ---- changes
 
@@ -105,18 +126,14 @@ class Log:
         """Blocks in a row; those that stood in their place, and all after them, go. Raises Malformed, with nothing changed."""
         if not blocks:
             return
-        found = [(block.index, config) for block in blocks if (config := config_of(block, self._keys))]
-        clocks = [(block.index, time) for block in blocks if (time := clock_of(block)) is not None]
+        configs = [(block.index, config) for block in blocks if (config := config_of(block, self._keys))]
+        clocks = [(block.index, time) for block in blocks if (time := clock_of(block.entries)) is not None]
         first = blocks[0].index
         assert self.base.index < first <= self.last_index + 1, "a log has no gaps"
         del self._blocks[first - self.base.index - 1 :]
-        while self._configs[-1][0] >= first:
-            self._configs.pop()
-        while self._clocks[-1][0] >= first:
-            self._clocks.pop()
         self._blocks.extend(blocks)
-        self._clocks.extend(clocks)
-        self._configs.extend(found)
+        self._configs.put(first, configs)
+        self._clocks.put(first, clocks)
         self.last_index, self.last_hash = self.base.index + len(self._blocks), self._blocks[-1].hash
 
     def compact(self, index: int) -> None:
@@ -124,8 +141,7 @@ class Log:
         term, digest = self.term_at(index), self.hash_at(index)
         assert term is not None, "only what is there can be compacted"
         assert digest is not None
-        in_force, attested = self.config_before(index + 1), self.attested_before(index + 1)
         del self._blocks[: index - self.base.index]
         self.base, self.base_hash = Position(term, index), digest
-        self._configs = [in_force, *(pair for pair in self._configs if pair[0] > index)]
-        self._clocks = [(index, attested), *(pair for pair in self._clocks if pair[0] > index)]
+        self._configs.compact(index)
+        self._clocks.compact(index)

@@ -12,7 +12,7 @@ from math import inf
 from typing import Final, assert_never
 
 from consensus_escalation.authorship import IsSigned, batches, is_batch
-from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, config_entry, cut, run_size, time_of
+from consensus_escalation.block import TIME_BYTES, Block, Entry, Header, Kind, clock_of, config_entry, cut, run_size
 from consensus_escalation.checkquorum import silent_at
 from consensus_escalation.clocks import Clocks, stamp
 from consensus_escalation.core import Restored, make_core
@@ -468,7 +468,7 @@ class Raft:
             result_digest=core.digest[1],
             leader=core.me,
         )
-        attested = time_of(entries[0]) if entries[0].kind is Kind.CLOCK else core.log.attested
+        attested = clock_of(entries) or core.log.attested
         time = stamp(core.now.wall, max(before.time if before else 0, core.ledger.time), attested)
         core.store((cut(header, time, entries, core.keys),))
         self._taken.update((mark, header.index) for mark in marks(entries))

@@ -325,7 +325,7 @@ class Replication:
         """Whether a block in it claims more than the log allows: nothing that a correct leader sends, whatever its clock says."""
         attested = self._core.log.attested_before(message.prev_index + 1)
         for block in message.blocks:
-            attested = clock_of(block) or attested
+            attested = clock_of(block.entries) or attested
             if block.time > latest(attested):
                 return self._joins(message)  # else I do not know what is attested there
         return False
@@ -361,7 +361,7 @@ class Replication:
             if is_new and not self._is_genuine(block, message.term, config, attested):
                 return False
             before, index, term, time = block.hash, header.index, header.term, block.time
-            attested = clock_of(block) or attested
+            attested = clock_of(block.entries) or attested
             changed = config_of(block, core.keys)
             if changed is not None:
                 config_index, config = index, changed

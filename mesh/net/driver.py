@@ -140,8 +140,9 @@ class Driver:
         self._journal = journal
         journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
-        self._turning = self._is_receiving = self._is_promised = False
-        """Something that waited for the disk may go out, since this turn began."""
+        self._turning = self._is_receiving = False
+        self._is_promised = False
+        """Something that waited for the disk may go out, since it was told so in the middle of something else."""
         self._received_at = -inf
         self._due = inf  # what the time is kept for, as the core's deadline
         self._trio_ahead = 0.0  # seconds, of the core's clock

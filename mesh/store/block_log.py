@@ -23,8 +23,10 @@ from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
 
+from consensus_escalation.block import Block
 from consensus_escalation.effects import BlocksStored
 from mesh.quorum.rows import QuorumBatch
+from mesh.store.durable import sync_directory
 
 LOG_NAME: Final = "quorum.log"
 RING_BYTES: Final = 2 << 20
@@ -60,10 +62,13 @@ def block_rows(batch: QuorumBatch, end: int) -> list[BlockRow] | None:
     for row in batch.rows:
         if not isinstance(row, BlocksStored) or row.blocks[0].index <= end:
             return None
-        for block in row.blocks:
-            end = block.index
-            rows.append((end, block.header_bytes, block.signature, block.body, batch.commit))
+        rows += rows_of(row.blocks, batch.commit)
+        end = row.blocks[-1].index
     return rows or None
+
+
+def rows_of(blocks: Sequence[Block], commit: int) -> list[BlockRow]:
+    return [(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks]
 
 
 class BlockLog:
@@ -136,11 +141,7 @@ def open_ring(directory: Path, secret: bytes) -> int:
             _write(file, bytes(RING_BYTES), 0)
         _write(file, _record(secret, 0, 0, b""), 0)
         os.fsync(file)
-        parent = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        sync_directory(directory)
     except BaseException:
         os.close(file)
         path.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.errors import StorageCorrupt, StorageError, StorageFull
+from mesh.store.durable import sync_directory
 
 _MAKING: Final = ".new"
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -25,11 +26,7 @@ def make_whole(path: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
         database.execute("PRAGMA synchronous = FULL")
         fill(database)
     os.replace(making, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 @contextmanager

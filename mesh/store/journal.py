@@ -27,9 +27,9 @@ from consensus_escalation.effects import BlocksStored
 from mesh.errors import StorageError
 from mesh.events import Event, StorageFailing, StorageRecovered
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
-from mesh.store.block_log import NO_LOG, BlockLog, Place, block_rows
+from mesh.store.block_log import LOG_NAME, NO_LOG, BlockLog, Place, block_rows
 from mesh.store.ledger_file import LedgerFile
-from mesh.store.syncing import LAZY_SECONDS, Syncing
+from mesh.store.syncing import LAZY_SECONDS, Syncing, tell
 
 log: Final = logging.getLogger("mesh.store.journal")
 
@@ -189,7 +189,7 @@ class FileJournal:
 
     def _give_up(self, ring: BlockLog, error: OSError) -> None:
         """What was not synced may be nowhere, whatever a further sync says: the database takes it, and all that comes."""
-        log.warning("%s: %s; quorum.db takes its place", self._file.path.parent / "quorum.log", error.strerror)
+        log.warning("%s: %s; quorum.db takes its place", self._file.path.parent / LOG_NAME, error.strerror)
         self._log = None
         self._submitted += 1
         self._queue.put(_Work(ring.hand_over(), NO_LOG, self._ticket))
@@ -197,10 +197,9 @@ class FileJournal:
     # ---- the thread
 
     def _hand_over(self, batch: QuorumBatch) -> None:
-        ring, wants_log = self._log, False
-        is_growing = batch.hurry and block_rows(batch, -1) is not None
-        if ring is None and is_growing and not self._is_log_asked:
-            self._is_log_asked = wants_log = True
+        ring = self._log
+        wants_log = not self._is_log_asked and batch.hurry and block_rows(batch, -1) is not None  # its log of blocks grows
+        self._is_log_asked |= wants_log
         batches = [*ring.hand_over(), batch] if ring is not None else [batch]
         place = Place(ring.secret, ring.number) if ring is not None else None
         for row in batch.rows:
@@ -226,14 +225,14 @@ class FileJournal:
                 place = next((each.place for each in reversed(works) if each.place is not None), None)
                 if not self._write([batch for each in works for batch in each.batches], place):
                     return  # nothing later either: the file would have a hole
-                self._tell(self._written, works)
+                tell(self._token, self._written, works)
                 if not is_over and any(each.wants_log for each in works):
                     self._open_log()
 
     def _open_log(self) -> None:
         try:
             self._opened = self._file.open_log()
-            self._tell(self._begin_log, self._opened)
+            tell(self._token, self._begin_log, self._opened)
         except StorageError as error:
             log.info("without a log of blocks: %s", error)
 
@@ -246,20 +245,14 @@ class FileJournal:
             except StorageError as error:
                 log.error("%s", error)
                 if not failing:
-                    self._tell(self._notify, StorageFailing(str(error)))
+                    tell(self._token, self._notify, StorageFailing(str(error)))
                 failing = True
                 if self._closing.wait(RETRY_SECONDS):
                     return False
             else:
                 if failing:
-                    self._tell(self._notify, StorageRecovered())
+                    tell(self._token, self._notify, StorageRecovered())
                 return True
-
-    def _tell(self, function: Callable[..., None], argument: object) -> None:
-        try:
-            self._token.run_sync_soon(function, argument)
-        except trio.RunFinishedError:
-            log.debug("the program is over before its last commit was told")
 
     # ---- its word, in the trio thread
 

@@ -40,7 +40,7 @@ from consensus_escalation.wire import (
 from crdt.ids import ReplicaId
 from mesh.errors import Malformed, StorageCorrupt, StorageError, StorageFull
 from mesh.quorum.rows import Begun, Forgot, Joined, Left, QuorumBatch, QuorumRestored, RawBlock, Row
-from mesh.store.block_log import LOG_NAME, NO_LOG, SECRET_BYTES, BlockLog, BlockRow, Place, open_ring, read_ring
+from mesh.store.block_log import LOG_NAME, NO_LOG, SECRET_BYTES, BlockLog, BlockRow, Place, open_ring, read_ring, rows_of
 from mesh.store.database import errors_of_sqlite, identity_of, make_whole, require_named, transaction
 from mesh.wire import cbor
 
@@ -140,7 +140,7 @@ class LedgerFile:
                 if blocks[0].index <= self._end:
                     self._database.execute("DELETE FROM blocks WHERE place >= ?", (blocks[0].index,))
                 self._end = blocks[-1].index
-                self._insert([(block.index, block.header_bytes, block.signature, block.body, commit) for block in blocks])
+                self._insert(rows_of(blocks, commit))
             case TermAndVote(term, vote):
                 self._put("facts", "vote", cbor.encode([term, vote]))
                 if term > self._term:

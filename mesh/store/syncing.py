@@ -27,6 +27,14 @@ def sync_data(file: int) -> None:
     getattr(os, "fdatasync", os.fsync)(file)
 
 
+def tell(token: trio.lowlevel.TrioToken, function: Callable[..., None], *arguments: object) -> None:
+    """From another thread to the trio thread."""
+    try:
+        token.run_sync_soon(function, *arguments)
+    except trio.RunFinishedError:
+        log.debug("the program is over before the disk's last word was told")
+
+
 class Syncing:
     """At most one sync at a time. All but the thread's own work is for the trio thread."""
 
@@ -87,14 +95,8 @@ class Syncing:
                 except Empty:
                     pass
                 if not self._ended.locked():  # nobody has asked meanwhile
-                    self._tell()
+                    tell(self._token, self._on_end)
             file = self._files.get()
-
-    def _tell(self) -> None:
-        try:
-            self._token.run_sync_soon(self._on_end)
-        except trio.RunFinishedError:
-            log.debug("the program is over before its last sync was told")
 
     def close(self) -> None:
         """In any thread; waits for the one under way, if there is any."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.errors import ConfigError
+from mesh.store.durable import sync_directory
 
 SECRET_MODE: Final = 0o600
 PUBLIC_MODE: Final = 0o644
@@ -59,7 +60,7 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
         except OSError:
             aside.unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -68,7 +69,7 @@ def remove_file(path: Path) -> None:
     """Removes a file that is no longer needed. Raises ConfigError."""
     try:
         path.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise ConfigError(f"{path} cannot be removed: {error.strerror}") from error
 
@@ -143,11 +144,3 @@ def _write_synced(path: Path, content: bytes, mode: int) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
