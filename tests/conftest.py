@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from crdt.native import build
-from tests import ledger
+from tests import interrupts, ledger
 
 # No test passes or fails by the speed of a machine. A failing example prints the line that replays it. A run of the tests is a
 # function of the code: the same examples each time. `make hunt` draws other ones.
@@ -17,6 +17,7 @@ settings.load_profile("gossipmesh")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "interpreted: changes the code while it runs, which compiled code takes no notice of")
+    interrupts.heed()
     ledger.watch()
 
 

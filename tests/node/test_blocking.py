@@ -190,10 +190,14 @@ with mesh.blocking.open_node(mesh.NodeConfig(membership=membership, bind="127.0.
 
 def test_ctrl_c_ends_a_program_that_waits_for_changes() -> None:
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "Synced()\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE_S)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Synced()\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode in (1, -signal.SIGINT)
     assert err.splitlines()[-1] == "KeyboardInterrupt"
 
