@@ -4,6 +4,9 @@ It follows the real store (mesh.store): batches wait up to `group_delay` for com
 transaction is there entirely or not at all (SQLite's WAL sees to that for torn writes too). A crash loses what waits; the
 transaction under way may have reached the disk or not. A disk that lies about fsync (cheap cards do) may lose the last
 transactions too: its torn log reads as an earlier commit.
+
+A log of records (mesh.store.block_log) has written each batch before anybody waits for the sync: of all that is not synced yet, a
+crash leaves any beginning.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ class Disk(Generic[BatchT, RestoredT]):
         *,
         fsync: Delay = FSYNC_DEFAULT,
         group_delay: int = GROUP_DELAY_DEFAULT,
+        is_log: bool = False,
     ) -> None:
+        """`is_log`: each batch is a record of its own."""
         self.image = empty()
         self.fsync = fsync
         self.full = False
@@ -67,7 +72,7 @@ class Disk(Generic[BatchT, RestoredT]):
         self._empty = empty
         self._rng = rng
         self._schedule = schedule
-        self._group_delay = group_delay
+        self._group_delay, self._is_log = group_delay, is_log
         self._waiting: deque[BatchT] = deque()
         self._writing: list[BatchT] = []
         self._epoch = 0
@@ -177,10 +182,14 @@ class Disk(Generic[BatchT, RestoredT]):
         """Nobody writes any more: what waits is lost."""
         self._epoch += 1
         self._armed = False
-        if self._writing and not self.full and self._rng.random() < 0.5:
-            self._apply(self._writing)
-            self._writing = []
-        self.lost_batches += len(self._waiting) + len(self._writing)
+        pending, kept = [*self._writing, *self._waiting], 0
+        if self._is_log and pending:
+            kept = self._rng.randint(0, len(pending))
+        elif self._writing and not self.full and self._rng.random() < 0.5:
+            kept = len(self._writing)
+        if kept:
+            self._apply(pending[:kept])
+        self.lost_batches += len(pending) - kept
         self._waiting.clear()
         self._writing = []
         self._accepted = self._durable

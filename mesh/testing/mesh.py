@@ -148,7 +148,7 @@ class Mesh:
         journal: Disk[QuorumBatch, QuorumRestored] | None = None
         if self.setup.durable:
             rng = stream(self.seed, "journal", number)
-            journal = Disk(Image, rng, self.world.at, fsync=self.setup.fsync, group_delay=0)
+            journal = Disk(Image, rng, self.world.at, fsync=self.setup.fsync, group_delay=0, is_log=True)
         host = self.world.add_host(self._start_peer, clock=clock, disk=disk, journal=journal)
         self._nodes.append(VirtualNode(host))
         if disk is not None:
