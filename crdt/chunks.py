@@ -30,7 +30,9 @@ CHUNK_BYTES_MIN: Final = 64
 COVERS_ROOM: Final = 32 * COVERS_MAX + 16
 """Bytes that the covers add to a content."""
 CACHE_BYTES_MAX: Final = 8 << 20
-"""Contents kept put together (guess: a few of the largest)."""
+"""Contents kept put together, with their ops (guess: a few of the largest)."""
+CACHED_BYTES: Final = 1_024
+"""What one takes beside its content: an op of one body at most. So what has no content counts, too."""
 READ_MAX: Final = 256
 """Contents of up to `READ_BYTES_MAX` that are remembered as they were read: replicas in one process share them. Guess: those
 of the newest writes of hot keys, whose covers alone fill a body."""
@@ -86,6 +88,11 @@ def plan(payload: Value, covers: tuple[Cover, ...], chunk_bytes: int, encode: En
 def _reference_of(op: Op) -> Reference:
     """Of a large op, whose form `body_from_bytes_untrusted` has checked."""
     return Reference(*cast("tuple[int, int, bytes, int]", op.payload))
+
+
+def _cost(op: Op, content: Content | None) -> int:
+    """Bytes in the cache. A size that was only claimed is none."""
+    return CACHED_BYTES + (_reference_of(op).size if content is not None else 0)
 
 
 def _split(hashes: bytes) -> Iterator[bytes]:
@@ -163,9 +170,9 @@ class Chunks:
         if content is not None and len(content.covers) != reference.covers:
             content = None
         self._cache[id(op)] = (op, content)
-        self._cache_bytes += reference.size
+        self._cache_bytes += _cost(op, content)
         while self._cache_bytes > CACHE_BYTES_MAX:
-            self._cache_bytes -= _reference_of(self._cache.popitem(last=False)[1][0]).size
+            self._cache_bytes -= _cost(*self._cache.popitem(last=False)[1])
         return content
 
     def names(self, op: Op) -> list[bytes]:

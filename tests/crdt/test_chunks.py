@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import pytest
@@ -286,6 +287,33 @@ def test_hostile_references_show_nothing_and_cost_little(store: dict[bytes, byte
     give([replica("A").write(*KEY, "others go on")], b)
     assert shown(b) == ["others go on"]
     assert b.write(*KEY, 1).seq == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**60])
+def test_what_is_remembered_of_hostile_references_is_bounded_by_what_it_takes(size: int) -> None:
+    """Regression: what claimed to have no bytes was remembered for ever, and what claimed to have many pushed out all else."""
+    liar, b = shelf_of("L"), replica("B")
+    b.draft(*KEY, noise(5_000))
+    b.seal()
+    (cell,) = b.cells(KEY)
+    content = b.chunks.content(cell)
+    piece = b"x" * size if size < 2 else b"x"
+    store = Op(VALUE, CORE_TYPE, (digest_16(piece),), piece, (), liar, make_dot(1, 0), 0, Rights(0, 0))
+    b.index.lay(store.key, Over(liar, 1, store))
+
+    ops = [
+        Op(VALUE | LARGE, *KEY, (0, size, digest_16(piece), 0), (), liar, make_dot(number, 0), 0, Rights(0, 0))
+        for number in range(2, 9_000)
+    ]
+    known, held = sys.getrefcount(ops[0]), list[int]()
+    for op in ops[:1_000]:
+        assert b.chunks.content(op) is None
+    held.append(sys.getrefcount(ops[0]))
+    assert b.chunks.content(cell) is content, "not pushed out"
+    for op in ops[1_000:]:
+        assert b.chunks.content(op) is None
+    held.append(sys.getrefcount(ops[0]))
+    assert held == [known + 1, known], "remembered, and then forgotten"
 
 
 def test_a_chunk_is_named_by_its_content() -> None:
