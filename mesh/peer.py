@@ -21,12 +21,11 @@ from crdt.ids import Dot, ReplicaId, ShelfId, replica_of, shelf_id
 from crdt.ops import Key, Op, Path, Value
 from crdt.types import REGISTRY
 from crdt.types.base import CoverPolicy
-from mesh.allowance import MALFORMED_MICROSECONDS, UNASKED_MICROSECONDS, Allowance
 from mesh.closing import Closer
 from mesh.effects import Address, Now, Transmit
-from mesh.errors import Malformed, Refused
 from mesh.events import CaughtUp, Event, IdentityInUse, KeyReplaced, NotAdmitted, StatementIgnored
 from mesh.housekeeping import Housekeeper
+from mesh.intake import Intake
 from mesh.notary import Notary
 from mesh.own_key import OwnKey
 from mesh.peer_config import PeerConfig as PeerConfig
@@ -64,9 +63,6 @@ SHELF_THAT_RAN: Final = "shelf"
 """The name under which the store keeps which shelf the last start on this disk wrote: only its rights are inherited."""
 COMPLAIN_SECONDS: Final = 60.0
 """Between two complaints of not being admitted. Guess: an operator reads the first."""
-DROP_REASON_MAX: Final = 80
-DROP_REASONS_MAX: Final = 256
-"""Different reasons that are counted apart: some quote what came, so a liar could think of new ones for ever."""
 RESTFUL: Final = frozenset({Frame.DELTA, Frame.FLOOR, Frame.PING, Frame.ACK, Frame.RAFT})
 """What may come in without a turn after it, unless it made something to tell: answers are sent without one."""
 ALONE_SECONDS: Final = 3.0
@@ -99,7 +95,6 @@ class Peer(Port):
         self._asked_copies_of = 0
         self._expiry_due = now.monotonic + EXPIRY_SECONDS
         self._complain_at = -inf
-        self.allowance = Allowance()
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
         self._hurried = False  # something came in since the last tick that is not restful
@@ -180,6 +175,7 @@ class Peer(Port):
             now=now,
             may_begin=lambda: self.sync.synced,
         )
+        self.intake = Intake(self.sync, self.quorum, self.swim, self.drops)
         self.vault = Vault(self.replica, self.directory.mesh_id, config.crypto, config.entropy)
         self.vault.become(membership.keys)
         self.closer = Closer(self.replica_id, self.replica, self.directory, self.sync, lambda: self.swim.living, self, now)
@@ -227,33 +223,25 @@ class Peer(Port):
         received = self.transport.receive_untrusted(datagram, address, now)
         if self.transport.has_events:
             self._after_transport(now)
-        if received and received[0].fresh:
-            self.swim.heard_from(received[0].peer, now)
-        allowance, unasked = self.allowance, self.sync.counters.repairs_unasked
+        if not received:
+            return
+        first, unasked = received[0], self.sync.counters.repairs_unasked
+        if first.fresh:
+            self.swim.heard_from(first.peer, now)
+        intake = self.intake
         for peer, _, kind, payload, _ in received:
-            if not allowance.take(peer, kind, now.monotonic):
-                self.drops["over_allowance"] += 1
-                continue
             if kind is Frame.DELTA:
                 self.unsettled = self.unsettled or now
+            elif kind is Frame.FLOOR:
+                if first.kind is Frame.DELTA and intake.puts_off(peer, payload):
+                    continue
             elif kind not in RESTFUL:
                 self._hurried = True
                 if self.unsettled:  # it may ask for what they brought
                     self._settle(now)
-            try:
-                if not (
-                    self.sync.handle_untrusted(peer, kind, payload, now) or self.quorum.handle_untrusted(peer, kind, payload, now)
-                ):
-                    self.swim.handle_untrusted(peer, kind, payload, now)
-            except (Malformed, Refused) as error:
-                allowance.charge(peer, MALFORMED_MICROSECONDS)
-                self._drop(f"{kind.name.lower()}: {error}"[:DROP_REASON_MAX])
+            intake.take_untrusted(peer, kind, payload, now)
         if self.sync.counters.repairs_unasked != unasked:
-            allowance.charge(received[0].peer, UNASKED_MICROSECONDS * (self.sync.counters.repairs_unasked - unasked))
-
-    def _drop(self, reason: str) -> None:
-        known = reason in self.drops or len(self.drops) < DROP_REASONS_MAX
-        self.drops[reason if known else "other"] += 1
+            intake.charge_unasked(first.peer, self.sync.counters.repairs_unasked - unasked)
 
     def refused(self, address: Address, now: Now) -> None:
         """The operating system says that nobody listens at this address. A hint that hastens probes: anybody can forge it."""
@@ -347,6 +335,8 @@ class Peer(Port):
     def _settle(self, now: Now) -> None:
         """What moved in one part is told to the others: once a turn, however many datagrams it took in."""
         came, self.unsettled = self.unsettled or now, None
+        if self.intake.trails:
+            self.intake.settle(now)
         if self.directory.has_moved:
             self._trust_moved(now)
         journal = self.replica.take_journal()
@@ -433,7 +423,7 @@ class Peer(Port):
         """It is no member any more."""
         self.transport.close(replica)
         self.swim.forget(replica)
-        self.allowance.forget(replica)
+        self.intake.forget(replica)
 
     def events(self) -> list[Event]:
         """Drain what the node's user is told."""

@@ -164,6 +164,12 @@ class FloorNote(NamedTuple):
         return FloorNote(_floors_untrusted(floors), PURPOSES[purpose])
 
 
+def only_tells_untrusted(payload: bytes) -> bool:
+    """Whether this floor note, if it is one, wants no answer."""
+    return payload.endswith(_TELLS)
+
+
+_TELLS: Final = bytes((Purpose.TELL,))
 _FLOOR_HEAD: Final = bytes((0x83, 0x40 | SHELF_ID_BYTES))
 _HASH4_HEAD: Final = 0x40 | SHORT_HASH_BYTES
 _NOTE_BYTES_MIN: Final = 2 + len(_FLOOR_HEAD) + SHELF_ID_BYTES + 1 + 1 + SHORT_HASH_BYTES + 1

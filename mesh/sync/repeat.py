@@ -68,15 +68,20 @@ class Losses:
         """When it looked last, how many had been skipped by then, and by the look before that, which was long enough ago."""
         self._received = 0
         self._until = now.monotonic + LOSSY_SECONDS
+        self.calm = False
+        """Nothing was likely to be lost when `likely` was asked last, at the latest with the last digest, and no sign of it came
+        since. Costs nothing to look at."""
 
     def saw(self, now: Now) -> None:
         """A peer asked for a delta that was pushed, or one had to be asked for here. What nobody pushes (chunks, housekeeping) is
         always asked for, and says nothing."""
         self._until, self._received = now.monotonic + LOSSY_SECONDS, self._traffic.sealed_received
+        self.calm = False
 
     def likely(self, now: Now) -> bool:
         self._look(now)
-        return now.monotonic < self._until and self._traffic.sealed_received - self._received < CLEAN_ENOUGH
+        self.calm = now.monotonic >= self._until or self._traffic.sealed_received - self._received >= CLEAN_ENOUGH
+        return not self.calm
 
     def _look(self, now: Now) -> None:
         """Of what had been skipped long enough ago, at least what has not come late by now is lost; of all that was skipped, at

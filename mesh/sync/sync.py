@@ -124,7 +124,7 @@ class Sync:
         self._differed_lately: frozenset[int] = frozenset()
         self._pace = Pace(config, rng)
         self._next_progress = inf
-        self._losses = Losses(traffic, self._settling, now)
+        self.losses = Losses(traffic, self._settling, now)
         self._proof_asked: dict[ShelfId, float] = {}
         self._held: deque[tuple[crdt.Delta, bool]] = deque()
         self.synced = False
@@ -359,7 +359,7 @@ class Sync:
         news = delta.content.is_news
         self._recent.add(shelf, seq, raw, news=news)
         if not pushed and news:
-            self._losses.saw(now)  # it was pushed, and did not come
+            self.losses.saw(now)  # it was pushed, and did not come
         if not pushed and peer != author:
             self.compare_soon(now)  # by a detour: others may lack it, too, and its author does not tell them
         targets = self._tree.targets(author)
@@ -372,7 +372,7 @@ class Sync:
             if pushed or self.synced:  # what nobody pushes is in no hurry
                 self._schedule_repeats(shelf, targets, now, late=news and not pushed)
         if self._replica.reached(shelf) < seq:
-            self.puller.gap(shelf, peer, seq, now, 0.0 if self._losses.likely(now) else self._members.typical_round_trip())
+            self.puller.gap(shelf, peer, seq, now, 0.0 if self.losses.likely(now) else self._members.typical_round_trip())
 
     def _contradicts(self, shelf: ShelfId, seq: int, header_hash: bytes) -> bool:
         """Whether this is the hash, or the beginning of one, of another header than the one that is known under this seq: a
@@ -432,7 +432,7 @@ class Sync:
     def _want_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         self.counters.repairs += 1
         if self._server.want_untrusted(peer, payload, now):
-            self._losses.saw(now)
+            self.losses.saw(now)
 
     # ---- floors
 
@@ -454,7 +454,7 @@ class Sync:
 
     def _schedule_repeats(self, shelf: ShelfId, targets: Iterable[ReplicaId], now: Now, *, late: bool = False) -> None:
         round_trip = self._members.typical_round_trip()
-        self._repeats.schedule(shelf, targets, round_trip, lossy=self._losses.likely(now), now=now, late=late)
+        self._repeats.schedule(shelf, targets, round_trip, lossy=self.losses.likely(now), now=now, late=late)
 
     def _floor_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> None:
         note = FloorNote.decode_untrusted(payload)
@@ -486,7 +486,7 @@ class Sync:
             self._port.send(peer, Lane.FRESH, Frame.DIGEST, self._digest(peer, request=True, now=now).encode())
             self.counters.digests += 1
         # Also where nobody is within reach: who is accused and clears itself is no new member, so nothing else would begin anew.
-        self._pace.sent(now, alone=not living, lossy=self._losses.likely(now))
+        self._pace.sent(now, alone=not living, lossy=self.losses.likely(now))
 
     def _reachable_one(self, living: Sequence[ReplicaId]) -> ReplicaId | None:
         """By lot: nearly always the first that is drawn."""

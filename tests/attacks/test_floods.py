@@ -10,6 +10,7 @@ import pytest
 
 from crdt.ids import ReplicaId, ShelfId
 from mesh import complaints
+from mesh import intake as intake_module
 from mesh import peer as peer_module
 from mesh.allowance import MALFORMED_MICROSECONDS, PRICES, WORK_BURST, WORK_PER_SECOND, Allowance
 from mesh.effects import Now
@@ -90,7 +91,7 @@ def test_invented_accusers_get_no_quota_of_their_own(defended: bool) -> None:
 @both
 def test_reasons_to_drop_are_not_for_the_sender_to_invent(defended: bool) -> None:
     """A reason may quote what came: each new number was a new counter. Regression."""
-    with open_mesh(3, seed=3) as mesh, without(defended, peer_module, "DROP_REASONS_MAX", 1 << 30):
+    with open_mesh(3, seed=3) as mesh, without(defended, intake_module, "DROP_REASONS_MAX", 1 << 30):
         for number in range(600):
             payload = encode([-number - 1, 1])
             identity, mesh_id = mesh.memberships[LIAR].identity, mesh.authority.mesh_id
@@ -258,11 +259,11 @@ def test_repairs_that_nobody_asked_for_are_charged() -> None:
         raws = [author.write(f"key/{number % 10}", number) for number in range(50)]
         peer, replica = mesh.peer(0), mesh.memberships[LIAR].replica_id
         mesh.run(2.0)
-        before = peer.allowance._bucket(replica).refill(mesh.hosts[0].now().monotonic)
+        before = peer.intake.allowance._bucket(replica).refill(mesh.hosts[0].now().monotonic)
         say(mesh, LIAR, 0, Frame.REPAIR, *raws)
         mesh.run(0.002)
         assert peer.sync.counters.repairs_unasked >= 45  # the first ones made a gap, which was asked for
-        assert peer.allowance._bucket(replica).tokens < before - 40 * PRICES[Frame.DELTA]
+        assert peer.intake.allowance._bucket(replica).tokens < before - 40 * PRICES[Frame.DELTA]
 
 
 @both

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crdt.ids import ReplicaId, shelf_id
-from mesh.effects import Now
+from mesh.effects import REST_SECONDS, Now
+from mesh.intake import TRAILS_MAX
 from mesh.presets import LAN
 from mesh.sync.fresh import CHANGED_MAX, CHANGED_SECONDS, TRAIL_MAX, Fresh
+from mesh.sync.messages import FloorNote, Purpose
 from mesh.sync.repeat import CLEAN_ENOUGH, LOSSY_SECONDS, Losses
 from mesh.sync.serve import RecentDeltas
 from mesh.testing import Mesh, open_mesh
+from mesh.wire.frames import Frame
 
 SHELVES = [shelf_id(ReplicaId(bytes((number,)) * 8), 1) for number in range(20)]
 
@@ -55,7 +58,7 @@ def test_what_nobody_pushed_is_forgotten_with_what_it_was() -> None:
 
 
 def lossy(mesh: Mesh) -> list[bool]:
-    return [mesh.peer(number).sync._losses.likely(mesh.hosts[number].now()) for number in mesh.running]
+    return [mesh.peer(number).sync.losses.likely(mesh.hosts[number].now()) for number in mesh.running]
 
 
 def busy(mesh: Mesh, seconds: int) -> None:
@@ -105,6 +108,62 @@ def test_to_ask_for_what_was_pushed_is_one() -> None:
         received = mesh.peer(0).transport.counters.sealed_received
         mesh.run_until(lambda: mesh.peer(0).transport.counters.sealed_received > received + CLEAN_ENOUGH, 60.0)
         assert not any(lossy(mesh))
+
+
+def calm_mesh(count: int) -> Mesh:
+    """A mesh that has lost nothing for long, all of whose members know that; the floors of three writes are to go along."""
+    with open_mesh(count, seed=5) as mesh:
+        while any(lossy(mesh)):
+            mesh.run(1.0)
+        for number in range(3):
+            mesh.node(number).register(f"key-{number}").set("old")
+        mesh.run(6.0)  # digests came by meanwhile
+        assert all(mesh.peer(number).sync.losses.calm for number in range(count))
+        return mesh
+
+
+def test_where_nothing_is_lost_a_floor_beside_a_delta_waits_for_the_turn() -> None:
+    mesh = calm_mesh(4)
+    mesh.node(0).register("key-0").set("new")
+    mesh.run(0.01)
+    floors = mesh.peer(3).transport.counters.frames_received[Frame.FLOOR]
+    mesh.node(1).register("key-1").set("new")
+    mesh.run(0.01)
+    peer = mesh.peer(3)
+    assert mesh.node(3).register("key-1").value == "new"
+    assert peer.transport.counters.frames_received[Frame.FLOOR] == floors + 1
+    assert [each for each, _ in peer.intake.trails[-1:]] == [mesh.node(1).replica_id], "it came, and waits"
+    mesh.run(REST_SECONDS)
+    assert peer.intake.trails == []
+
+
+def test_what_was_lost_is_found_by_a_floor_that_waited() -> None:
+    mesh = calm_mesh(4)
+    mesh.cut_one_way([0], [3])
+    mesh.node(0).register("lost").set("found")
+    mesh.run(0.02)
+    mesh.heal()
+    for _ in range(4):  # the others write on, so its author need not say it again
+        mesh.node(1).register("key-1").set(mesh.now)
+        mesh.node(2).register("key-2").set(mesh.now)
+        mesh.run(0.1)
+    mesh.run(REST_SECONDS)
+    assert mesh.node(3).register("lost").value == "found"
+    assert not mesh.peer(3).sync.losses.calm, "from now on floors wait no more"
+    mesh.node(1).register("key-1").set("news")
+    mesh.run(0.05)
+    assert mesh.peer(3).intake.trails == []
+
+
+def test_few_floors_wait_and_none_of_who_is_no_member() -> None:
+    mesh = calm_mesh(4)
+    intake, replica = mesh.peer(3).intake, mesh.node(1).replica_id
+    note = FloorNote(()).encode()
+    assert [intake.puts_off(replica, note) for _ in range(TRAILS_MAX + 1)] == [True] * TRAILS_MAX + [False]
+    intake.forget(replica)
+    assert intake.trails == []
+    asked = FloorNote((), Purpose.ASK_RECEIVED).encode()
+    assert not intake.puts_off(replica, asked), "somebody waits for the answer"
 
 
 class Traffic:

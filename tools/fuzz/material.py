@@ -42,7 +42,7 @@ class TappedMesh(Mesh):
 
     def _start_peer(self, boot: Boot) -> Peer:
         core = super()._start_peer(boot)
-        core.allowance = Allowance(UNLIMITED, UNLIMITED)  # what is over it would be dropped unread
+        core.intake.allowance = Allowance(UNLIMITED, UNLIMITED)  # what is over it would be dropped unread
         host = boot.host
         core.transport.tap = lambda _peer, _lane, kind, payload: payload if self.tap is None else self.tap(host, kind, payload)
         return core
