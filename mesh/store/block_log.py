@@ -3,10 +3,13 @@
 A block that is appended to the log of the quorum is nearly all that a voter's disk is ever asked for, and somebody waits each
 time. Here it costs one short write to blocks of the disk that exist already; the database takes hundreds of them at once, later.
 
-    record = mark (8), tag (16), number (8), durable (8), length (4), payload
+    record = mark (8), tag (16), number (8), durable (8), handed (8), length (4), payload
 
 `number` rises by one; `durable` is the newest number that was known to be on the disk when this one was written. So what a power
-cut tore off (it was promised to nobody) is told from what was on the disk and can no longer be read. `mark` and the key of `tag`
+cut tore off (it was promised to nobody) is told from what was on the disk and can no longer be read. Each transaction of the
+database takes along what is here, and has a number; `handed` is the newest that was known to be on the disk. So a database that
+somebody put back from an older copy is told: it lacks votes. A log from an older copy lacks what the database knows to be synced,
+and counts as damaged. `mark` and the key of `tag`
 (BLAKE2b) are drawn for each file and start and kept in the database: nothing that a block holds looks like a record, and what an
 earlier start left does not either. The first record is empty, and synced before the database knows of the file: a file in which
 none can be read, of zeros or of another time, has lost something.
@@ -25,6 +28,7 @@ from typing import Final, NamedTuple
 
 from consensus_escalation.block import Block
 from consensus_escalation.effects import BlocksStored
+from mesh.errors import Malformed
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.durable import sync_directory
 
@@ -37,7 +41,7 @@ RECORD_BYTES_MAX: Final = RING_BYTES // 4
 SECRET_BYTES: Final = 24
 _MARK_BYTES: Final = 8
 _TAG_BYTES: Final = 16
-_NUMBERS: Final = Struct(">QQI")
+_NUMBERS: Final = Struct(">QQQI")
 _BLOCK: Final = Struct(">QQHHH")
 _HEAD_BYTES: Final = _MARK_BYTES + _TAG_BYTES + _NUMBERS.size
 BlockRow = tuple[int, bytes, bytes, bytes, int]
@@ -50,6 +54,10 @@ class Place(NamedTuple):
     secret: bytes
     folded: int
     """Number of the newest record that is in the database, too."""
+    handed: int = 0
+    """Of the transaction that says so."""
+    synced: int = 0
+    """Number of the newest record that was on the disk then."""
 
 
 NO_LOG: Final = Place(b"", 0)
@@ -81,12 +89,16 @@ class BlockLog:
         """Of the newest record."""
         self.durable = 0
         """The newest that is known to be on the disk."""
+        self.synced = 0
+        """The newest that is known to be there in this file."""
         self._head = _HEAD_BYTES
         """Bytes that were ever written or skipped."""
         self._kept: deque[tuple[int, int, QuorumBatch]] = deque()
         """(number, where it begins, what is in it) of each record that is not in the database yet."""
-        self._handed = 0
-        """Records up to this one are with the database, or on their way."""
+        self._place = Place(secret, 0)
+        """What is with the database, or on its way."""
+        self._transaction = 0
+        """The newest that is known to be on the disk."""
 
     def append(self, batch: QuorumBatch, rows: Sequence[BlockRow]) -> bool:
         """Written, and not yet synced. False: there is no room until the database has taken what is here."""
@@ -98,7 +110,7 @@ class BlockLog:
         oldest = self._kept[0][1] if self._kept else start
         if size > RECORD_BYTES_MAX or start + size - oldest > RING_BYTES:
             return False
-        _write(self.file, _record(self.secret, number, self.durable, payload), place)
+        _write(self.file, _record(self.secret, number, self.durable, self._transaction, payload), place)
         self.number, self._head = number, start + size
         self._kept.append((number, start, batch))
         return True
@@ -106,18 +118,23 @@ class BlockLog:
     @property
     def is_half_full(self) -> bool:
         """With what is not on its way to the database."""
-        return bool(self._kept) and self._kept[-1][0] > self._handed and self._head - self._kept[0][1] > RING_BYTES // 2
+        return bool(self._kept) and self._kept[-1][0] > self._place.folded and self._head - self._kept[0][1] > RING_BYTES // 2
 
-    def hand_over(self) -> list[QuorumBatch]:
-        """What the database has yet to take, oldest first."""
-        found = [batch for number, _, batch in self._kept if number > self._handed]
-        self._handed = self.number
-        return found
-
-    def folded(self, number: int) -> None:
-        """The database has all up to this record."""
+    def was_synced(self, number: int) -> None:
+        """All up to this record is on the disk."""
+        self.synced = number
         self.durable = max(self.durable, number)
-        while self._kept and self._kept[0][0] <= number:
+
+    def hand_over(self) -> tuple[list[QuorumBatch], Place]:
+        """What the database has yet to take, oldest first, and what it may say then."""
+        found = [batch for number, _, batch in self._kept if number > self._place.folded]
+        self._place = Place(self.secret, self.number, self._place.handed + 1, self.synced)
+        return found, self._place
+
+    def was_taken(self, place: Place) -> None:
+        """The database has all up to there."""
+        self.durable, self._transaction = max(self.durable, place.folded), place.handed
+        while self._kept and self._kept[0][0] <= place.folded:
             self._kept.popleft()
 
     @property
@@ -139,7 +156,7 @@ def open_ring(directory: Path, secret: bytes) -> int:
         if found.st_size != RING_BYTES or found.st_blocks * 512 < RING_BYTES:
             os.ftruncate(file, 0)
             _write(file, bytes(RING_BYTES), 0)
-        _write(file, _record(secret, 0, 0, b""), 0)
+        _write(file, _record(secret, 0, 0, 0, b""), 0)
         os.fsync(file)
         sync_directory(directory)
     except BaseException:
@@ -150,34 +167,44 @@ def open_ring(directory: Path, secret: bytes) -> int:
 
 
 def read_ring(directory: Path, place: Place) -> tuple[list[list[BlockRow]], bool]:
-    """(records that the database lacks, in order, whether there were more, which can no longer be read). Raises OSError."""
+    """(records that the database lacks, in order, whether there were more, which can no longer be read). Raises OSError, and
+    Malformed when it is the database that lacks something: it may have forgotten a vote."""
     try:
         raw = (directory / LOG_NAME).read_bytes()
     except FileNotFoundError:
         return [], True
-    found = {number: (durable, payload) for number, durable, payload in _records(raw, place.secret)}
+    found = {record.number: record for record in _records(raw, place.secret)}
     if not found:
         return [], True
-    promised = max([place.folded, *(durable for durable, _ in found.values())])
+    if max(record.handed for record in found.values()) > place.handed:
+        raise Malformed(f"it is older than {LOG_NAME}")
+    promised = max([place.folded, *(record.durable for record in found.values())])
     number, records = place.folded, list[list[BlockRow]]()
     while (record := found.get(number + 1)) is not None:
         number += 1
-        records.append(list(_unpacked(record[1])))
-    return records, number < promised
+        records.append(list(_unpacked(record.payload)))
+    return records, number < promised or max(found) < place.synced
 
 
-def _records(raw: bytes, secret: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(number, durable, payload) of all that are whole, old ones too."""
+class _Record(NamedTuple):
+    number: int
+    durable: int
+    handed: int
+    payload: bytes
+
+
+def _records(raw: bytes, secret: bytes) -> Iterator[_Record]:
+    """All that are whole, old ones too."""
     mark, place = _mark(secret), 0
     while (place := raw.find(mark, place)) >= 0:
         start = place + _HEAD_BYTES
         place += 1
         if start > len(raw):
             return
-        number, durable, length = _NUMBERS.unpack_from(raw, start - _NUMBERS.size)
+        number, durable, handed, length = _NUMBERS.unpack_from(raw, start - _NUMBERS.size)
         tag = raw[start - _NUMBERS.size - _TAG_BYTES : start - _NUMBERS.size]
         if tag == _tag(secret, raw[start - _NUMBERS.size : start + length]):
-            yield number, durable, raw[start : start + length]
+            yield _Record(number, durable, handed, raw[start : start + length])
             place = start + length
 
 
@@ -187,8 +214,8 @@ def _write(file: int, data: bytes, place: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _record(secret: bytes, number: int, durable: int, payload: bytes) -> bytes:
-    numbers = _NUMBERS.pack(number, durable, len(payload))
+def _record(secret: bytes, number: int, durable: int, handed: int, payload: bytes) -> bytes:
+    numbers = _NUMBERS.pack(number, durable, handed, len(payload))
     return _mark(secret) + _tag(secret, numbers + payload) + numbers + payload
 
 

@@ -161,7 +161,7 @@ class FileJournal:
         if not self._sync.is_under_way:
             self._begin_sync(ring)
         if ring.is_half_full:
-            self._queue.put(_Work(ring.hand_over(), Place(ring.secret, ring.number), 0, is_submitted=False))
+            self._queue.put(_Work(*ring.hand_over(), 0, is_submitted=False))
         return True
 
     def _begin_sync(self, ring: BlockLog) -> None:
@@ -182,7 +182,7 @@ class FileJournal:
         number, ticket, since = self._syncing
         self._ended_at = time.perf_counter()
         self._is_prompt = self._ended_at - since <= PROMPT_SECONDS
-        ring.durable = max(ring.durable, number)
+        ring.was_synced(number)
         if ring.number > number:
             self._begin_sync(ring)
         self._tell_durable(ticket)
@@ -192,7 +192,7 @@ class FileJournal:
         log.warning("%s: %s; quorum.db takes its place", self._file.path.parent / LOG_NAME, error.strerror)
         self._log = None
         self._submitted += 1
-        self._queue.put(_Work(ring.hand_over(), NO_LOG, self._ticket))
+        self._queue.put(_Work(ring.hand_over()[0], NO_LOG, self._ticket))
 
     # ---- the thread
 
@@ -200,13 +200,12 @@ class FileJournal:
         ring = self._log
         wants_log = not self._is_log_asked and batch.hurry and block_rows(batch, -1) is not None  # its log of blocks grows
         self._is_log_asked |= wants_log
-        batches = [*ring.hand_over(), batch] if ring is not None else [batch]
-        place = Place(ring.secret, ring.number) if ring is not None else None
+        batches, place = ring.hand_over() if ring is not None else ([], None)
         for row in batch.rows:
             if isinstance(row, BlocksStored):
                 self._end = row.blocks[-1].index
         self._submitted += 1
-        self._queue.put(_Work(batches, place, batch.ticket, wants_log=wants_log))
+        self._queue.put(_Work([*batches, batch], place, batch.ticket, wants_log=wants_log))
 
     def _work(self) -> None:
         """In the thread. One transaction takes all that came while the last one ran."""
@@ -263,7 +262,7 @@ class FileJournal:
         self._submitted -= sum(work.is_submitted for work in works)
         for work in works:
             if work.place is not None and self._log is not None:
-                self._log.folded(work.place.folded)
+                self._log.was_taken(work.place)
         self._tell_durable(max(work.ticket for work in works))
 
     def _tell_durable(self, ticket: int) -> None:
@@ -275,7 +274,7 @@ class FileJournal:
         """In any thread, once nothing is submitted any more: write what waits, then close the files."""
         ring, self._log = self._log, None
         if self._is_log_asked:  # it may be there, and this not know it yet
-            self._queue.put(_Work(ring.hand_over() if ring is not None else [], NO_LOG, 0))
+            self._queue.put(_Work(ring.hand_over()[0] if ring is not None else [], NO_LOG, 0))
         self._queue.put(None)
         self._closing.set()
         self._thread.join()

@@ -75,11 +75,11 @@ def test_it_goes_round_and_never_over_what_the_database_lacks(tmp_path: Path) ->
             refused += 1
         if rng.random() < 0.5:
             assert indexes(tmp_path, folded) == ([*range(folded + 1, index + 1)], False)
-        was_half_full, handed = log.is_half_full, log.hand_over()
+        was_half_full, handed = log.is_half_full, log.hand_over()[0]
         assert not was_half_full or handed
         assert not log.is_half_full
         folded = log.number if rng.random() < 0.7 else rng.randint(folded, log.number)
-        log.folded(folded)
+        log.was_taken(Place(SECRET, folded))
     log.close()
     assert refused >= 2
     assert (tmp_path / LOG_NAME).stat().st_size == RING_BYTES
@@ -91,7 +91,7 @@ def test_what_a_power_cut_tears_off_was_promised_to_nobody(tmp_path: Path, seed:
     rng, log = random.Random(seed), ring(tmp_path)
     for index in range(1, 10):
         append(log, index)
-    log.durable = 9
+    log.was_synced(9)
     synced = (tmp_path / LOG_NAME).read_bytes()
     for index in range(10, 20):
         append(log, index, rng.choice([1, 3]) if index == 19 else 1)
@@ -111,7 +111,7 @@ def test_what_was_promised_and_cannot_be_read_is_told(tmp_path: Path) -> None:
     log = ring(tmp_path)
     for index in range(1, 6):
         append(log, index)
-        log.durable = index
+        log.was_synced(index)
     log.close()
     path = tmp_path / LOG_NAME
     raw = bytearray(path.read_bytes())
@@ -396,6 +396,46 @@ async def test_who_came_by_too_early_is_told_at_once(tmp_path: Path, monkeypatch
             assert told[-1] == 1
             may_go_on.set()
             await durable(told, 2)
+
+
+@asynccontextmanager
+async def voted(directory: Path) -> AsyncIterator[tuple[FileJournal, list[int]]]:
+    """Blocks, a vote, a block after it; `directory/before` is a copy from before the vote."""
+    told, here = list[int](), directory / "running"
+    here.mkdir()
+    async with opened(here, told) as journal:
+        journal.submit(batch(2, BlocksStored(blocks(2, 2))))
+        await durable(told, 2)
+        shutil.copytree(here, directory / "before")
+        journal.submit(batch(3, BlocksStored(blocks(3, 3))))
+        await durable(told, 3)
+        journal.submit(batch(4, TermAndVote(6, voter(1))))
+        await durable(told, 4)
+        while journal._submitted:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+        yield journal, told
+
+
+async def test_a_database_that_lacks_a_vote_of_before_the_log_says_so(tmp_path: Path) -> None:
+    """Regression: an older quorum.db beside a newer quorum.log was taken as it was, and voted a second time in one term."""
+    async with voted(tmp_path) as (journal, told):
+        journal.submit(batch(5, BlocksStored(blocks(4, 4))))
+        await durable(told, 5)
+        shutil.copy(tmp_path / "running" / LOG_NAME, tmp_path / "before")
+        shutil.copytree(tmp_path / "running", tmp_path / "copy")
+    assert found_in(tmp_path / "copy").term == 6
+    with pytest.raises(StorageCorrupt, match=r"it is older than quorum\.log"):
+        found_in(tmp_path / "before")
+
+
+async def test_a_log_that_lacks_what_the_database_knows_to_be_synced_is_told(tmp_path: Path) -> None:
+    """Regression: an older quorum.log beside a newer quorum.db was taken for one that nothing had been written to since."""
+    async with voted(tmp_path):
+        shutil.copytree(tmp_path / "running", tmp_path / "copy")
+        assert not found_in(tmp_path / "copy").is_damaged
+        shutil.copytree(tmp_path / "running", tmp_path / "mixed")
+        shutil.copy(tmp_path / "before" / LOG_NAME, tmp_path / "mixed")
+    assert found_in(tmp_path / "mixed").is_damaged
 
 
 @pytest.mark.parametrize("left", [b"", bytes(RING_BYTES), b"another"])
