@@ -103,6 +103,10 @@ class Election:
         jitter = self._core.rng.random() * JITTER_SLOTS
         return (LEAD_IN_SLOTS + self._rank() + jitter) * self._core.pace.slot_seconds
 
+    def _jitter(self) -> float:
+        """Slots by which campaigns are drawn apart."""
+        return self._core.rng.random() * (JITTER_SLOTS if self._tries <= RANKED_TRIES else len(self._core.log.config.electorate))
+
     def heard_leader(self) -> None:
         """A leader spoke: no campaign until it has been silent for long enough."""
         core = self._core
@@ -140,8 +144,7 @@ class Election:
         electorate = core.log.config.electorate
         # All who try have the same period, so that their slots stay apart in the next round too.
         self._tries += 1
-        jitter = core.rng.random() * (JITTER_SLOTS if self._tries <= RANKED_TRIES else len(electorate))
-        self.campaign_at = core.now.monotonic + (len(electorate) + jitter) * core.pace.slot_seconds
+        self.campaign_at = core.now.monotonic + (len(electorate) + self._jitter()) * core.pace.slot_seconds
         self._candidacy = Candidacy(core.term + 1, mandate, granted={core.me})
         self._ask()
         self._count()
@@ -179,7 +182,8 @@ class Election:
         core.set_leader(None)
         core.set_term(candidacy.term, core.me)
         # Where the PreVotes took long, votes do: else two voters far apart give up each term just before it is won.
-        self.campaign_at = max(self.campaign_at, core.now.monotonic + VOTE_SLOTS * core.pace.slot_seconds)
+        patience = (VOTE_SLOTS + self._jitter()) * core.pace.slot_seconds
+        self.campaign_at = max(self.campaign_at, core.now.monotonic + patience)
         self._ask()
 
     def voted_for_myself(self, term: int) -> None:
