@@ -37,7 +37,9 @@ class Chores:
         self.suspects: dict[Name, None] = {}
         """Cells of ours that something new may have made superfluous."""
         self.patient: deque[tuple[float, Name, int]] = deque()
-        """Those that `drop` found superfluous: since when, and which write it was."""
+        """Those that were found superfluous: since when, and which write it was."""
+        self.noticed: dict[Name, int] = {}
+        """The newest write of each of them that is in `patient`."""
         self.absent: dict[Name, int] = {}
         """Removed and dropped cells of our shelf, by place."""
         self.covering: dict[Name, Held] = {}

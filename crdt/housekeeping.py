@@ -54,27 +54,44 @@ invent them."""
 # --- drop
 
 
+def notice(writer: Writer, now: float) -> None:
+    """Which cells of our shelf a cell of some base covers, or a newer write of their origin replaced, since the last look."""
+    chores = writer.chores
+    suspects, chores.suspects = chores.suspects, {}
+    for name in suspects:
+        key, origin = name
+        if writer.is_drafted(key, origin):
+            chores.suspects[name] = None  # to be seen when it is sealed
+            continue
+        slot = writer.index.slot(key, writer.shelf, origin)
+        if slot is None or chores.noticed.get(name) == slot[0].body.ops[slot[1]].dot:
+            continue  # where many write one key, each of their writes makes the same cells suspect again
+        op = superfluous(writer, name)
+        if op is not None:
+            chores.noticed[name] = op.dot
+            chores.patient.append((now, name, op.dot))
+
+
 def drop(writer: Writer, now: float, patience: float) -> int:
     """Take off our shelf what a cell of some base covers or a newer write of its origin replaced, `patience` seconds after
     that was seen. A later write at the same place has its own patience.
 
     Returns the number of cells.
     """
+    notice(writer, now)
     chores = writer.chores
-    suspects, chores.suspects = chores.suspects, {}
-    for name in suspects:
-        op = superfluous(writer, name)
-        if op is not None:
-            chores.patient.append((now, name, op.dot))
-        elif writer.is_drafted(*name):
-            chores.suspects[name] = None  # to be seen when it is sealed
     count = 0
     while chores.patient and chores.patient[0][0] <= now - patience:
         _, name, dot = chores.patient.popleft()
+        if chores.noticed.get(name) != dot:
+            continue  # a later write took its place meanwhile
+        del chores.noticed[name]
         op = superfluous(writer, name)
         if op is not None and op.dot == dot:
             writer.draft_dropped(op)
             count += 1
+        elif writer.is_drafted(*name):
+            chores.suspects[name] = None
     return count + _drop_chunks(writer)
 
 

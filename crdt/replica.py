@@ -300,6 +300,10 @@ class Replica(Writer):
 
     # --- housekeeping
 
+    def notice(self, now_monotonic: float) -> None:
+        """Own cells that became superfluous since the last look are so from now on: `drop` has patience with them."""
+        housekeeping.notice(self, now_monotonic)
+
     def drop(self, now_monotonic: float, patience: float = 30.0) -> int:
         """Draft the drop of own cells that became superfluous `patience` seconds ago (rule 4; 30 s: DESIGN). Returns how many."""
         return housekeeping.drop(self, now_monotonic, patience)

@@ -43,6 +43,21 @@ def test_patience_is_with_the_write_not_with_its_place() -> None:
     assert a.drop(161.0) == 1
 
 
+def test_what_is_noticed_waits_once_however_often_it_is_covered() -> None:
+    """Regression: each further write of a hot key made every covered cell there suspect again: it was looked at anew, and waited
+    once more beside itself."""
+    a, b = replica("A"), replica("B")
+    give([a.write(*KEY, 1)], b)
+    for n in range(5):
+        give([b.write(*KEY, n)], a)
+        a.notice(100.0 + n)
+    assert [since for since, _, _ in a.chores.patient] == [100.0]
+    assert a.drop(129.9) == 0
+    assert a.drop(130.0) == 1, "since it was covered first"
+    assert not a.chores.patient
+    assert not a.chores.noticed
+
+
 def test_a_cover_that_is_only_loose_drops_nothing() -> None:
     a, b = replica("A"), replica("B")
     give([a.write(*KEY, 1)], b)
@@ -294,7 +309,7 @@ def test_housekeeping_never_looks_at_everything() -> None:
     meet(a, b)
     keep_house(a, b)
     chores = a.chores
-    idle = [chores.suspects, chores.patient, chores.unchecked, chores.waiting, chores.absent, chores.worn]
+    idle = [chores.suspects, chores.patient, chores.noticed, chores.unchecked, chores.waiting, chores.absent, chores.worn]
     assert not any(idle)
     give([b.write(REGISTER, ("k", "7"), removed=True)], a)
     assert len(chores.suspects) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.housekeeping import Tidying
+from mesh.housekeeping import AWAITED_ROUNDS, Tidying
 from mesh.testing import Mesh, open_mesh
 from mesh.testing.mesh import DiskFate
 from tests.peer.test_dissemination import equal_after, replicas
@@ -44,7 +44,7 @@ def test_an_old_copy_of_a_disk_brings_nothing_back_that_was_removed() -> None:
         mesh.back_up(0)
         mesh.node(0).set("set").remove("removed")
         mesh.node(0).set("set").add("stays")
-        mesh.run(Tidying().patience_seconds + 2 * Tidying().alone_seconds)
+        mesh.run(Tidying().patience_seconds + (AWAITED_ROUNDS + 2) * Tidying().alone_seconds)
         mesh.crash(0)
         mesh.run(1.0)
         mesh.restart(0, "old")

@@ -234,7 +234,7 @@ MUTATIONS: Final = [
     Mutation(
         "take over",
         "a start never takes over its former shelves",
-        replace(BASE, script=RESTARTS, rest=60.0),
+        replace(BASE, script=RESTARTS, rest=120.0),
         _replace(crdt.Replica, "take_over", lambda self, final=False: 0),
         ("rest",),
     ),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from mesh.housekeeping import AWAITED_ROUNDS
 from mesh.peer import Peer
 from mesh.testing import SECOND, Mesh, SimulationError, microseconds
 from tools.sim import units
@@ -31,7 +32,7 @@ STALL_EVERY_SECONDS: Final = 10.0
 STALL_SECONDS_MAX: Final = 1.0
 SAMPLES_MAX: Final = 400
 """Looks along a phase: an hour-long run is not looked at every second."""
-QUIET_ROUNDS: Final = 1.2
+QUIET_ROUNDS: Final = AWAITED_ROUNDS + 0.2
 """Longer than housekeeping's rhythm."""
 REST_SECONDS: Final = 5.0
 """After convergence nothing may move any more (but housekeeping, which rests by itself)."""
