@@ -68,6 +68,8 @@ class Network:
     """Datagrams that had to wait for a link of limited bandwidth."""
     largest: int = 0
     """Bytes of the largest datagram offered."""
+    drained_at: int = 0
+    """Microseconds: when the last datagram that waits for such a link will have left it, whatever the link has become since."""
     _free_at: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def cut(self, sources: Iterable[int], targets: Iterable[int], *, both_ways: bool = True) -> list[Cut]:
@@ -149,6 +151,7 @@ class Network:
         self.waited += free_at > time
         sent_at = free_at + size * SECOND // bandwidth
         self._free_at[source, target] = sent_at
+        self.drained_at = max(self.drained_at, sent_at)
         return sent_at
 
     @contextmanager

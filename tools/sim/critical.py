@@ -42,6 +42,8 @@ OUTSIDE: Final = frozenset({"amnesia", "lying-disk"})
 """Faults that break what Raft asks of a disk."""
 LEADERLESS_SECONDS: Final = 2.0
 """Or, where a preset is slower, a voter's own silence, a slot for each that comes before it and one to be elected in."""
+QUEUED_SECONDS: Final = 0.1
+"""Links that let datagrams wait for longer are not good ones. Guess: half of a voter's silence."""
 DIGEST_EVERY: Final = 8
 """Blocks: of so many the states are compared."""
 VOTE_SHARE: Final = 0.03
@@ -326,8 +328,10 @@ class Critical:
 
     def _could_be_led(self) -> bool:
         """Some voter reaches a majority, both ways, on links as good as they were at first, and these on good disks."""
-        found, network = self._voters(), self._mesh.world.network
+        found, network, time = self._voters(), self._mesh.world.network, self._mesh.world.time
         if found is None or network.links or network.default != self._mesh.setup.link:
+            return False
+        if network.drained_at > time + QUEUED_SECONDS * SECOND:  # who is dead still speaks to somebody
             return False
         hosts, config = found
         fit = [number for number in hosts if self._is_fit(number)]
