@@ -14,8 +14,9 @@ from crdt.ops import Key, Op, Path, Segment
 
 Cell = Op | Slot
 """An op that stands where it was first issued, which itself says where that is; or a slot."""
-Slots = dict[tuple[ShelfId, ShelfId], Cell]
-"""By (host, origin)."""
+Name = ShelfId | tuple[ShelfId, ShelfId]
+"""Of a cell of one key: its origin, on whose own shelf it stands, as nearly all do; or (host, origin)."""
+Slots = dict[Name, Cell]
 
 TAIL_SORTED_ONE_BY_ONE: Final = 8
 """Fresh segments that are put in place singly; more are sorted along with the rest (guess: about log2 of a long row)."""
@@ -96,6 +97,11 @@ class Row:
                 at = bisect_right(segments, order, key=_segment_order)
 
 
+def _name(host: ShelfId, origin: ShelfId) -> Name:
+    """No tuple for what is common: where fifty write one key, to hash and to find them took most of a look at it."""
+    return origin if host == origin else (host, origin)
+
+
 _NO_ROW: Final[tuple[int, Path, Row]] = (CORE_TYPE, (), Row(""))
 """Of a type that has no rows."""
 
@@ -141,16 +147,20 @@ class Index:
         if found is None:
             return None
         if isinstance(found, dict):
-            cell = found.get((host, origin))
+            cell = found.get(_name(host, origin))
             return None if cell is None else self.slot_of(cell)
         held, index = self.slot_of(found)
         return (held, index) if held.host == host and held.body.ops[index].origin == origin else None
 
-    def all_slots(self, key: Key) -> list[Slot]:
+    def cells(self, key: Key) -> list[Cell]:
+        """All of the key, of every host."""
         found = self.slots.get(key)
         if found is None:
             return []
-        return [self.slot_of(cell) for cell in (found.values() if isinstance(found, dict) else (found,))]
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    def all_slots(self, key: Key) -> list[Slot]:
+        return [self.slot_of(cell) for cell in self.cells(key)]
 
     def put(self, key: Key, held: Held, index: int, op: Op) -> Slot | None:
         """Returns what it replaces: the cell of the same host and origin."""
@@ -167,8 +177,8 @@ class Index:
             if other.host == held.host and origin == op.origin:
                 self.slots[key] = cell
                 return other, at
-            found = self.slots[key] = {(other.host, origin): found}
-        name = (held.host, op.origin)
+            found = self.slots[key] = {_name(other.host, origin): found}
+        name = _name(held.host, op.origin)
         former = found.get(name)
         found[name] = cell
         return None if former is None else self.slot_of(former)
@@ -199,7 +209,7 @@ class Index:
             if key not in self.above:
                 self.vanish(key)
             return
-        found.pop((host, origin), None)
+        found.pop(_name(host, origin), None)
         if len(found) == 1:
             self.slots[key] = next(iter(found.values()))
 
