@@ -149,7 +149,8 @@ class Repeats:
             repeat = Repeat(set(targets), times, Purpose.ASK_RECEIVED, self.flow, at)
         else:
             settled = at + round_trip * SETTLED_FACTOR
-            repeat = Repeat(set(targets), [settled, settled + RIDE_SECONDS], Purpose.TELL, self.flow, at)
+            times = [settled + RIDE_SECONDS] if self._others_write else [settled, settled + RIDE_SECONDS]
+            repeat = Repeat(set(targets), times, Purpose.TELL, self.flow, at)
         if repeat.waiting:
             self._repeats[shelf] = repeat
             self._arm(shelf, repeat)
@@ -171,6 +172,8 @@ class Repeats:
         if repeat:
             mine = self._floor_of(floor.shelf)
             repeat.rides += mine is not None and floor.seq >= mine.seq
+            if repeat.purpose is Purpose.TELL and repeat.rides >= RIDES_ENOUGH:
+                del self._repeats[floor.shelf]  # at once: nobody wakes up for it
 
     def forget(self, peer: ReplicaId) -> None:
         for repeat in self._repeats.values():
@@ -181,10 +184,7 @@ class Repeats:
             _, _, shelf, repeat = heappop(self._timers)
             repeat.times.pop(0)
             if self._may_ride(repeat):
-                if repeat.times:
-                    self._arm(shelf, repeat)
-                else:
-                    del self._repeats[shelf]
+                self._arm(shelf, repeat)
                 continue
             if repeat.purpose is Purpose.TELL or not repeat.times:
                 del self._repeats[shelf]
@@ -193,12 +193,13 @@ class Repeats:
             self._send(shelf, repeat)
 
     def _may_ride(self, repeat: Repeat) -> bool:
-        """Whether others take it along, or have done so."""
-        if repeat.purpose is not Purpose.TELL:
-            return False
-        if not repeat.times:
-            return repeat.rides >= RIDES_ENOUGH
-        return self.flow > repeat.flow or self._heard[1] - self._heard[0] < RIDE_SECONDS
+        """Whether others take it along."""
+        may_wait = repeat.purpose is Purpose.TELL and bool(repeat.times)
+        return may_wait and (self.flow > repeat.flow or self._others_write)
+
+    @property
+    def _others_write(self) -> bool:
+        return self._heard[1] - self._heard[0] < RIDE_SECONDS
 
     def _send(self, shelf: ShelfId, repeat: Repeat) -> None:
         floor = self._floor_of(shelf)
