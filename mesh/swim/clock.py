@@ -16,6 +16,8 @@ from mesh.effects import Now
 
 PEERS_MAX: Final = 64
 """The newest word of so many peers counts. Guess: a median of 64 is as good as one of 1,000."""
+ENOUGH: Final = 2
+"""Peers that outvote a clock. Until the words of so many are known, each is asked for."""
 CLOCK_ABS_MAX: Final = 1 << 62
 """Microseconds; a clock that says more is no clock."""
 
@@ -45,6 +47,11 @@ class PeerClocks:
         if self._start is None or abs(start - self._start) > STEP_MICROSECONDS:
             self._offsets.clear()
             self._start = start
+
+    def lacks(self, peers: int, now: Now) -> bool:
+        """Whether too few of so many peers have said what time it is."""
+        self._notice_step(now)
+        return len(self._offsets) < min(ENOUGH, peers)
 
     def forget(self, peer: ReplicaId) -> None:
         self._offsets.pop(peer, None)

@@ -163,7 +163,7 @@ class Prober:
         """Begin, unless we are asking it already."""
         if target in self._targets:
             return
-        probe = Probe(target, self._new_number(), now.monotonic)
+        probe = Probe(target, self._new_number(detailed=self.lacks_clocks(now)), now.monotonic)
         self._probes[probe.number] = self._targets[target] = probe
         probe.timed = target in self.open_sessions
         probe.deadline = now.monotonic + self.patience(target)
@@ -302,10 +302,16 @@ class Prober:
         relay.nack_at = inf
         self._port.send(relay.prober, Lane.LIVENESS, Frame.NACK, encode([relay.number]))
 
-    def _new_number(self) -> int:
+    def lacks_clocks(self, now: Now) -> bool:
+        """Whether this agent could not tell yet that its clock is wrong."""
+        return self.clocks.lacks(len(self._roster.living), now)
+
+    def _new_number(self, *, detailed: bool = False) -> int:
+        """`detailed`: of a ping whose answer carries the details."""
         while True:
             self._last_number = (self._last_number + (1 << STAGE_BITS)) % (1 << NUMBER_BITS) >> STAGE_BITS << STAGE_BITS
-            if self._last_number not in self._probes and self._last_number not in self._relays:
+            is_free = self._last_number not in self._probes and self._last_number not in self._relays
+            if is_free and not (detailed and (self._last_number >> STAGE_BITS) % DETAILS_EVERY):
                 return self._last_number
 
     # ---- being asked, and answers

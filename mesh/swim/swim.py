@@ -458,7 +458,7 @@ class Swim:
         target = self._order.next(self._roster.living, now.monotonic)
         if target is not None and target in self._roster.suspects and self._beliefs.is_settled(target):
             target, own = self._order.another(self.alive()), True  # one more accuser would change nothing
-        if target is not None and (own or not self._has_spoken(target, now)):
+        if target is not None and (own or self._prober.lacks_clocks(now) or not self._has_spoken(target, now)):
             self._prober.probe(target, now)
         self._probe_in_next_round(now)
 
@@ -549,7 +549,8 @@ class Swim:
             return
         order, at = self._order, now.monotonic
         ends = order.round_began(at) + self._config.probe_interval_seconds
-        if self._next_probe < ends and not order.is_own and order.partner(self._roster.living, at) == peer:
+        may_be_skipped = self._next_probe < ends and not order.is_own and not self._prober.lacks_clocks(now)
+        if may_be_skipped and order.partner(self._roster.living, at) == peer:
             order.skip()  # it came first
             self._probe_in_next_round(now)
         self._exchange.noticed(peer, digest, now)

@@ -122,7 +122,7 @@ def test_a_stalled_member_is_not_buried_and_accuses_nobody_afterwards() -> None:
     assert not mesh.false_deaths()
     suspected = {event.replica for _, _, event in mesh.events_of(MemberSuspected) if isinstance(event, MemberSuspected)}
     assert suspected == {replica(4)}  # others had doubts; it had none about others
-    assert mesh.agents[4].swim.counters["stalls"] >= 8  # in the others nothing of its own was due
+    assert mesh.agents[4].swim.counters["stalls"] >= 5  # in the others nothing of its own was due
     assert mesh.all_alive()
 
 
@@ -196,8 +196,7 @@ def test_a_slow_agent_stretches_its_intervals_and_timeouts() -> None:
 def test_witnesses_say_nack_before_the_prober_stops_waiting() -> None:
     mesh = settled(8)
     mesh.crash(2)
-    mesh.run(0.8)
-    assert mesh.frames[Frame.NACK]
+    mesh.run_until(lambda: bool(mesh.frames[Frame.NACK]), 2.0)
     assert all(agent.swim.health.factor == 1 for agent in mesh.running)  # nobody blames itself
 
 

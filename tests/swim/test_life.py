@@ -304,6 +304,33 @@ def test_a_forgotten_member_is_gone() -> None:
     assert all(agent.swim.alive() == sorted({replica(0), replica(1), replica(2)} - {agent.replica}) for agent in mesh.running)
 
 
+def chat(mesh: Mesh) -> None:
+    """Everybody hears something of everybody all the time, whoever probes whom."""
+    for agent in mesh.running:
+        for other in mesh.running:
+            if other is not agent:
+                agent.swim.heard_from(other.replica, agent.now())
+    mesh.after(0.02, chat, mesh)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_starts_among_busy_members_soon_knows_what_time_it_is(seed: int) -> None:
+    """Regression: members that are heard anyway were hardly ever probed, and one answer of three says the time: a voter with a
+    wrong clock did not know it for 9 s, and the quorum waited for it (mesh sim, seed 960093)."""
+    mesh = settled(5, seed=seed)
+    chat(mesh)
+    mesh.crash(3)
+    mesh.run(1.0)
+    mesh.start(3, incarnation=1)
+    joined = mesh.settle()
+
+    def clocks_known() -> bool:
+        swim = mesh.agents[3].swim
+        return len(swim._prober.clocks._offsets) >= 2
+
+    assert joined + mesh.run_until(clocks_known, 10.0) <= 4 * SWIM.probe_interval_seconds
+
+
 # ---- one seed, one run
 
 
