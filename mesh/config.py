@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,6 +106,12 @@ def _check_data_dir(data_dir: object) -> None:
         raise ConfigError(f"data_dir={data_dir!r}: a path as text, or None for memory only")
     if not fspath(data_dir):
         raise ConfigError("data_dir='': name a directory ('.' for the current one), or None for memory only")
+    try:
+        named = fsencode(data_dir)
+    except UnicodeEncodeError:
+        named = b"\0"
+    if b"\0" in named:
+        raise ConfigError(f"data_dir={fspath(data_dir)!r}: no file system has such a name")
 
 
 def _named(field: str, endpoint: object) -> tuple[str, int]:

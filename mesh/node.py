@@ -404,8 +404,8 @@ class Node(Handles):
     async def replicated(self, copies: int = 1) -> None:
         """Returns when `copies` other replicas have everything written before, as durably as each promises: on their disks
         where they have one. Waits for as long as that takes; put a `trio.fail_after` around it."""
-        if copies < 0:
-            raise ValueError(f"copies={copies}: it is a number of other replicas")
+        if not isinstance(copies, int) or copies < 0:
+            raise ValueError(f"copies={copies!r}: it is a number of other replicas")
         dot = self._last_dot
         await self._sealed(dot)
         asked = -inf

@@ -237,19 +237,20 @@ class FileJournal:
 
     def _write(self, batches: list[QuorumBatch], place: Place | None) -> bool:
         """False: the disk fails, and this is the end."""
-        failing = False
+        trouble = ""
         while True:
             try:
                 self._file.write(batches, place)
             except StorageError as error:
-                log.error("%s", error)
-                if not failing:
-                    tell(self._token, self._notify, StorageFailing(str(error)))
-                failing = True
+                if trouble != str(error):
+                    trouble = str(error)
+                    log.error("%s", trouble)
+                    tell(self._token, self._notify, StorageFailing(trouble))
                 if self._closing.wait(RETRY_SECONDS):
                     return False
             else:
-                if failing:
+                if trouble:
+                    log.warning("%s takes writes again; all that waited is written", self._file.path)
                     tell(self._token, self._notify, StorageRecovered())
                 return True
 

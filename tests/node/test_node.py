@@ -169,6 +169,8 @@ async def test_replicated_waits_for_copies() -> None:
         with trio.move_on_after(0.3) as scope:
             await a.replicated(copies=3)
         assert scope.cancelled_caught, "there are only two others"
+        with pytest.raises(ValueError, match="copies=nan"):
+            await a.replicated(copies=float("nan"))  # type: ignore[arg-type]  # it was content with no copy
 
 
 async def test_flush_survives_a_restart(tmp_path: Path) -> None:
@@ -287,6 +289,8 @@ async def test_a_data_directory_belongs_to_one_node(tmp_path: Path) -> None:
         ({"data_dir": ""}, "data_dir"),
         ({"data_dir": b"data"}, "data_dir"),
         ({"data_dir": 7}, "data_dir"),
+        ({"data_dir": "a\0b"}, "data_dir"),
+        ({"data_dir": "\ud800"}, "data_dir"),
         ({"judges": 5}, "judges"),
         ({"judges": [5]}, "judges"),
     ],
