@@ -69,7 +69,8 @@ class Allowance:
         """Whether a frame of this kind may be looked at now; then it is paid for. `now`: monotonic seconds."""
         bucket = self._buckets.get(peer) or self._bucket(peer)
         price = PRICES.get(kind, 0.0)
-        if bucket.refill(now) < price or bucket.tokens <= 0.0:
+        tokens = bucket.refill(now)
+        if tokens < price or tokens <= 0.0:
             return False
         bucket.tokens -= price
         return True

@@ -28,6 +28,7 @@ class Intake:
         self._sync, self._quorum, self._swim = sync, quorum, swim
         self._drops = drops
         self.allowance = Allowance()
+        self._counters = sync.counters
         self.trails: list[tuple[ReplicaId, bytes]] = []
         """What was put off."""
 
@@ -36,6 +37,7 @@ class Intake:
         if not self.allowance.take(peer, kind, now.monotonic):
             self._drops["over_allowance"] += 1
             return
+        unasked = self._counters.repairs_unasked
         try:
             if not (
                 self._sync.handle_untrusted(peer, kind, payload, now) or self._quorum.handle_untrusted(peer, kind, payload, now)
@@ -44,6 +46,8 @@ class Intake:
         except (Malformed, Refused) as error:
             self.allowance.charge(peer, MALFORMED_MICROSECONDS)
             self._drop(f"{kind.name.lower()}: {error}"[:DROP_REASON_MAX])
+        if self._counters.repairs_unasked != unasked:
+            self.allowance.charge(peer, UNASKED_MICROSECONDS)
 
     def puts_off(self, peer: ReplicaId, payload: bytes) -> bool:
         """Whether a floor that came beside a delta waits for the turn. It says where others' shelves should be everywhere by now,
@@ -60,10 +64,6 @@ class Intake:
         trails, self.trails = self.trails, []
         for peer, payload in trails:
             self.take_untrusted(peer, Frame.FLOOR, payload, now)
-
-    def charge_unasked(self, peer: ReplicaId, repairs: int) -> None:
-        """For so many repairs that nobody had asked for."""
-        self.allowance.charge(peer, UNASKED_MICROSECONDS * repairs)
 
     def forget(self, peer: ReplicaId) -> None:
         """It is no member any more."""

@@ -225,23 +225,19 @@ class Peer(Port):
             self._after_transport(now)
         if not received:
             return
-        first, unasked = received[0], self.sync.counters.repairs_unasked
+        first, intake = received[0], self.intake
         if first.fresh:
             self.swim.heard_from(first.peer, now)
-        intake = self.intake
         for peer, _, kind, payload, _ in received:
             if kind is Frame.DELTA:
                 self.unsettled = self.unsettled or now
-            elif kind is Frame.FLOOR:
-                if first.kind is Frame.DELTA and intake.puts_off(peer, payload):
-                    continue
+            elif kind is Frame.FLOOR and first.kind is Frame.DELTA and intake.puts_off(peer, payload):
+                continue
             elif kind not in RESTFUL:
                 self._hurried = True
                 if self.unsettled:  # it may ask for what they brought
                     self._settle(now)
             intake.take_untrusted(peer, kind, payload, now)
-        if self.sync.counters.repairs_unasked != unasked:
-            intake.charge_unasked(first.peer, self.sync.counters.repairs_unasked - unasked)
 
     def refused(self, address: Address, now: Now) -> None:
         """The operating system says that nobody listens at this address. A hint that hastens probes: anybody can forge it."""
@@ -268,9 +264,19 @@ class Peer(Port):
         """Whether blocks of the quorum's log wait for those that come with them."""
         return self.quorum.burst.waits
 
-    def tick(self, now: Now) -> None:
-        """Settle what arrived since the last tick, then do what is due; harmless when nothing is."""
+    def push(self, now: Now) -> bool:
+        """Sign what was written here and queue it, if it is due, before anything else of a turn is done: others wait for it. True
+        when there was something."""
         self._now = now
+        if now.monotonic < self._draft_due:
+            return False
+        self._housekeeper.tick(now, sealing=True)
+        self._seal(now)
+        return True
+
+    def tick(self, now: Now) -> None:
+        """Push, settle what arrived since the last tick, then do what is due; harmless when nothing is."""
+        self.push(now)
         self._hurried = False
         self.transport.tick(now)
         if self.transport.has_events:
@@ -287,8 +293,7 @@ class Peer(Port):
         if not self.sync.synced and now.monotonic >= self._alone_at and not self.swim.living:
             self.sync.in_step()
         self.closer.tick(now)
-        sealing = now.monotonic >= self._draft_due
-        seals = self._housekeeper.tick(now, sealing=sealing) or sealing
+        seals = self._housekeeper.tick(now) or now.monotonic >= self._draft_due
         if seals:
             self._seal(now)
         if seals or self.swim.has_moved:
@@ -413,10 +418,9 @@ class Peer(Port):
             for member in self.swim.alive():
                 self.sync.greet(member, now)
             transmits += self.transport.flush(now)
-        if self._closing:
-            for replica in self._closing:
-                self._forget(replica)
-            self._closing.clear()
+        for replica in self._closing:
+            self._forget(replica)
+        self._closing.clear()
         return transmits
 
     def _forget(self, replica: ReplicaId) -> None:
@@ -480,6 +484,9 @@ class Peer(Port):
 
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         self.transport.send(peer, lane, kind, payload)
+
+    def send_all(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        self.transport.send_all(peers, lane, kind, payload)
 
     def contact(self, address: Address) -> None:
         self.transport.contact(address, self._now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from crdt.ids import ReplicaId
@@ -15,6 +16,9 @@ class Port(Protocol):
 
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         """Queue one frame for a member; frames of one call are packed into few datagrams."""
+
+    def send_all(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        """The same to many."""
 
     def contact(self, address: Address) -> None:
         """Open a session with whoever lives at this address (seeds, announced address changes)."""

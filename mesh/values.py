@@ -21,11 +21,19 @@ from mesh.secrecy.sealing import Sealed
 _SHORT: Final = {"multi-value register": "multi_value", "add-wins set": "set", "enable-wins flag": "flag"}
 """The plain method names; all others are made of the type's name: remove_wins_set, bounded_counter ..."""
 
+_NAMES: Final[dict[int, str]] = {}
+"""By code, as they were asked for."""
+
 
 def type_name(code: int) -> str:
     """`register`, `multi_value`, `counter`, `set`, `remove_wins_set` ...; `custom` for a type that is not known here."""
-    name = name_of(code) if code in REGISTRY else value_type(code).name
-    return _SHORT.get(name, name.replace("-", "_").replace(" ", "_"))
+    known = _NAMES.get(code)
+    if known is None:
+        name = name_of(code) if code in REGISTRY else value_type(code).name
+        known = _SHORT.get(name, name.replace("-", "_").replace(" ", "_"))
+        if code in REGISTRY:
+            _NAMES[code] = known
+    return known
 
 
 def type_code(name: str) -> int:

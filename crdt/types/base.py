@@ -124,7 +124,8 @@ def _name(op: Op) -> tuple[ShelfId, int]:
 
 
 def dot_of(op: Op) -> Dot:
-    return Dot(op.origin, dot_seq(op.dot), dot_index(op.dot))
+    origin, dot = op.origin, op.dot
+    return Dot(origin, dot_seq(dot), dot_index(dot))
 
 
 def _why_hidden(op: Op, cells: Sequence[Op]) -> str:
@@ -141,8 +142,10 @@ def _why_hidden(op: Op, cells: Sequence[Op]) -> str:
     return "hidden"
 
 
-def newest(shown: Iterable[Op]) -> Op:
+def newest(shown: Sequence[Op]) -> Op:
     """The one with the highest (time, origin). A tie within one origin cannot be: an origin has one cell at a path."""
+    if len(shown) == 1:  # nearly always
+        return shown[0]
     return max(shown, key=lambda op: (op.time, op.origin, op.dot))
 
 
@@ -169,9 +172,13 @@ def by_path(shown: Iterable[Op]) -> dict[Path, list[Op]]:
 
 # --- values
 
+_IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
+
 
 def plain(value: Value) -> Any:
     """A copy in lists and dicts, the same on every replica: maps are sorted by key."""
+    if type(value) in _IMMUTABLE:  # nearly all, and the general questions take several times as long
+        return value
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     if isinstance(value, Mapping):

@@ -57,7 +57,7 @@ def items_of(shown: Iterable[Op]) -> list[Item]:
     for path, ops in by_path(shown).items():
         fit = {op.origin: placed for op in ops if (placed := _placed(op))}
         if fit:
-            raw, value = fit[newest(op for op in ops if op.origin in fit).origin]
+            raw, value = fit[newest([op for op in ops if op.origin in fit]).origin]
             items.append(Item(raw, value, path))
     return sorted(items, key=lambda item: item.raw)
 

@@ -6,6 +6,7 @@
 
     a turn, also when the core's deadline has come, or for a local write:
     core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed, socket.send
+    core.push, core.transmits -> socket.send
     the time                  -> core.tick
     core.transmits            -> socket.send
     core.urgent               -> journal.submit, for what this turn brought about
@@ -66,6 +67,9 @@ class Core(Protocol):
     @property
     def unsettled(self) -> Now | None:
         """When the first of what a turn is to settle soon came in since the last one; None: nothing did."""
+
+    def push(self, now: Now) -> bool:
+        """Make what was written here ready to be sent, if it is due. True when there was something."""
 
     def tick(self, now: Now) -> None:
         """Do what is due; harmless when nothing is."""
@@ -265,11 +269,17 @@ class Driver:
     def turn(self) -> None:
         """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
 
-        A caller that wants its writes handed to the store now (`flush`) may call it too.
+        A caller that wants its writes handed to the store now (`flush`) may call it too. Raises NodeClosed where the core has
+        failed.
         """
+        if self._has_failed:
+            raise NodeClosed("this node has ended")
         self._turning = True
         try:
             self._turn(self._clock.now())
+        except Exception:
+            self._has_failed = True
+            raise
         finally:
             self._turning = False
         self.on_turn()
@@ -287,6 +297,8 @@ class Driver:
             self._journal.submit(urgent)
             self._journal.begin()
         self._keep_promises(now)
+        if self._core.push(now):
+            self._send(now)
         self._core.tick(now)
         self._send(now)
         if (urgent := self._core.urgent(now)) is not None:

@@ -240,13 +240,11 @@ class Sync:
             self._schedule_repeats(self._replica.shelf, targets, now)
 
     def _push(self, raw: bytes, targets: Sequence[ReplicaId], now: Now) -> None:
-        for target in targets:
-            self._port.send(target, Lane.FRESH, Frame.DELTA, raw)
+        self._port.send_all(targets, Lane.FRESH, Frame.DELTA, raw)
         trail = self._trail(now) if targets else ()
         if trail:
             note = FloorNote(trail).encode()
-            for target in targets:
-                self._port.send(target, Lane.FRESH, Frame.FLOOR, note)
+            self._port.send_all(targets, Lane.FRESH, Frame.FLOOR, note)
             for floor in trail:
                 self._rode(floor)
 

@@ -24,7 +24,7 @@ _SEALED_PER_PLAIN: Final = DATAGRAM_BYTES_MAX / PLAIN_BYTES_MAX
 class Sender:
     """The outboxes of all peers. Seals what their byte budgets allow."""
 
-    __slots__ = ("_counters", "_dirty", "_last_frame", "_limits", "_ready", "_throttled")
+    __slots__ = ("_counters", "_dirty", "_last_frame", "_limits", "_packed", "_ready", "_throttled")
 
     def __init__(self, limits: TransportLimits, counters: Counters) -> None:
         self._limits = limits
@@ -33,6 +33,7 @@ class Sender:
         self._throttled: dict[ReplicaId, float] = {}  # waits for its byte budget until then
         self._ready: list[Transmit] = []
         self._last_frame: tuple[int, bytes, bytes] = (-1, b"", b"")
+        self._packed: tuple[list[bytes], list[bytes]] = ([], [])
 
     @property
     def has_frames(self) -> bool:
@@ -43,7 +44,7 @@ class Sender:
         """Monotonic seconds when a byte budget allows the next datagram."""
         return min(self._throttled.values()) if self._throttled else inf
 
-    def send(self, peer: Peer, lane: Lane, kind: Frame, payload: bytes) -> None:
+    def send(self, peers: Sequence[Peer], lane: Lane, kind: Frame, payload: bytes) -> None:
         if len(payload) > FRAME_BYTES_MAX:
             raise ValueError(f"a {kind.name} of {len(payload)} bytes fits no datagram: at most {FRAME_BYTES_MAX}")
         # One delta goes to many peers: encode its frame once and let them share the bytes.
@@ -51,18 +52,18 @@ class Sender:
         if payload is not last_payload or kind != last_kind:
             frame = encode_frame(kind, payload)
             self._last_frame = (kind, payload, frame)
-        limits = self._limits
-        counters = self._counters
-        outbox = peer.outbox
-        if outbox is None:
-            outbox = peer.outbox = Outbox()
-        dropped = outbox.put(lane, frame, limits.lane_bytes_max if peer.sessions else limits.lane_bytes_max_unopened)
-        if dropped:
-            counters.drops[f"queue_full_{lane.name.lower()}"] += dropped
-        self._dirty[peer.replica] = peer
-        counters.frames_sent[kind] += 1
-        counters.frame_bytes_sent[kind] += len(frame)
-        counters.bytes_sent_by_lane[lane] += len(frame)
+        limits, counters = self._limits, self._counters
+        for peer in peers:
+            outbox = peer.outbox
+            if outbox is None:
+                outbox = peer.outbox = Outbox()
+            dropped = outbox.put(lane, frame, limits.lane_bytes_max if peer.sessions else limits.lane_bytes_max_unopened)
+            if dropped:
+                counters.drops[f"queue_full_{lane.name.lower()}"] += dropped
+            self._dirty[peer.replica] = peer
+        counters.frames_sent[kind] += len(peers)
+        counters.frame_bytes_sent[kind] += len(peers) * len(frame)
+        counters.bytes_sent_by_lane[lane] += len(peers) * len(frame)
 
     def emit(self, address: Address, datagram: bytes) -> None:
         """A datagram of its own: handshakes and answers."""
@@ -137,7 +138,11 @@ class Sender:
             frames = outbox.take(int(budget) // DATAGRAM_BYTES_MAX * PLAIN_BYTES_MAX)
         else:
             frames = []
-        for plain in pack(frames) if len(frames) > 1 else frames:
+        if len(frames) > 1:
+            if frames != self._packed[0]:  # what goes to all is packed once
+                self._packed = (frames, pack(frames))
+            frames = self._packed[1]
+        for plain in frames:
             datagram = session.seal(plain)
             bucket.tokens -= len(datagram)
             self._ready.append(Transmit(session.address, datagram))

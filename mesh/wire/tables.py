@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import inf
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from crdt.ids import ReplicaId
-from mesh.effects import Address
+from mesh.effects import Address, Now
+from mesh.wire.frames import Frame, Lane
 from mesh.wire.handshake import COOKIE_LIFETIME_S
 from mesh.wire.limits import CONNECTS_BURST, CONNECTS_PER_S, MOVES_S, RESET_OBEYED_S, TransportLimits
 from mesh.wire.packer import Outbox, TokenBucket
@@ -68,6 +69,18 @@ class Peer:
         self.clashed = False
 
 
+class HoldsSeed(Protocol):
+    """An identity: `mesh.trust.Identity`."""
+
+    @property
+    def seed(self) -> bytes:
+        """Of its Ed25519 key, 32 bytes."""
+
+
+Admit: TypeAlias = Callable[[bytes, bytes, Now], ReplicaId | None]
+"""(public key, credential, now) -> who that is, or None to refuse."""
+Tap: TypeAlias = Callable[[ReplicaId, Lane, Frame, bytes], bytes | None]
+"""(peer, lane, kind, payload) -> the payload to send, or None for nothing."""
 Find: TypeAlias = Callable[[ReplicaId], tuple[bytes, Address] | None]
 """A member -> its public key, and where it lives; None for who is none."""
 Holder: TypeAlias = Callable[[bytes], ReplicaId | None]

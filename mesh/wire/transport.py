@@ -21,8 +21,8 @@ will do.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from crdt.ids import ReplicaId
 from mesh.effects import Address, Now, Transmit
@@ -69,23 +69,10 @@ from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES, TokenBucket, 
 from mesh.wire.sender import Sender
 from mesh.wire.session import COUNTER_AT, DATA, DATA_OVERHEAD_BYTES, SEALED_AT, Session, derive
 from mesh.wire.strangers import Strangers
-from mesh.wire.tables import Attempt, Connected, Entry, Find, Holder, Peer, Peers
+from mesh.wire.tables import Admit, Attempt, Connected, Entry, Find, Holder, HoldsSeed, Peer, Peers, Tap
 
 __all__ = ["IdentityClash", "Received", "SessionOpened", "Transport", "TransportEvent", "TransportLimits", "Unreachable"]
 
-
-class HoldsSeed(Protocol):
-    """An identity: `mesh.trust.Identity`."""
-
-    @property
-    def seed(self) -> bytes:
-        """Of its Ed25519 key, 32 bytes."""
-
-
-Admit = Callable[[bytes, bytes, Now], ReplicaId | None]
-"""(public key, credential, now) -> who that is, or None to refuse."""
-Tap = Callable[[ReplicaId, Lane, Frame, bytes], bytes | None]
-"""(peer, lane, kind, payload) -> the payload to send, or None for nothing."""
 
 _FRAMES: Final = tuple(Frame(kind) if kind in Frame._value2member_map_ else None for kind in range(256))
 
@@ -236,16 +223,23 @@ class Transport:
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         """Queue one frame; `flush` sends it. Raises ValueError for a payload above FRAME_BYTES_MAX, which is the caller's
         mistake."""
-        if self.tap is not None:
-            bent = self.tap(peer, lane, kind, payload)
-            if bent is None:
-                return
-            payload = bent
-        known = self._peers.get(peer)
-        if known is None:
-            self.drops["no_route"] += 1
-        else:
-            self._sender.send(known, lane, kind, payload)
+        bent = payload if self.tap is None else self.tap(peer, lane, kind, payload)
+        if bent is not None:
+            self._send((peer,), lane, kind, bent)
+
+    def send_all(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        """The same to many."""
+        if self.tap is None:
+            self._send(peers, lane, kind, payload)
+            return
+        for peer in peers:
+            self.send(peer, lane, kind, payload)
+
+    def _send(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        known = [each for peer in peers if (each := self._peers.get(peer)) is not None]
+        if len(known) < len(peers):
+            self.drops["no_route"] += len(peers) - len(known)
+        self._sender.send(known, lane, kind, payload)
 
     def flush(self, now: Now) -> list[Transmit]:
         """The datagrams to send now. What the byte budgets hold back stays queued, and `deadline` says when to come again."""

@@ -56,6 +56,9 @@ class EchoCore:
     def refused(self, address: Address, now: Now) -> None:
         self.gone.append(address)
 
+    def push(self, now: Now) -> bool:
+        return False
+
     def tick(self, now: Now) -> None:
         self.ticks.append(now)
         self.unsettled = None

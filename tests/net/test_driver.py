@@ -242,6 +242,29 @@ async def test_what_the_disk_has_at_once_is_promised_before_anything_else_is_don
             nursery.cancel_scope.cancel()
 
 
+class Pushing(Promising):
+    """Has something to push at its first turn, and nothing for the disk."""
+
+    wants = False
+
+    def push(self, now: Now) -> bool:
+        if not self.ticks:
+            self.write(9, self.to)
+        return not self.ticks
+
+
+async def test_what_was_written_is_sent_before_anything_else_is_done() -> None:
+    with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
+        one = Agent(core := Pushing(), socket)
+        core.to, core.other, core.seen = other.address, other, []
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.driver.run)
+            one.driver.wake()
+            await until(lambda: core.ticks)
+            assert core.seen == [b"9"]
+            nursery.cancel_scope.cancel()
+
+
 class Visited(MemoryJournal):
     """Has news for whoever comes by."""
 

@@ -102,6 +102,10 @@ class Agent:
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         self._out.setdefault(peer, []).append((kind, payload))
 
+    def send_all(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        for peer in peers:
+            self.send(peer, lane, kind, payload)
+
     def contact(self, where: Address) -> None:
         self._contacts.append(where)
 

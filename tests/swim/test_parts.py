@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -182,6 +183,10 @@ class Outbox:
 
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         self.sent.append((peer, payload))
+
+    def send_all(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        for peer in peers:
+            self.send(peer, lane, kind, payload)
 
     def contact(self, address: tuple[str, int]) -> None:
         raise AssertionError("news contacts nobody")

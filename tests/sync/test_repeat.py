@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from crdt.ids import ReplicaId, ShelfId
@@ -26,6 +28,10 @@ class Sent:
 
     def send(self, peer: ReplicaId, lane: Lane, kind: Frame, payload: bytes) -> None:
         self.frames.append((peer, kind, payload))
+
+    def send_all(self, peers: Sequence[ReplicaId], lane: Lane, kind: Frame, payload: bytes) -> None:
+        for peer in peers:
+            self.send(peer, lane, kind, payload)
 
     def is_open(self, peer: ReplicaId) -> bool:
         return peer not in self.opening

@@ -38,7 +38,7 @@ def test_who_loses_its_session_while_its_budget_is_spent_wants_no_tick() -> None
     limits = TransportLimits(rate_bytes_per_s=1000.0, burst_bytes=1200.0)
     sender, peer = sender_with(limits)
     for _ in range(3):
-        sender.send(peer, Lane.FRESH, Frame.DELTA, bytes(1000))
+        sender.send([peer], Lane.FRESH, Frame.DELTA, bytes(1000))
     sender.flush(0.0)
     assert 0.0 < sender.deadline < inf
     peer.sessions.clear()  # its credential ran out
@@ -50,9 +50,9 @@ def test_when_its_budget_allows_the_rest_the_rest_goes() -> None:
     """Found by `mesh sim --preset lora`: the tick that was asked for came some bytes too early, and asked again without end."""
     for size in range(100, 1000, 7):
         sender, peer = sender_with(TransportLimits(rate_bytes_per_s=100.0, burst_bytes=1200.0))
-        sender.send(peer, Lane.FRESH, Frame.DELTA, bytes(1100))
+        sender.send([peer], Lane.FRESH, Frame.DELTA, bytes(1100))
         assert len(sender.flush(0.0)) == 1
-        sender.send(peer, Lane.FRESH, Frame.DELTA, bytes(size))
+        sender.send([peer], Lane.FRESH, Frame.DELTA, bytes(size))
         assert not sender.flush(0.0)
         assert len(sender.flush(sender.deadline)) == 1
         assert sender.deadline == inf
