@@ -80,6 +80,8 @@ class Block:
     entries: tuple[Entry, ...]
     header_bytes: bytes
     hash: bytes
+    is_ordinary: bool
+    """All of it are commands, as in nearly all blocks: nothing about who votes, scores, rules or clocks."""
 
     @property
     def index(self) -> int:
@@ -177,7 +179,12 @@ def cut(header: Header, time: int, entries: tuple[Entry, ...], keys: Keys) -> Bl
     body = body_bytes(time, entries, keys)
     header = header._replace(body_hash=keys.hash(body))
     header_bytes = keys.encode(list(header))
-    return Block(header, keys.sign(Purpose.BLOCK, header_bytes), body, time, entries, header_bytes, keys.hash(header_bytes))
+    signature, digest = keys.sign(Purpose.BLOCK, header_bytes), keys.hash(header_bytes)
+    return Block(header, signature, body, time, entries, header_bytes, digest, _are_commands(entries))
+
+
+def _are_commands(entries: Sequence[Entry]) -> bool:
+    return all(entry.kind is Kind.COMMAND for entry in entries)
 
 
 def _are_numbers(values: tuple[object, ...]) -> bool:
@@ -213,7 +220,7 @@ def block_from_bytes_untrusted(header_bytes: bytes, signature: bytes, body: byte
     if keys.hash(body) != header.body_hash:
         raise Malformed("body is not the header's")
     time, entries = body_from_bytes_untrusted(body, keys)
-    return Block(header, signature, body, time, entries, header_bytes, keys.hash(header_bytes))
+    return Block(header, signature, body, time, entries, header_bytes, keys.hash(header_bytes), _are_commands(entries))
 
 
 def body_from_bytes_untrusted(body: bytes, keys: Keys) -> tuple[int, tuple[Entry, ...]]:
@@ -233,7 +240,7 @@ def config_entry(config: Config, keys: Keys, evidence: bytes = b"") -> Entry:
 
 def config_of(block: Block, keys: Keys) -> Config | None:
     """The configuration that this block brings into force, if it does: such a block holds nothing else. Raises Malformed."""
-    if not any(entry.kind is Kind.CONFIG for entry in block.entries):
+    if block.is_ordinary or not any(entry.kind is Kind.CONFIG for entry in block.entries):
         return None
     if len(block.entries) != 1:
         raise Malformed("a configuration has a block of its own")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from crdt.errors import Malformed, PathError
 from crdt.ops import Path
 from crdt.types.paths import parse_path
 
+Decode: TypeAlias = Callable[[bytes], object]
 NULL: Final = b"\xf6"
 """CBOR null, which is also what a path holds where nothing was written."""
 TEXT_BYTES_MAX: Final = 256
@@ -22,8 +22,9 @@ TEXT_BYTES_MAX: Final = 256
 
 
 REMEMBERED_MAX: Final = 4096
-"""Commands decoded lately, about 4 MB: one is looked at when it is submitted, when it is judged, when it is applied, and
-afterwards. As many as a leader lets wait (`Pace.pending_entries_max`): with fewer, a busy one decodes each several times."""
+"""Commands decoded lately, and at most as many before, about 4 MB each: one is looked at when it is submitted, when it is
+judged, when it is applied, and afterwards. As many as a leader lets wait (`Pace.pending_entries_max`): with fewer, a busy one
+decodes each several times."""
 
 
 class Verb(IntEnum):
@@ -75,6 +76,8 @@ class Command(NamedTuple):
 _DEFAULTS: Final = Command(Verb.SET)
 _REST: Final = _DEFAULTS[3:]
 """What most commands leave out: all after the value."""
+_VERBS: Final = {int(verb): verb for verb in Verb}
+_SEGMENTS: Final = {str, bytes}
 
 
 def command_to_bytes(command: Command, encode: Callable[[object], bytes]) -> bytes:
@@ -87,10 +90,64 @@ def command_to_bytes(command: Command, encode: Callable[[object], bytes]) -> byt
     return encode(parts)
 
 
-@lru_cache(maxsize=REMEMBERED_MAX)
-def command_from_bytes_untrusted(raw: bytes, decode_untrusted: Callable[[bytes], object]) -> Command:
+def is_short_number(raw: bytes) -> bool:
+    """Whether these are the deterministic CBOR of an integer of up to 16 bits: what most values are, at a tenth of what it costs
+    to decode one. False says nothing."""
+    size = len(raw)
+    if not 0 < size <= 3 or raw[0] >= 0x40:
+        return False
+    head = raw[0] & 0x1F
+    if size == 1:
+        return head < 24
+    return raw[1] >= 24 if size == 2 and head == 24 else size == 3 and head == 25 and raw[1] > 0
+
+
+class Remembered:
+    """What decoding gave, and what this agent wrote itself, so that it need not be decoded."""
+
+    def __init__(self) -> None:
+        self._new: dict[tuple[bytes, Decode], Command] = {}
+        self._old: dict[tuple[bytes, Decode], Command] = {}
+
+    def get(self, raw: bytes, decode_untrusted: Decode) -> Command | None:
+        return self._new.get((raw, decode_untrusted)) or self._old.get((raw, decode_untrusted))
+
+    def put(self, raw: bytes, decode_untrusted: Decode, command: Command) -> None:
+        if len(self._new) >= REMEMBERED_MAX:
+            self._new, self._old = {}, self._new
+        self._new[raw, decode_untrusted] = command
+
+    def clear(self) -> None:
+        self._new, self._old = {}, {}
+
+
+REMEMBERED: Final = Remembered()
+
+
+def written(command: Command, raw: bytes, decode_untrusted: Decode) -> None:
+    """This agent has encoded it. Only what nearly all commands are is remembered: what decoding would give is sure there, to the
+    type of each segment."""
+    if command[3:] == _REST and command.value != NULL and {*map(type, command.path)} <= _SEGMENTS:
+        REMEMBERED.put(raw, decode_untrusted, command)
+
+
+def command_from_bytes_untrusted(raw: bytes, decode_untrusted: Decode) -> Command:
     """Raises Malformed."""
-    value = decode_untrusted(raw)
+    command = REMEMBERED.get(raw, decode_untrusted)
+    if command is None:
+        command = _command_untrusted(decode_untrusted(raw))
+        REMEMBERED.put(raw, decode_untrusted, command)
+    return command
+
+
+def _command_untrusted(value: object) -> Command:
+    if type(value) is tuple and len(value) == 3:  # nearly all
+        code, path, content = value
+        if type(path) is tuple and type(content) is bytes and type(code) is int and code in _VERBS and path:
+            try:
+                return Command(_VERBS[code], parse_path(path), content)
+            except PathError as error:
+                raise Malformed(str(error)) from error
     if not isinstance(value, list | tuple) or not 2 <= len(value) <= 7:
         raise Malformed("a command is a verb, a path and what belongs to it")
     verb, path, *rest = value

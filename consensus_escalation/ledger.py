@@ -72,6 +72,8 @@ class Ledger:
     def apply(self, block: Block) -> tuple[bool, ...]:
         """One flag for each entry: whether it counts."""
         self.begin(block)
+        if block.is_ordinary and not self.counts_keys:
+            return (True,) * len(block.entries)
         return tuple(
             [
                 (not self.counts_keys or self._admit(entry, block) is Admission.FRESH)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from consensus_escalation.block import Block, Entry, Kind
-from consensus_escalation.command import NO_THOUGHT, NULL, Command, Verb, command_from_bytes_untrusted
+from consensus_escalation.command import NO_THOUGHT, NULL, Command, Verb, command_from_bytes_untrusted, is_short_number
 from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing_token
 from consensus_escalation.ledger import Ledger, ReadScore, key_of
 from consensus_escalation.policy import NOT_ENDORSED, POLICY, SILENCE, Judgement, Policy, Predicate, State, Subject, subject_of
@@ -130,9 +130,12 @@ class Machine:
 
     def judge_command(self, command: Command, author: bytes) -> Judgement:
         """By the policy and the state as they are now. Raises Malformed when a value in it is no CBOR."""
-        if command.thought == NO_THOUGHT and command.expected == NULL:
-            value = self._value_of(command.value)
-            if self.policy.is_silent(command.path, value):
+        if command.expected == NULL and command.thought == NO_THOUGHT:
+            if is_short_number(command.value):  # nothing more needs to be known of it
+                is_silent = self.policy.leaves_alone(command.path)
+            else:
+                is_silent = self.policy.is_silent(command.path, self._value_of(command.value))
+            if is_silent:
                 return SILENCE
         return self.policy.judge(subject_of(command, author, self._decode_untrusted), self._view())
 

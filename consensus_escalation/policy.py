@@ -65,6 +65,8 @@ POLICY: Final = "policy"
 """The verb of a policy change, and the rule that always wants a judge for it."""
 EFFECTS: Final = (REFUSE, ENDORSE, JUDGE)
 _TRUE: Final = b"\xf5"
+_BARE: Final = frozenset({type(None), bool, int, float, bytes})
+"""Types of values in which no rule finds a text."""
 _ONE_WORD: Final = re.compile(r"[\w.:,@+-]*", re.ASCII)
 _PLAIN_WORD: Final = re.compile(r"[\w@%+=:,./~*$-]+", re.ASCII)
 """ASCII, as everything here that looks at letters: what a letter is beyond it depends on the version of Python."""
@@ -206,8 +208,12 @@ class Policy:
         if isinstance(value, str):
             if not _ONE_WORD.fullmatch(value) or not is_harmless(value):
                 return False
-        elif not (value is None or isinstance(value, int | float | bytes)):
+        elif type(value) not in _BARE:
             return False
+        return self._index.leaves_alone(path)
+
+    def leaves_alone(self, path: Path) -> bool:
+        """As `is_silent` of any number."""
         return self._index.leaves_alone(path)
 
     def judge(self, subject: Subject, state: State) -> Judgement:

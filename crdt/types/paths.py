@@ -50,13 +50,13 @@ def parse_path(path: PathLike) -> Path:
     if not segments:
         raise PathError("the path is empty: it needs at least one segment")
     for number, segment in enumerate(segments, 1):
+        if (type(segment) is bytes or (type(segment) is str and segment.isascii())) and 0 < len(segment) <= SEGMENT_BYTES_MAX:
+            continue  # nearly all: nothing to complain about
         _check_segment(path, number, segment)
     return segments
 
 
 def _check_segment(path: PathLike, number: int, segment: object) -> None:
-    if (type(segment) is bytes or (type(segment) is str and segment.isascii())) and 0 < len(segment) <= SEGMENT_BYTES_MAX:
-        return  # nearly all: nothing to complain about
     where = f"segment {number} of path {_brief(path)}"
     if not isinstance(segment, str | bytes):
         raise PathError(f"{where} is {type(segment).__name__} {_brief(segment)}: a segment is text or bytes")

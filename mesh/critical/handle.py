@@ -13,7 +13,7 @@ from consensus_escalation import command
 from consensus_escalation.block import Kind
 from consensus_escalation.certificate import Certificate
 from consensus_escalation.chain import Chain
-from consensus_escalation.command import NULL, Command, Verb, command_to_bytes
+from consensus_escalation.command import NULL, Command, Verb, command_to_bytes, written
 from consensus_escalation.machine import Status
 from consensus_escalation.policy import NOT_ENDORSED, Rule
 from crdt import codec
@@ -273,6 +273,7 @@ def _body(wanted: Command) -> bytes:
             f"this critical write has {len(body)} bytes, at most {COMMAND_BYTES_MAX} are agreed on: write the large part as an "
             "ordinary value, and agree on its name or hash"
         )
+    written(wanted, body, decode_untrusted)
     return body
 
 

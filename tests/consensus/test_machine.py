@@ -9,7 +9,16 @@ import pytest
 from consensus_escalation import leases as leases_module
 from consensus_escalation import machine as machine_module
 from consensus_escalation.block import Entry, Kind
-from consensus_escalation.command import Command, Thought, Verb, command_from_bytes_untrusted, command_to_bytes
+from consensus_escalation.command import (
+    REMEMBERED,
+    Command,
+    Thought,
+    Verb,
+    command_from_bytes_untrusted,
+    command_to_bytes,
+    is_short_number,
+    written,
+)
 from consensus_escalation.machine import Cell, Machine, Status
 from consensus_escalation.sessions import NAMED
 from crdt.errors import Malformed
@@ -175,6 +184,51 @@ def test_commands_travel_whole_and_short() -> None:
     ):
         assert command_from_bytes_untrusted(command_to_bytes(command, encode), decode_untrusted) == command
     assert len(command_to_bytes(put(TASK, "r7"), encode)) <= 25
+
+
+class Label(str):
+    """A text that is one only nearly: encoded into a snapshot, it might be something else."""
+
+
+def test_what_was_written_here_is_what_decoding_gives() -> None:
+    """Else an agent would apply to its own entries what nobody else sees in them."""
+    raws = set()
+    for command in (
+        put(TASK, "r7"),
+        put((b"\x00", "\u00e9", "x" * 256), 1 << 63),
+        Command(Verb.DELETE, ("a",)),
+        Command(Verb.DECIDE, (), encode(1)),
+        Command(Verb.SET, (Label("a"), "b"), encode(1)),
+        Command(Verb.SET, ("a",), encode(1), thought=Thought(rationale="r" * 300)),
+        swap(TASK, None, 7),
+    ):
+        raw = command_to_bytes(command, encode)
+        REMEMBERED.clear()
+        try:
+            expected: Command | None = command_from_bytes_untrusted(raw, decode_untrusted)
+        except Malformed:
+            expected = None
+        REMEMBERED.clear()
+        written(command, raw, decode_untrusted)
+        if REMEMBERED.get(raw, decode_untrusted) is not None:
+            raws.add(raw)
+            found = command_from_bytes_untrusted(raw, decode_untrusted)
+            assert found == expected
+            assert [*map(type, found)] == [*map(type, expected or ())]
+            assert [*map(type, found.path)] == [*map(type, expected.path if expected else ())]
+    assert len(raws) == 4, "neither what says more nor what is nearly a text"
+
+
+def test_a_short_number_is_known_without_decoding() -> None:
+    """All agents have to see alike which values are numbers, and which are malformed."""
+    raws = [bytes((one,)) for one in range(256)] + [bytes((one, two)) for one in range(256) for two in range(256)]
+    raws += [bytes((one, two, 200)) for one in range(256) for two in range(256)] + [b"", b"\x19\x01\x00\x00", b"\x19\x01"]
+    for raw in raws:
+        try:
+            found = decode_untrusted(raw)
+        except Malformed:
+            found = None
+        assert is_short_number(raw) == (type(found) is int and -(1 << 16) <= found < 1 << 16), raw
 
 
 def random_history(seed: int, author: Author) -> list[Entry]:

@@ -251,6 +251,7 @@ def test_a_write_that_no_rule_is_about_is_judged_at_a_glance_and_alike(own: str)
     names = ("docks", "7", "estop", "enabled", "valve", "open", "safety.bypass", "light-curtain", "a b")
     paths: list[Path] = [(one, two) for one in names for two in names] + [(b"estop", "x"), ("estopped",)]
     values: list[Value] = [None, False, True, 0, 1, 2.5, "", "off", "r7", "open", "estop-off", "valve.open", "a b", b"off", [1]]
+    values += [-25, 256, 1 << 20]
     silent = 0
     for path in paths:
         for value in values:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
+from consensus_escalation import command
+
 ROOT: Final = Path(__file__).parents[2]
 SUFFIX: Final = "_untrusted"
 
@@ -59,6 +61,7 @@ def entered(act: Callable[[], object]) -> set[Function]:
         for name, one in [*vars(module).items()]:
             if name.endswith(SUFFIX) and isinstance(one, _lru_cache_wrapper):
                 one.cache_clear()  # what was answered before is answered without entering anything
+    command.REMEMBERED.clear()
     before = sys.getprofile()
     sys.setprofile(called)
     try:
