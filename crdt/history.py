@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from crdt.ids import ShelfId
 from crdt.ops import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One cell that a call wrote. Names it as covers do, so a repacked or hosted copy is the same write."""
 
     key: Key
@@ -49,7 +48,7 @@ class History:
     def __init__(self, operations: Iterable[Operation], visible: frozenset[Write], known: dict[Write, frozenset[Write]]) -> None:
         self._visible = visible
         self._known = known
-        self.operations = [operation for operation in operations if visible.intersection(operation.writes)]
+        self.operations = [operation for operation in operations if not visible.isdisjoint(operation.writes)]
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
@@ -68,5 +67,9 @@ class History:
 
     def unseen(self, *methods: str, by: Sequence[str] = ()) -> list[Operation]:
         """Those of these methods that no operation (`by`: of these methods) had seen."""
-        others = self.calls(*by)
-        return [one for one in self.calls(*methods) if not any(self.before(one, other) for other in others)]
+        seen: set[Write] = set()
+        for other in self.calls(*by):
+            for later in other.writes:
+                if later in self._visible:
+                    seen |= self._known[later]
+        return [one for one in self.calls(*methods) if seen.isdisjoint(one.writes)]

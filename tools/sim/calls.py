@@ -28,6 +28,8 @@ class Calls:
         self.blurred: set[Place] = set()
         """Values of which something was written past this recorder, or twice within one draft: the second call took the place of
         the first, and nobody can tell what of it is left."""
+        self.names: dict[Key, dict[int, Name]] = {}
+        """By the bit that the oracle gave the write: one object each, so that sets of them are quickly compared."""
         self._knew: dict[Name, frozenset[Name]] = {}
         self._count = 0
         for number in range(len(mesh.hosts)):
@@ -63,20 +65,21 @@ class Calls:
 
     def _wrote(self, written: Written) -> None:
         write = self._oracle.last
-        name = Name(written.key, write.origin, write.dot)
+        names = self.names.setdefault(written.key, {})
+        name = names.setdefault(write.bit, Name(written.key, write.origin, write.dot))
         place = "/".join(map(str, written.key[1][:2]))
         if self._open is None or name in self._knew:
             self.blurred.add(place)
         if self._open is not None:
             self._open.append(name)
         history = self._oracle.keys[written.key]
-        self._knew[name] = frozenset(Name(written.key, one.origin, one.dot) for one in history.each(write.knew))
+        self._knew[name] = frozenset(names[one.bit] for one in history.each(write.knew))
 
     def history(self, place: Place, visible: frozenset[Name]) -> History | None:
-        """What whoever has seen these writes knows of the value; None while it lacks something that they build upon, or half of a
+        """What whoever has seen these writes, and all that they build upon, knows of the value; None while it lacks half of a
         call."""
         operations = self.by_place[place]
-        whole = all(len(visible.intersection(one.writes)) in (0, len(one.writes)) for one in operations)
-        if not whole or not all(self._knew[write] <= visible for write in visible):
-            return None
+        for one in operations:
+            if len(one.writes) > 1 and len(visible.intersection(one.writes)) not in (0, len(one.writes)):
+                return None
         return History(operations, visible, self._knew)

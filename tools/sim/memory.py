@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from enum import Enum
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 from crdt.base import Held
@@ -45,13 +47,17 @@ def containers(core: object) -> dict[str, int]:
     return {f"{kind.__module__}.{kind.__name__}.{name}": count for (kind, name), count in found.items() if count}
 
 
-def _attributes(one: object) -> Iterator[tuple[str, Any]]:
-    for name in _slots_of(type(one)):
-        try:
-            yield name, getattr(one, name)
-        except AttributeError:  # a slot that nobody has filled
-            continue
-    yield from list(getattr(one, "__dict__", {}).items())
+def _attributes(one: object) -> Iterable[tuple[str, Any]]:
+    """Those of an object that may be containers or lead to some, perhaps with others."""
+    names, together = _slots_of(type(one))
+    found: Iterable[tuple[str, Any]]
+    try:
+        values = together(one)
+        found = zip(names, values, strict=False) if any(map(_SHAPES.__getitem__, map(type, values))) else ()
+    except AttributeError:  # a slot that nobody has filled
+        found = [(name, getattr(one, name)) for name in names if hasattr(one, name)]
+    fields = getattr(one, "__dict__", None)
+    return chain(found, list(fields.items())) if fields else found
 
 
 _LEAF, _OBJECT, _MAPPING, _SEQUENCE, _VALUE = range(5)
@@ -79,17 +85,21 @@ class _Shapes(dict[type, int]):
 
 
 _SHAPES: Final = _Shapes()
-_SLOTS: Final[dict[type, tuple[str, ...]]] = {}
+_SLOTS: Final[dict[type, tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]]] = {}
 
 
-def _slots_of(kind: type) -> tuple[str, ...]:
-    """Of all its ancestors."""
+def _slots_of(kind: type) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    """Of all its ancestors; and what reads them all at once."""
     found = _SLOTS.get(kind)
     if found is None:
         kept = [vars(owner).get(kept, ()) for owner in kind.__mro__ for kept in ("__slots__", "__mypyc_attrs__")]
-        found = tuple(name for names in kept if not isinstance(names, str) for name in names if name != "__dict__")
-        _SLOTS[kind] = found
+        names = tuple(name for names in kept if not isinstance(names, str) for name in names if name != "__dict__")
+        found = _SLOTS[kind] = (names, attrgetter(*names, "__class__") if names else _nothing)  # of one name it would be no tuple
     return found
+
+
+def _nothing(one: object) -> tuple[Any, ...]:
+    return ()
 
 
 def _measured(value: Any, depth: int, inside: list[object]) -> int:

@@ -71,6 +71,10 @@ class KeyHistory:
             self.replaced[seen] = known
         return known
 
+    def is_whole(self, seen: int) -> bool:
+        """Whether everything that the authors of the writes in `seen` knew of is among them."""
+        return all(not write.knew & ~seen for write in self.each(seen))
+
     def of_origin(self, mask: int, origin: ShelfId) -> int:
         return sum(1 << write.bit for write in self.each(mask) if write.origin == origin)
 

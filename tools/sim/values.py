@@ -56,8 +56,10 @@ class Values:
         visible: list[Name] = []
         for key in ground.calls.keys[place]:
             mask = ground.oracle.observe(host.number, key, host.core.replica)
-            history = ground.oracle.keys[key]
-            visible += [Name(key, write.origin, write.dot) for write in history.each(mask)]
+            history, names = ground.oracle.keys[key], ground.calls.names[key]
+            if not history.is_whole(mask):
+                return  # it lacks something that they build upon
+            visible += [names[write.bit] for write in history.each(mask)]
             if history.mask(host.core.replica.shown(key)) & ~ground.oracle.expected(key, mask):
                 return  # it flickers, as it may for a moment; see the checker of views
         operations = ground.calls.history(place, frozenset(visible))
