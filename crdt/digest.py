@@ -24,12 +24,10 @@ _ELEMENT: Final = Struct(">Q12sQ16s32s")
 MASK_BYTES: Final = 32
 """256 ops: one more than `ids.OPS_PER_DELTA_MAX`."""
 
-# A Python int of 16,384 bits adds in 0.3 us, but its carries would spill from lane to lane. So the even and the odd lanes are
-# kept apart, each in 32 bits: 32,767 additions or subtractions fit into them with a sign, and we cut them off before. The bias, a
-# multiple of the lanes' modulus, makes all of them positive first, so that none borrows from the next.
-_LOW: Final = int.from_bytes(b"\xff\xff\0\0" * (LANES // 2), "little")
-_BIAS: Final = int.from_bytes(b"\0\0\0\x80" * (LANES // 2), "little")
-_SUM_MAX: Final = (1 << 15) - 1
+# A Python int of 16,384 bits adds in 0.3 us, but its carries would spill from lane to lane. So the highest bit of each lane is
+# left out of the sum, where it catches the carry of the bits below, and joins without one: exclusive or is addition modulo two.
+_HIGH: Final = int.from_bytes(b"\0\x80" * LANES, "little")
+_REST: Final = int.from_bytes(b"\xff\x7f" * LANES, "little")
 _REMEMBERED: Final = 1024
 """Elements, 2.3 kB each: what is written again is taken out, some time after it was put in, and replicas in one process share
 them. To make one takes 5 us, a fifteenth of what a delta of one op costs; 256 did not reach as far back as 500 keys that are
@@ -44,40 +42,27 @@ def digest_16(raw: bytes) -> bytes:
 class SetHash:
     """The running LtHash16 of one shelf."""
 
-    __slots__ = ("_even", "_odd", "_sums")
+    __slots__ = ("_state",)
 
     def __init__(self) -> None:
-        self._even = 0
-        self._odd = 0
-        self._sums = 0
+        self._state = 0
 
     def copy(self) -> SetHash:
         twin = SetHash()
-        twin._even, twin._odd, twin._sums = self._even, self._odd, self._sums
+        twin._state = self._state
         return twin
 
     def add(self, place: int, shelf: bytes, seq: int, body_hash: bytes, mask: int) -> None:
-        lanes = _lanes(place, shelf, seq, body_hash, mask)
-        self._even += lanes & _LOW
-        self._odd += lanes >> 16 & _LOW
-        self._settle()
+        mine, more = self._state, _lanes(place, shelf, seq, body_hash, mask)
+        self._state = (mine & _REST) + (more & _REST) ^ (mine ^ more) & _HIGH
 
     def remove(self, place: int, shelf: bytes, seq: int, body_hash: bytes, mask: int) -> None:
-        lanes = _lanes(place, shelf, seq, body_hash, mask)
-        self._even -= lanes & _LOW
-        self._odd -= lanes >> 16 & _LOW
-        self._settle()
-
-    def _settle(self) -> None:
-        self._sums += 1
-        if self._sums >= _SUM_MAX:
-            self._even = self._even + _BIAS & _LOW
-            self._odd = self._odd + _BIAS & _LOW
-            self._sums = 0
+        """With every highest bit set first no lane borrows from the next."""
+        mine, less = self._state, _lanes(place, shelf, seq, body_hash, mask)
+        self._state = (mine | _HIGH) - (less & _REST) ^ (mine ^ less ^ _HIGH) & _HIGH
 
     def digest(self) -> bytes:
-        state = self._even + _BIAS & _LOW | (self._odd + _BIAS & _LOW) << 16
-        return digest_16(state.to_bytes(STATE_BYTES, "little"))
+        return digest_16(self._state.to_bytes(STATE_BYTES, "little"))
 
 
 @lru_cache(maxsize=_REMEMBERED)

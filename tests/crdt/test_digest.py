@@ -6,7 +6,6 @@ import random
 from hashlib import blake2b, shake_128
 from struct import pack, unpack
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,7 +62,7 @@ def test_every_field_counts(entry: Entry, field: int) -> None:
 
 
 def test_more_changes_than_a_lane_has_room_for() -> None:
-    """Carries above a lane are cut off before they reach the next (32,768 additions)."""
+    """Carries above a lane never reach the next."""
     entry, other = Entry(1, SHELF, 1, bytes(16), 1), Entry(2, SHELF, 2, bytes(16), 3)
     running = SetHash()
     running.add(*other)
@@ -82,10 +81,8 @@ def test_a_copy_goes_its_own_way() -> None:
     assert running.digest() == digest_of([])
 
 
-@pytest.mark.parametrize("sums_max", [3, digest._SUM_MAX])
-def test_lanes_neither_carry_nor_borrow(sums_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_neither_carry_nor_borrow() -> None:
     """Added up lane by lane, in any order: also where more is taken out than was put in so far."""
-    monkeypatch.setattr(digest, "_SUM_MAX", sums_max)
     rng, fast, plain = random.Random(2), SetHash(), [0] * digest.LANES
     for _ in range(40):
         element = (rng.randrange(9), b"s" * 12, rng.randrange(9), b"h" * 16, rng.randrange(1, 9))
