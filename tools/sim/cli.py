@@ -14,7 +14,7 @@ import click
 
 from mesh.errors import MeshError
 from mesh.presets import PRESETS
-from tools.garbage import SIMULATED, collect_rarely
+from tools.garbage import SIMULATED, collect_no_more, collect_rarely
 from tools.sim import hunting, progress, report, scenario, units
 from tools.sim.critical import may_happen
 from tools.sim.faults import KINDS
@@ -145,6 +145,7 @@ def _once(chosen: Scenario, *, as_json: bool, svg_path: Path | None, cut_down: b
             if must.missed(summary) is None:
                 click.echo(f"  as it must be: {'.'.join(must.figure)} {must}, is {must.found(summary):g}")
         _verdict(one, missed, cut_down=cut_down)
+    collect_no_more()
     return 0 if outcome.passed and not missed else 1
 
 
