@@ -332,23 +332,24 @@ class Quorum:
         chain = self.chain
         if self.raft is not None or chain is None or chain.applied or chain.genesis.config.voters != (self.me,):
             return
-        if self._may_begin() and not self._spread.hears_of_blocks and not chain.awaits:
+        if self._may_begin() and self._spread.hears_of_none(self._now) and not chain.awaits:
             self._join(now)
 
     def _may_join(self, message: Message) -> bool:
-        """A leader sends its log here: is this a replica that has never voted? One that votes by what is proven, and finds no log
-        on its disk, has lost it: it might vote a second time in one term, so it stays out until others have replaced it."""
-        chain = self.chain
-        if chain is None or not isinstance(message, Append | SnapshotPiece) or not self._electors.is_enrolled(self.me):
+        """A leader sends its log here: is this a replica that has never voted? One that votes by what is proven, or is asked for
+        its vote, and has no log on its disk, has lost it: it might vote twice in a term, so it stays out until it is replaced."""
+        chain, is_campaign = self.chain, isinstance(message, AskPreVote)
+        reached = message.commit if isinstance(message, Append) else message.index if isinstance(message, SnapshotPiece) else inf
+        if chain is None or chain.awaits or not self._electors.is_enrolled(self.me):
             return False
-        if chain.awaits or (message.commit if isinstance(message, Append) else message.index) > chain.applied:
+        if reached > chain.applied and not is_campaign:
             return False  # let the chain tell first who votes
         if self.me in chain.config.electorate:
             if not self._is_amnesiac:
                 self._is_amnesiac = True
                 self._port.notify(QuorumFault(LOG_LOST))
             return False
-        return True
+        return not is_campaign
 
     def _join(self, now: Now) -> None:
         """Take part from here on: with what the chain has, all of which is on the disk before anything is said about it."""

@@ -40,6 +40,9 @@ STEPS_PER_WANT: Final = 8
 ASK_AGAIN_SECONDS_MIN: Final = 0.05
 FRUITLESS_MAX: Final = 5
 """After so many questions in a row that brought nothing, each after twice the time, who was asked is not believed any more."""
+LISTEN_ROUNDS: Final = 3
+"""Digest intervals for which the first voter hears who is there before it takes an empty disk for the beginning. Guess: all whom
+the first peer knows have greeted it by then."""
 AHEAD_MAX: Final = 64
 """Peers remembered as being further than this replica."""
 
@@ -71,6 +74,7 @@ class Spread:
         self.chain: Chain | None = None
         self._interval = self._quick
         self._tell_at = inf
+        self._listens_until = inf
         self._ahead: dict[ReplicaId, int] = {}
         self._asked: set[int] = set()
         self._ask_at = inf
@@ -96,9 +100,14 @@ class Spread:
         self.chain = chain
         self._ahead.clear()
         self.hears_of_blocks, self._fruitless = False, 0
+        self._listens_until = now.monotonic + LISTEN_ROUNDS * self._quick
         self._asked.clear()
         self.drop_fresh()
         self._news(now)
+
+    def hears_of_none(self, now: Now) -> bool:
+        """Whether nobody has any blocks, as far as those who are alive had time to say."""
+        return not self.hears_of_blocks and (now.monotonic >= self._listens_until or not self._members.alive())
 
     # ---- time
 

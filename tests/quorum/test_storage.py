@@ -113,6 +113,41 @@ def test_a_voter_that_lost_its_disk_stays_out() -> None:
         assert wait(mesh, 3, put(mesh, 3, "tasks/2", 2)).status is DONE
 
 
+def test_voters_that_lost_their_disks_say_so_though_nobody_leads() -> None:
+    """Regression: of three voters two had lost their logs. Nothing was agreed on any more, and nobody said why."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        first = leader(mesh)
+        assert first is not None
+        lost = (first, next(number for number in range(3) if number != first))
+        wait(mesh, 3, put(mesh, 3, "tasks/1", 1))
+        for number in lost:
+            mesh.crash(number)
+        for number in lost:
+            mesh.restart(number, "lost")
+        assert mesh.run_until(lambda: all(any("lost the log" in fault for fault in faults(mesh, number)) for number in lost), 5.0)
+        assert all(mesh.peer(number).quorum.raft is None for number in lost)
+
+
+def test_the_first_voter_begins_no_second_log_because_the_peer_that_it_met_first_has_none() -> None:
+    """Regression: it lost its disk, and was in step with another empty agent 3 ms before others could greet it. So it began the
+    log again: a quorum of its own beside the one that there is."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        chain = mesh.peer(3).quorum.chain
+        assert chain is not None
+        first = next(number for number in range(3) if chain.genesis.config.voters == (replica(mesh, number),))
+        other = (first + 1) % 3
+        wait(mesh, 3, put(mesh, 3, "tasks/1", 1))
+        mesh.crash(first)
+        mesh.crash(other)
+        mesh.restart(first, "lost")
+        mesh.restart(other, "lost")
+        mesh.run(3.0)
+        assert mesh.peer(first).quorum.raft is None
+        assert value(mesh, first, "tasks/1") == 1
+
+
 def test_a_voter_that_lost_its_disk_stays_out_though_a_snapshot_is_sent_to_it() -> None:
     """Where the leader has cut off what this one lacks, a snapshot may come before the chain can tell who votes: the voter joined
     as if it had never voted."""
