@@ -78,6 +78,7 @@ class Node(Handles):
         self._ended = False  # no more readers
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
+        self._found_at_start: Sequence[Event] = peer.events()
         self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.next_turn)
         self._critical = CriticalHandles(self._clerk)
         self.fresh_key = self._clerk.fresh_key
@@ -384,9 +385,10 @@ class Node(Handles):
         return Watch(self._watches, self, parse_prefix(prefix), limit)
 
     def events(self, *, limit: int = LIMIT) -> EventStream:
-        """`async with node.events() as events: async for event in events`: members, faults, progress. See mesh.events."""
+        """`async with node.events() as events: async for event in events`. The first begins with what the start found."""
         self._check_running()
-        return EventStream(self._event_streams, limit)
+        found, self._found_at_start = self._found_at_start, ()
+        return EventStream(self._event_streams, limit, found)
 
     def history(self, path: PathLike) -> list[Entry]:
         """Every live write at this path, whatever its type, the newest first: its author, and why it is shown or not."""

@@ -118,10 +118,12 @@ class Watch(Reader[Change]):
 class EventStream(Reader[Event]):
     """What `node.events()` gives. A reader who is `limit` events behind loses the oldest, and is told how many by a Lagged."""
 
-    def __init__(self, readers: set[Self], limit: int = LIMIT) -> None:
+    def __init__(self, readers: set[Self], limit: int = LIMIT, found: Sequence[Event] = ()) -> None:
+        """`found`: what it begins with."""
         super().__init__(readers, limit)
         self._events: deque[Event] = deque(maxlen=limit)
         self._lost = 0
+        self.happened(found)
 
     def happened(self, events: Sequence[Event]) -> None:
         for event in events:
