@@ -54,6 +54,10 @@ PATH_BYTES_KEPT: Final = 64
 """Paths of single writes that are kept as they were read. Guess: what a few hundred agents write again and again, 2 MB at most; a
 longer path takes the long way."""
 
+HASHES_KEPT: Final = 2048
+"""Hashes of bodies that are remembered: header, journal and digest ask for that of a delta soon after each other. Guess: what
+comes in some seconds; with the bodies, which may have died meanwhile, 2 MB at most."""
+
 T = TypeVar("T", bound=Hashable)
 Encode = Callable[[object], bytes]
 Decode = Callable[[bytes], Any]
@@ -109,11 +113,17 @@ class Body:
 
     @property
     def hash(self) -> bytes:
-        """16 bytes of BLAKE2b. Computed when asked for: kept, it would take as much memory as a small op."""
-        return digest_16(self.raw)
+        """16 bytes of BLAKE2b. Computed when asked for: kept with each body, it would take as much memory as a small op."""
+        return hash_of(self.raw)
 
     def __repr__(self) -> str:
         return f"Body({self.shelf.hex()} {self.seq}, {len(self.ops)} ops)"
+
+
+@lru_cache(maxsize=HASHES_KEPT)
+def hash_of(raw: bytes) -> bytes:
+    """Of a body: 16 bytes of BLAKE2b."""
+    return digest_16(raw)
 
 
 # --- reading

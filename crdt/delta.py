@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from crdt import codec
-from crdt.body import Body, Decode, Encode, body_from_bytes_untrusted, same
+from crdt.body import Body, Decode, Encode, body_from_bytes_untrusted, hash_of, same
 from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import ReplicaId, ShelfId, birth_of, shelf_id
@@ -171,6 +171,6 @@ def delta_from_parts_untrusted(
 ) -> Delta:
     """A delta of which all but the signature is checked. Raises Malformed, and what `decode` raises."""
     head = head_from_bytes_untrusted(replica, header_bytes, signature)
-    if digest_16(body) != head.header.body_hash:
+    if hash_of(body) != head.header.body_hash:
         raise Malformed("the body is not the one that the header names")
     return Delta(head, body_from_bytes_untrusted(head.header.shelf, head.header.seq, body, decode))
