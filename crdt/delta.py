@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from crdt import codec
@@ -147,7 +148,12 @@ def header_from_bytes_untrusted(replica: ReplicaId, raw: bytes) -> Header:
     if (seq == 1) != (prev_hash == NO_HASH):
         raise Malformed("a header's hashes cannot be")
     digest = raw[digest_at + 1 : digest_at + _HASH_FIELD]
-    return Header(same(shelf_id(replica, birth)), seq, prev_hash, digest, gc_floor, raw[body_at + 1 :])
+    return Header(_shelf_of(replica, birth), seq, prev_hash, digest, gc_floor, raw[body_at + 1 :])
+
+
+@lru_cache(maxsize=4096)
+def _shelf_of(replica: ReplicaId, birth: int) -> ShelfId:
+    return same(shelf_id(replica, birth))
 
 
 def seq_of_header(raw: bytes) -> int:

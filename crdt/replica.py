@@ -83,11 +83,11 @@ class Replica(Writer):
         head = delta.head
         shelf, seq = head.header.shelf, head.header.seq
         base = self.bases.get(shelf)
-        floor = base.floor if base else 0
+        floor = base.head.header.seq if base and base.head else 0
         if seq <= floor or shelf == self.shelf or shelf in self.ended:
             self._check_old(base, delta)
             return False
-        if shelf in self.records and self.speakers(shelf, seq):
+        if shelf in self.records.said and self.speakers(shelf, seq):
             return False
         if base is None and shelf not in self.loose and not self._has_room(shelf):
             return False
@@ -96,13 +96,14 @@ class Replica(Writer):
             return False
         if seq == floor + 1 and shelf not in self.loose and shelf not in self.unsound and self._follows(base, delta):
             void = self.judge(delta.content)
-            self.report_void(delta.content, void)
+            if void:
+                self.report_void(delta.content, void)
             self._extend_by(base, delta, void)
         elif shelf in self.ended or not self._keep_loose(delta, mask):
             return False
         else:
             self._extend(shelf)
-        if shelf in self.records:
+        if shelf in self.records.said:
             self.formers_changed[shelf] = None
         if self.formers_changed:
             self.settle_takeovers()
@@ -114,7 +115,7 @@ class Replica(Writer):
         if delta.head.header.prev_hash != (head.hash if head else NO_HASH):
             self._fork(delta.shelf, f"delta {delta.seq} names another predecessor", head, delta.head)
             return False
-        return self.can_follow(delta.shelf, delta.content)
+        return delta.content.takeover < 0 or self.can_follow(delta.shelf, delta.content)
 
     def _extend_by(self, base: Base | None, delta: Delta, void: int) -> None:
         header = delta.head.header

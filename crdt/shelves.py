@@ -30,7 +30,8 @@ class Shelves(State):
             self._absorb(base, body)
         if body.ops:
             self.take_whole(base, Held(base.shelf, body.seq, body, body.every, void))
-        self._sweep(base, gc_floor)
+        if base.absent:
+            self._sweep(base, gc_floor)
 
     def take_whole(self, base: Base, held: Held) -> None:
         """`put` for all ops of a body at its own place, unrolled: there are 200,000 of them a second."""

@@ -256,14 +256,14 @@ class State:
         return max(floor, self.records.known(shelf)) if shelf in self.records.said else floor
 
     def speakers(self, former: ShelfId, seq: int) -> set[ShelfId]:
-        return self.records.speakers(former, seq) if former in self.records and "SPEAK" in self.rules else set()
+        return self.records.speakers(former, seq) if former in self.records.said and "SPEAK" in self.rules else set()
 
     def counts(self, host: ShelfId, op: Op) -> bool:
         """Whether what `host` holds of this origin is to be listened to."""
         origin = op.origin
         if "SPEAK" not in self.rules:
             return True
-        if origin not in self.records:
+        if origin not in self.records.said:
             return host == origin
         if host != origin and self.records.of(origin, host) is None:
             return False  # nobody says that it took this shelf over
@@ -316,7 +316,7 @@ class State:
         """The newest value or removed cell of each origin, sorted by origin. Payloads of large ops are references, see
         `value`."""
         found = self.index.slots.get(key)
-        if isinstance(found, Op) and key not in self.index.above and found.origin not in self.records:
+        if isinstance(found, Op) and key not in self.index.above and found.origin not in self.records.said:
             return [found] if found.kind != DROPPED and not (self.has_void and self._is_void(found)) else []
         if isinstance(found, dict) and key not in self.index.above:
             own = self._own_cells(found)
@@ -427,10 +427,10 @@ class State:
         """The covered write has left its shelf. Known from bases, and a shelf never takes a write back: it stays true."""
         origin, dot, check = cover
         if self.floor(origin) < dot_seq(dot):
-            standing = self.records.standing(origin) if origin in self.records else ()
+            standing = self.records.standing(origin) if origin in self.records.said else ()
             if not any(record.finished or record.speaks(dot_seq(dot)) for _, record in standing):
                 return False
-        if key not in self.index.above and origin not in self.records and "SPEAK" in self.rules:
+        if key not in self.index.above and origin not in self.records.said and "SPEAK" in self.rules:
             slot = self.index.slot(key, origin, origin)  # as below, for one origin instead of all
             if slot is None:
                 return True

@@ -221,7 +221,7 @@ class Peer(Port):
         """One datagram of any content. Never raises for what it holds: it is counted in `drops` and forgotten."""
         self._now = now
         received = self.transport.receive_untrusted(datagram, address, now)
-        if self.transport.has_events:
+        if self.transport.events:
             self._after_transport(now)
         if not received:
             return
@@ -251,7 +251,7 @@ class Peer(Port):
         return not (
             self._hurried
             or self._events
-            or self.transport.has_events
+            or self.transport.events
             or self.swim.has_moved
             or self.replica.faults
             or self.sync.puller.active
@@ -262,7 +262,7 @@ class Peer(Port):
     @property
     def gathers(self) -> bool:
         """Whether blocks of the quorum's log wait for those that come with them."""
-        return self.quorum.burst.waits
+        return self.quorum.burst.waiting is not None
 
     def push(self, now: Now) -> bool:
         """Sign what was written here and queue it, if it is due, before anything else of a turn is done: others wait for it. True
@@ -279,7 +279,7 @@ class Peer(Port):
         self.push(now)
         self._hurried = False
         self.transport.tick(now)
-        if self.transport.has_events:
+        if self.transport.events:
             self._after_transport(now)
         self._settle(now)
         self.swim.tick(now)

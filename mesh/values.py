@@ -71,17 +71,17 @@ def read_value(store: Store, key: Key) -> Reading:
     type = value_type(key[0])
     try:
         shown = shown_of(store, type, key[1])
-        change = Changed(format_path(key[1]), type_name(key[0]), type.view(shown), _newest_dot(shown))
-        return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
+        if len(shown) == 1:  # nearly all
+            op = shown[0]
+            dot: Dot | None = dot_of(op)
+            mark = hash((op.origin, op.dot))
+        else:
+            dot = dot_of(newest(shown)) if shown else None
+            mark = hash(tuple([(op.origin, op.dot) for op in shown]))
+        return Reading(Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot), mark)
     except KeyMissing as missing:  # told as what it is, so that one of them stops no watcher and no listing
         change = Changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
         return Reading(change, hash((missing.epoch, missing.dot)))
-
-
-def _newest_dot(shown: Sequence[Op]) -> Dot | None:
-    if len(shown) == 1:  # nearly all
-        return dot_of(shown[0])
-    return dot_of(newest(shown)) if shown else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def type_named(name: str) -> ViewType[Any]:
 def value_key(key: Key) -> Key:
     """The key of the value that a cell belongs to: of an element, its set, list or log."""
     code, path = key
-    return (code, path[:-1]) if value_type(code).per_element and len(path) > 1 else key
+    view = REGISTRY.get(code)
+    return (code, path[:-1]) if view is not None and view.per_element and len(path) > 1 else key
 
 
 def shown_at(store: Store, key: Key) -> list[Op]:

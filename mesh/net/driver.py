@@ -225,7 +225,8 @@ class Driver:
         machine, each of them has its news sooner when none does its book-keeping first.
         """
         core, now = self._core, self._receive()
-        self._keep_promises(now)
+        if self._is_promised:
+            self._keep_promises(now)
         if self._turned or not core.may_rest:  # who waits for a turn may wait for this
             self.turn()
             self._wait_until(core.deadline)

@@ -14,26 +14,22 @@ from consensus_escalation.messages import Append
 class Burst:
     def __init__(self, step: Callable[[Received], None]) -> None:
         self._step = step
-        self._waiting: Received | None = None
+        self.waiting: Received | None = None
+        """An Append."""
 
     def take(self, given: Received) -> None:
         """Everything goes to Raft in the order in which it came."""
-        before, self._waiting = self._waiting, None
+        before, self.waiting = self.waiting, None
         is_append = isinstance(given.message, Append)
         if before is not None:
             self._step(Received(before.sender, before.message, is_append and before.sender == given.sender))
         if isinstance(given.message, Append) and given.message.blocks:
-            self._waiting = given
+            self.waiting = given
         else:
             self._step(given)
 
-    @property
-    def waits(self) -> bool:
-        """Whether an Append does."""
-        return self._waiting is not None
-
     def end(self) -> None:
         """Nothing else has come."""
-        before, self._waiting = self._waiting, None
+        before, self.waiting = self.waiting, None
         if before is not None:
             self._step(before)

@@ -78,7 +78,10 @@ class Vault:
     def noticed(self, keys: Iterable[Key]) -> list[Path]:
         """Told of every key whose cells changed: what is encrypted, or for whom, may be another now. Gives the prefixes of which
         a key arrived."""
-        if not any(path[0] == RESERVED for _, path in keys):
+        for _, path in keys:
+            if path[0] == RESERVED:
+                break
+        else:
             return []
         self._stale, before = True, set(self._keys)
         self._refresh()

@@ -134,7 +134,7 @@ class Sync:
         if durable:
             self.copies.committed({shelf: replica.floor(shelf) for shelf in replica.shelves()})
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
-            Frame.DELTA: lambda peer, raw, now: self._delta_untrusted(peer, raw, now, pushed=True),
+            Frame.DELTA: self._delta_untrusted,
             Frame.REPAIR: self._repair_untrusted,
             Frame.FLOOR: self._floor_untrusted,
             Frame.DIGEST: self._digest_untrusted,
@@ -332,10 +332,10 @@ class Sync:
         if not self.collector.body_untrusted(payload, now):
             self.puller.body_untrusted(payload, now)
 
-    def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool) -> None:
+    def _delta_untrusted(self, peer: ReplicaId, raw: bytes, now: Now, *, pushed: bool = True) -> None:
         delta = self._read_delta_untrusted(raw)
-        raw = delta.wire or raw
-        shelf, seq = delta.shelf, delta.seq
+        raw, header = delta.wire or raw, delta.head.header
+        shelf, seq = header.shelf, header.seq
         if not pushed and not self.puller.asked(peer, shelf):
             self.counters.repairs_unasked += 1
         if self._replica.has(shelf, seq) and not self._contradicts(shelf, seq, delta.head.hash):

@@ -74,6 +74,8 @@ from mesh.wire.tables import Admit, Attempt, Connected, Entry, Find, Holder, Hol
 __all__ = ["IdentityClash", "Received", "SessionOpened", "Transport", "TransportEvent", "TransportLimits", "Unreachable"]
 
 
+_new: Final = tuple.__new__
+"""Of a NamedTuple it takes half the time, and is one call less for who has just woken up."""
 _FRAMES: Final = tuple(Frame(kind) if kind in Frame._value2member_map_ else None for kind in range(256))
 
 
@@ -129,7 +131,8 @@ class Transport:
             self.limits, rng, entropy, ask=self._ask, abandon=self._unlist, give_back=self._give_back, give_up=self._give_up
         )
         self._early = Early(crypto, mesh_id, self._sender, self.counters, self._agree)
-        self._events: list[TransportEvent] = []
+        self.events: list[TransportEvent] = []
+        """For `take_events`."""
 
     # ------------------------------------------------------------------ routes
 
@@ -206,16 +209,12 @@ class Transport:
         return known is not None and bool(known.sessions)
 
     @property
-    def has_events(self) -> bool:
-        return bool(self._events)
-
-    @property
     def has_frames(self) -> bool:
         """Whether `flush` has something to look at."""
         return self._sender.has_frames
 
     def take_events(self) -> list[TransportEvent]:
-        events, self._events = self._events, []
+        events, self.events = self.events, []
         return events
 
     # ------------------------------------------------------------------ sending
@@ -295,7 +294,7 @@ class Transport:
 
     def _give_up(self, attempt: Attempt) -> None:
         self._attempts.end(attempt)
-        self._events.append(Unreachable(attempt.address, attempt.peer, attempt.answered))
+        self.events.append(Unreachable(attempt.address, attempt.peer, attempt.answered))
         peer = self._peer_of(attempt)
         if peer is not None and not peer.sessions:
             self.drops["unreachable"] += self._sender.clear(peer)
@@ -379,7 +378,7 @@ class Transport:
             counters.frames_received[number] += 1
             counters.frame_bytes_received[number] += FRAME_HEAD_BYTES + len(payload)
             if kind is not Frame.HELLO:
-                received.append(Received(peer.replica, address, kind, payload))
+                received.append(_new(Received, (peer.replica, address, kind, payload, True)))
             elif not entry.boot and not self._greet(peer, entry, payload, now):
                 return []
         return received
@@ -423,7 +422,7 @@ class Transport:
             self._attempts.end(entry.attempt)
         if entry.boot != self._copy_seen:
             self._copy_seen = entry.boot
-            self._events.append(CopySeen(address))
+            self.events.append(CopySeen(address))
 
     def _adopt(self, peer: Peer, entry: Entry, address: Address, now: Now) -> None:
         """The session becomes the current one. `address`: where it came from. Where we asked for it counts more: whoever has
@@ -446,7 +445,7 @@ class Transport:
             self._early.connected(attempt, peer)
             round_trip = attempt.round_trip
             self._attempts.end(attempt)
-        self._events.append(SessionOpened(peer.replica, address, peer.public_key, round_trip))
+        self.events.append(SessionOpened(peer.replica, address, peer.public_key, round_trip))
         entry.attempt = None
 
     def _greet(self, peer: Peer, entry: Entry, hello: bytes, now: Now) -> bool:
@@ -473,7 +472,7 @@ class Transport:
             return
         if now.monotonic - peer.opened_at >= CLASH_AFTER_S:
             peer.clashed = True
-            self._events.append(IdentityClash(peer.replica, (current.session.address, entry.session.address)))
+            self.events.append(IdentityClash(peer.replica, (current.session.address, entry.session.address)))
 
     # ------------------------------------------------------------------ answering
 

@@ -132,7 +132,7 @@ class Victim:
             sessions,
             sorted(each.replica for each in transport._peers if each.sessions),
             len(transport._connected),
-            len(peer._events) + len(transport._events),
+            len(peer._events) + len(transport.events),
         )
 
     def throw(self, datagram: bytes, address: Address) -> None:
