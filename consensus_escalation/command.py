@@ -160,8 +160,8 @@ def _command_untrusted(value: object) -> Command:
         rest[4] = _thought_from_value_untrusted(rest[4])
     try:
         command = Command(Verb(verb), parse_path(tuple(path)) if path else (), *rest)
-    except (ValueError, PathError) as error:
-        raise Malformed(str(error)) from error
+    except (ValueError, PathError) as wrong:  # a name of its own: see tests/test_compiled.py
+        raise Malformed(str(wrong)) from wrong
     if not command.path and command.verb is not Verb.DECIDE:
         raise Malformed("a command needs a path")
     if not 0 <= command.token < 1 << 64 or not 0 <= command.ttl < 1 << 64:
