@@ -319,6 +319,27 @@ def test_who_presses_ctrl_c_sees_the_same_exit_code_everywhere(
     assert mesh(*arguments).exit_code == 1
 
 
+INTERRUPTED_EARLY = """
+import sys
+
+class Impatient:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+from tools.console import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_is_imported_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_EARLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "mesh: interrupted\n")
+    scripts = tomllib.loads((Path(cli_package.__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"mesh": "tools.console:main"}
+
+
 def test_a_critical_pattern_that_means_nothing_is_refused(mesh: Mesh) -> None:
     result = mesh("init", "here", "--name", "a", "--critical", "tasks/[")
     assert result.exit_code == 1
