@@ -145,7 +145,7 @@ class Ledger:
             ledger.sessions.load(sessions)  # type: ignore[has-type]
             numbers = [ledger.time, ledger.attested, ledger.policy_index, *ledger.demoted.values()]
             numbers += [number for score in ledger.scores.values() for number in score[1:]]
-            if any(type(number) is not int for number in numbers):
+            if any(type(number) is not int or not 0 <= number < 1 << 64 for number in numbers):
                 raise TypeError("numbers")
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise Malformed("ledger has another shape") from error

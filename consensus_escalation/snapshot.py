@@ -54,7 +54,9 @@ def snapshot_from_bytes_untrusted(raw: bytes, keys: Keys, read_score: ReadScore)
     except Malformed as error:
         raise Malformed("snapshot is no CBOR") from error
     match value:
-        case [int(index), int(term), bytes(digest), int(config_index), config, ledger, bytes(state)] if len(digest) == HASH_BYTES:
+        case [int(index), int(term), bytes(digest), int(config_index), config, ledger, bytes(state)] if (
+            len(digest) == HASH_BYTES and min(index, term, config_index) >= 0
+        ):
             found = Snapshot(Position(term, index), digest, config_index, config_from_value_untrusted(config), ledger, state)
             return found, Ledger.from_value_untrusted(ledger, read_score)
         case _:

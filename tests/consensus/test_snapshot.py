@@ -8,6 +8,7 @@ import pytest
 
 from consensus_escalation.block import Entry, Kind
 from consensus_escalation.effects import Received, Refused, Submit
+from consensus_escalation.ledger import Ledger
 from consensus_escalation.messages import Accepted, Append, SnapshotPiece
 from consensus_escalation.snapshot import PIECE_BYTES, Incoming, Outgoing, snapshot_from_bytes_untrusted
 from consensus_escalation.types import Pace
@@ -146,3 +147,17 @@ def test_bytes_that_are_no_snapshot_are_malformed() -> None:
     for raw in (b"", b"\x80", b"\xff", digest(b"x")):
         with pytest.raises(Malformed):
             snapshot_from_bytes_untrusted(raw, keys_of(voter(1)), read_score)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 64, True, None, 1.5])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_ledger_whose_numbers_no_block_could_carry_is_malformed(place: int, wrong: object) -> None:
+    """Regression: a snapshot that a lying leader sent attested a time below zero. Who took it ended when it led next, and at each
+    start after that."""
+    raft = written(40)[1].raft
+    assert raft is not None
+    value = raft.ledger.to_value()
+    Ledger.from_value_untrusted(value, read_score)
+    value[place] = wrong
+    with pytest.raises(Malformed):
+        Ledger.from_value_untrusted(value, read_score)
