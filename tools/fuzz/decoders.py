@@ -191,6 +191,12 @@ def _round_trip(read: Callable[[bytes], Any]) -> Callable[[bytes], object]:
     return twice
 
 
+def _read_floor_note(raw: bytes) -> messages.FloorNote:
+    note = messages.FloorNote.decode_untrusted(raw)
+    same(messages.only_tells_untrusted(raw), note.purpose is messages.Purpose.TELL, "a floor waits that was to be answered")
+    return note
+
+
 def _read_listing(raw: bytes) -> messages.ListingPage:
     page = messages.ListingPage.decode_untrusted(raw)
     is_list_untrusted(page.shelf, 1 << 40, page.since, [Entry(*entry) for entry in page.entries])
@@ -198,7 +204,7 @@ def _read_listing(raw: bytes) -> messages.ListingPage:
 
 
 _MESSAGES: Final[tuple[tuple[str, Callable[[bytes], Any], Frame, Callable[[Grammar], bytes]], ...]] = (
-    ("floor-note", messages.FloorNote.decode_untrusted, Frame.FLOOR, Grammar.floor_note),
+    ("floor-note", _read_floor_note, Frame.FLOOR, Grammar.floor_note),
     ("digest", messages.Digest.decode_untrusted, Frame.DIGEST, Grammar.digest),
     ("bucket-page", messages.BucketPage.decode_untrusted, Frame.BUCKETS, Grammar.bucket_page),
     ("want", messages.Want.decode_untrusted, Frame.WANT, Grammar.want),
