@@ -79,7 +79,7 @@ class Node(Handles):
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
         self._found_at_start: Sequence[Event] = peer.events()
-        self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.next_turn)
+        self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.hurry, self._driver.next_turn)
         self._critical = CriticalHandles(self._clerk)
         self.fresh_key = self._clerk.fresh_key
         self._ask_judges, self._questions = trio.open_memory_channel[Question](QUESTIONS_MAX)

@@ -83,9 +83,17 @@ def number_of(name: str | bytes) -> int:
 
 
 class Clerk:
-    def __init__(self, peer: Peer, clock: Clock, wake: Callable[[], None], next_turn: Callable[[], Awaitable[None]]) -> None:
-        """`wake`: let the driver turn soon. `next_turn`: returns after its next turn, raises NodeClosed when there is none."""
-        self._peer, self._clock, self._wake, self._next_turn = peer, clock, wake, next_turn
+    def __init__(
+        self,
+        peer: Peer,
+        clock: Clock,
+        wake: Callable[[], None],
+        hurry: Callable[[], None],
+        next_turn: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`wake`: let the driver turn soon. `hurry`: now. `next_turn`: returns after its next turn, raises NodeClosed when there
+        is none."""
+        self._peer, self._clock, self._wake, self._hurry, self._next_turn = peer, clock, wake, hurry, next_turn
         self._waiting: dict[Key, _Waiting | _Group] = {}
         self._reads: dict[int, trio.Event] = {}
         self._has_ended = False
@@ -176,7 +184,10 @@ class Clerk:
         named = self._named(chain, idempotency_key) if idempotency_key is not None else None
         key = self._peer.quorum.courier.want(chain, body, kind=kind, key=named)
         waiting = self._awaits(chain, key)
-        self._wake()
+        if len(self._waiting) == 1:  # of several that are answered together, and ask again, all but the first go together
+            self._hurry()
+        else:
+            self._wake()
         try:
             await waiting.event.wait()
         finally:

@@ -362,6 +362,19 @@ class Driver:
             trio.lowlevel.reschedule(self._asleep)
             self._asleep = None
 
+    def hurry(self) -> None:
+        """As `wake`, now: for whoever is sure that nobody else writes in the same step. It saves a round of the event loop, a
+        fiftieth of what one client waits for a critical write."""
+        if self._asleep is None or self._awake or self._turning:
+            self.wake()
+            return
+        try:
+            self.turn()
+        except Exception:
+            self._has_failed = True
+            raise
+        self._wait_until(self._core.deadline)
+
     def _wait_until(self, due: float) -> None:
         """Trio takes longer to move a deadline than a core to read a header."""
         if due != self._due:

@@ -99,6 +99,31 @@ async def test_a_local_write_leaves_before_the_event_loop_waits_again() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_who_is_in_a_hurry_does_not_wait_for_the_event_loop() -> None:
+    """And where there is no turn to be made now, it comes as after `wake`."""
+    async with agent() as one, trio.open_nursery() as nursery:
+        with await open_udp("127.0.0.1:0") as receiver:
+            one.core.write(0, receiver.address)
+            one.driver.hurry()
+            assert one.core.ticks == [], "it does not run yet"
+            await nursery.start(one.driver.run)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [datagram for datagram, _ in receiver.drain()] == [b"0"]
+            turns = len(one.core.ticks)
+            one.core.write(1, receiver.address)
+            one.core.deadline = SystemClock().now().monotonic + 0.01
+            one.driver.hurry()
+            assert [datagram for datagram, _ in receiver.drain()] == [b"1"]
+            assert len(one.core.ticks) == turns + 1
+            await until(lambda: len(one.core.ticks) == turns + 2)  # the deadline that this turn brought
+            one.driver.wake()
+            one.driver.hurry()
+            assert len(one.core.ticks) == turns + 2, "others are about to write, too"
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(one.core.ticks) == turns + 3
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_wake_during_a_turn_is_not_lost() -> None:
     """A watcher that writes from the callback is inside the turn: its write must not wait for the next datagram."""
     async with agent() as one, trio.open_nursery() as nursery:
