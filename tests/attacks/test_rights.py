@@ -123,7 +123,7 @@ def test_another_body_under_a_signed_header(defended: bool) -> None:
         assert len(genuine) == len(other)
         spliced = genuine[: split1_untrusted(genuine)[1]] + other[split1_untrusted(other)[1] :]
         hash_of_genuine = digest_16(genuine[split1_untrusted(genuine)[1] :])
-        with without(defended, crdt_delta, "digest_16", lambda _raw: hash_of_genuine):
+        with without(defended, crdt_delta, "hash_of", lambda _raw: hash_of_genuine):
             say(mesh, LIAR, 0, Frame.DELTA, spliced)
             mesh.run(0.01)
         assert shows(mesh, 0, "key") == (None if defended else "changed")
