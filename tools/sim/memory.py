@@ -40,7 +40,10 @@ def containers(core: object) -> dict[str, int]:
         seen.add(id(one))
         kind = type(one)
         for name, value in _attributes(one):
-            if _SHAPES[type(value)]:
+            shape = _SHAPES[type(value)]
+            if shape == _OBJECT:
+                todo.append(value)
+            elif shape:
                 entries = _measured(value, DEPTH_MAX, todo)
                 if entries > found[kind, name]:
                     found[kind, name] = entries
@@ -85,6 +88,8 @@ class _Shapes(dict[type, int]):
 
 
 _SHAPES: Final = _Shapes()
+_PLAIN_NAMES: Final = {int, str, bytes, tuple}
+"""Of entries in a mapping. Such a name does not grow, and holds nothing that does: it has a hash."""
 _SLOTS: Final[dict[type, tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]]] = {}
 
 
@@ -105,15 +110,20 @@ def _nothing(one: object) -> tuple[Any, ...]:
 def _measured(value: Any, depth: int, inside: list[object]) -> int:
     """Entries of a container with those inside it. The core's objects that hang there are added to `inside`."""
     shape = _SHAPES[type(value)]
-    if shape == _OBJECT:
-        inside.append(value)
-    if shape <= _OBJECT or not depth:
+    if not depth:
         return 0
     entries = len(value) if shape != _VALUE else 0
-    groups = (value.keys(), value.values()) if shape == _MAPPING else (value,)
+    if shape == _MAPPING:
+        plain = set(map(type, value)) <= _PLAIN_NAMES
+        groups = (value.values(),) if plain else (value.keys(), value.values())
+    else:
+        groups = (value,)
     for group in groups:
         if any(map(_SHAPES.__getitem__, set(map(type, group)))):  # most containers hold plain values only
             for part in group:
-                if _SHAPES[type(part)]:
+                shape = _SHAPES[type(part)]
+                if shape == _OBJECT:
+                    inside.append(part)
+                elif shape:
                     entries += _measured(part, depth - 1, inside)
     return entries

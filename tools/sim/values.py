@@ -37,7 +37,7 @@ class Values:
             if self._changes % self._every:
                 continue
             place = "/".join(map(str, key[1][:2]))
-            if self._is_known(place) and not self._touch.is_behind(host):
+            if self._is_known(place):
                 self._check(host, place)
 
     def settled(self) -> None:
@@ -45,12 +45,12 @@ class Values:
         mesh = self._ground.mesh
         for place in self._ground.calls.by_place if mesh.running else ():
             if self._is_known(place):
-                self._check(mesh.hosts[mesh.running[0]], place)
+                self._check(mesh.hosts[mesh.running[0]], place, settled=True)
 
     def _is_known(self, place: str) -> bool:
         return place in self._ground.calls.by_place and place not in self._ground.calls.blurred
 
-    def _check(self, host: Host[Peer], place: str) -> None:
+    def _check(self, host: Host[Peer], place: str, *, settled: bool = False) -> None:
         ground, kind = self._ground, ACTS[place.partition("/")[0]]
         assert host.core is not None
         visible: list[Name] = []
@@ -69,7 +69,7 @@ class Values:
         ground.counts[f"{self.name}: {place.partition('/')[0]}"] += 1
         shown = kind.handle(ground.mesh.node(host.number), place).value
         said = _present(operations, host.core) if kind.presence else kind.means(operations)
-        if not kind.equal(shown, said):
+        if not kind.equal(shown, said) and (settled or not self._touch.is_behind(host)):
             ground.fail(self.name, host, f"{place} is {shown!r}, by its specification {said!r}")
 
 
