@@ -1,7 +1,6 @@
 """What the quorum promised, on the disk before the promise leaves.
 
-    submit --blocks that follow on the last ones--> quorum.log, written here, synced by a thread, or -> on_durable
-       |                                            here while the disk has been quick
+    submit --blocks that follow on the last ones--> quorum.log, written here, synced by a thread -----> on_durable
        |
        +-----all else, and when that fails--------> queue --> quorum.db, a transaction in another one --> on_durable
 
@@ -30,7 +29,7 @@ from mesh.events import Event, StorageFailing, StorageRecovered
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
 from mesh.store.block_log import LOG_NAME, NO_LOG, BlockLog, Place, block_rows
 from mesh.store.ledger_file import LedgerFile
-from mesh.store.syncing import LAZY_SECONDS, Syncing, sync_data, tell
+from mesh.store.syncing import LAZY_SECONDS, Syncing, tell
 
 log: Final = logging.getLogger("mesh.store.journal")
 
@@ -38,10 +37,7 @@ RETRY_SECONDS: Final = 0.1
 """Between attempts on a disk that fails. Guess: a leader has resigned by the third."""
 PROMPT_SECONDS: Final = 0.001
 """For which it waits for a sync that somebody waits for, if the one before took no longer: to go round the event loop costs a
-third of what a good disk takes (0.1 to 0.2 ms)."""
-QUICK_SYNCS: Final = 16
-"""After so many in a row that took no longer, the event loop syncs itself: two threads that hand over Python's lock, and wake
-each other up, cost a tenth of what a leader does for a write (measured). Guess: an SD card never gets there."""
+third of what a good disk takes (0.1 to 0.2 ms). A disk that stalls keeps it for so long once."""
 
 
 class Journal(Protocol):
@@ -51,7 +47,7 @@ class Journal(Protocol):
     """Called in the trio thread with the newest ticket that is on the disk."""
 
     def submit(self, batch: QuorumBatch) -> None:
-        """Never refuses. Where the disk has been quick it may be durable on return; else it does not wait."""
+        """Never waits and never refuses."""
 
     def begin(self) -> None:
         """Somebody waits for what was submitted: it may be durable on return, where that is a matter of moments."""
@@ -111,11 +107,10 @@ class FileJournal:
         """No block was submitted above this place; unknown at first."""
         self._ticket = 0
         """Of what is in the log."""
-        self._syncing = (0, 0)
-        """(record, ticket) of the sync under way."""
+        self._syncing = (0, 0, 0.0)
+        """(record, ticket, since when) of the sync under way."""
         self._ended_at = 0.0
-        self._quick = 1
-        """Syncs in a row that took no longer than PROMPT_SECONDS, QUICK_SYNCS at most."""
+        self._is_prompt = True
         self._is_visited = False
         """Something came in while the sync under way was, or soon after the last one."""
         self._closing = threading.Event()
@@ -132,8 +127,9 @@ class FileJournal:
         waits again."""
         if self._sync.is_under_way:
             self._sync.hurry()
-            quick, self._quick = self._quick, 0  # unless it ends in time
-            self._look(PROMPT_SECONDS if quick else 0.0, quick)
+            seconds = PROMPT_SECONDS if self._is_prompt else 0.0
+            self._is_prompt = False  # unless it ends in time
+            self._look(seconds)
 
     def visit(self) -> None:
         """The event loop is awake for another reason. Of one client's write the leader's own disk is ready before its followers
@@ -162,38 +158,19 @@ class FileJournal:
             self._give_up(ring, error)
             return False
         self._end, self._ticket = rows[-1][0], batch.ticket
-        if not self._sync.is_under_way and self._quick < QUICK_SYNCS:
+        if not self._sync.is_under_way:
             self._begin_sync(ring)
-        elif not self._sync.is_under_way:
-            self._sync_here(ring)
-        if self._log is ring and ring.is_half_full:
+        if ring.is_half_full:
             self._queue.put(_Work(*ring.hand_over(), 0, is_submitted=False))
         return True
 
-    def _sync_here(self, ring: BlockLog) -> None:
-        """A disk that stalls keeps the event loop once; what comes then goes to the thread."""
-        begun = time.perf_counter()
-        try:
-            sync_data(ring.file)
-        except OSError as error:
-            self._give_up(ring, error)
-            return
-        self._ended(time.perf_counter() - begun, QUICK_SYNCS)
-        ring.was_synced(ring.number)
-        self._tell_durable(self._ticket)
-
-    def _ended(self, seconds: float, quick: int) -> None:
-        """A sync has, that took so long, after so many quick ones."""
-        self._ended_at = time.perf_counter()
-        self._quick = min(quick + 1, QUICK_SYNCS) if seconds <= PROMPT_SECONDS else 0
-
     def _begin_sync(self, ring: BlockLog) -> None:
-        self._syncing = (ring.number, self._ticket)
+        self._syncing = (ring.number, self._ticket, time.perf_counter())
         self._sync.begin(ring.file, lazily=self._is_visited)
         self._is_visited = False
 
-    def _look(self, seconds: float = 0.0, quick: int | None = None) -> None:
-        """Has the sync under way ended, or does it within so many seconds? `quick`: as `_ended`; else as it is."""
+    def _look(self, seconds: float = 0.0) -> None:
+        """Has the sync under way ended, or does it within so many seconds?"""
         ring = self._log
         try:
             if not self._sync.is_under_way or not self._sync.has_ended(seconds) or ring is None:
@@ -202,8 +179,9 @@ class FileJournal:
             if ring is not None:
                 self._give_up(ring, error)
             return
-        number, ticket = self._syncing
-        self._ended(self._sync.took_seconds, self._quick if quick is None else quick)
+        number, ticket, since = self._syncing
+        self._ended_at = time.perf_counter()
+        self._is_prompt = self._ended_at - since <= PROMPT_SECONDS
         ring.was_synced(number)
         if ring.number > number:
             self._begin_sync(ring)

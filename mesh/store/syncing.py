@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -48,8 +47,6 @@ class Syncing:
         self._ended.acquire()
         """Released when the one under way has ended."""
         self._error: OSError | None = None
-        self.took_seconds = 0.0
-        """The last one, without the way to the thread and back."""
         self._is_awaited = self._is_lazy = False
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._work, name="mesh quorum sync", daemon=True)
@@ -85,12 +82,10 @@ class Syncing:
     def _work(self) -> None:
         file = self._files.get()
         while file is not None:
-            begun = time.perf_counter()
             try:
                 sync_data(file)
             except OSError as error:
                 self._error = error
-            self.took_seconds = time.perf_counter() - begun
             self._ended.release()
             if not self._is_awaited:
                 try:

@@ -220,7 +220,7 @@ async def test_the_database_takes_what_half_fills_the_log(tmp_path: Path) -> Non
     assert len(found_in(tmp_path).blocks) == 6_000
 
 
-@pytest.mark.parametrize("where", ["sync_data", "append", "here"])
+@pytest.mark.parametrize("where", ["sync_data", "append"])
 async def test_what_a_failing_sync_leaves_open_goes_to_the_database(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +234,7 @@ async def test_what_a_failing_sync_leaves_open_goes_to_the_database(
         journal.submit(batch(2, BlocksStored(blocks(2, 2))))
         await durable(told, 2)
         with monkeypatch.context() as patch:
-            if where == "here":
-                patch.setattr(journals, "QUICK_SYNCS", 0)
-                patch.setattr(journals, "sync_data", fail)
-            else:
-                patch.setattr(BlockLog if where == "append" else syncing, where, fail)
+            patch.setattr(BlockLog if where == "append" else syncing, where, fail)
             journal.submit(batch(3, BlocksStored(blocks(3, 3))))
             journal.submit(batch(4, BlocksStored(blocks(4, 4))))
             await durable(told, 4)
@@ -257,7 +253,6 @@ async def test_what_somebody_waits_for_is_durable_before_the_turn_goes_on(
 ) -> None:
     """Else it would be told when the event loop comes round again."""
     monkeypatch.setattr(journals, "PROMPT_SECONDS", 10.0)
-    monkeypatch.setattr(journals, "QUICK_SYNCS", 100)
     told: list[int] = []
     async with opened(tmp_path, told) as journal:
         await durable(told, 1)
@@ -266,33 +261,6 @@ async def test_what_somebody_waits_for_is_durable_before_the_turn_goes_on(
             assert told[-1] < index
             journal.begin()
             assert told[-1] == index
-
-
-async def test_a_disk_that_has_been_quick_is_synced_by_whoever_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And by the thread again from the first sync on that was slow."""
-    monkeypatch.setattr(journals, "PROMPT_SECONDS", 10.0)
-    monkeypatch.setattr(journals, "QUICK_SYNCS", 4)
-    told, synced, real = list[int](), list[int](), syncing.sync_data
-
-    def sync_data(file: int) -> None:
-        assert told[-1] < index, "nobody is told before"
-        real(file)
-        synced.append(index)
-
-    monkeypatch.setattr(journals, "sync_data", sync_data)
-    async with opened(tmp_path, told) as journal:
-        await durable(told, 1)
-        for index in range(2, 9):
-            journal.submit(batch(index, BlocksStored(blocks(index, index))))
-            assert (told[-1] == index) is (index in synced)
-            journal.begin()
-            await durable(told, index)
-        assert synced == [5, 6, 7, 8], "after three, and the one that it began with"
-        monkeypatch.setattr(journals, "PROMPT_SECONDS", -1.0)
-        for index in range(9, 12):
-            journal.submit(batch(index, BlocksStored(blocks(index, index))))
-            await durable(told, index)
-        assert synced == [5, 6, 7, 8, 9]
 
 
 async def test_a_disk_that_stalls_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
