@@ -14,7 +14,7 @@ faults are left out of runs with critical writes.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -327,7 +327,8 @@ class Critical:
         return False
 
     def _could_be_led(self) -> bool:
-        """Some voter reaches a majority, both ways, on links as good as they were at first, and these on good disks."""
+        """Some voter reaches a majority, both ways, on links as good as they were at first, and these on good disks; also of the
+        configurations that one of these has in its log only: whom the authority dismissed, its log counts no longer."""
         found, network, time = self._voters(), self._mesh.world.network, self._mesh.world.time
         if found is None or network.links or network.default != self._mesh.setup.link:
             return False
@@ -338,9 +339,15 @@ class Critical:
         for one in fit:
             near = {o for o in fit if o == one or (network.connected(one, o) and network.connected(o, one))}
             whole = all(network.connected(a, b) for a in near for b in near if a != b)
-            if whole and has_quorum(config, {self._mesh.memberships[number].replica_id for number in near}):
+            reached = {self._mesh.memberships[number].replica_id for number in near}
+            if whole and all(has_quorum(begun, reached) for begun in (config, *self._in_logs(near))):
                 return True
         return False
+
+    def _in_logs(self, numbers: Iterable[int]) -> list[Config]:
+        """What these go by themselves: a configuration counts from its block on, before it is committed (paper section 6)."""
+        rafts = (self._mesh.peer(number).quorum.raft for number in sorted(numbers))
+        return [raft.log.config for raft in rafts if raft is not None]
 
     def _is_fit(self, number: int) -> bool:
         host = self._mesh.hosts[number]
