@@ -368,11 +368,7 @@ class Driver:
         if self._asleep is None or self._awake or self._turning:
             self.wake()
             return
-        try:
-            self.turn()
-        except Exception:
-            self._has_failed = True
-            raise
+        self.turn()
         self._wait_until(self._core.deadline)
 
     def _wait_until(self, due: float) -> None:
