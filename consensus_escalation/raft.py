@@ -220,7 +220,8 @@ class Raft:
         if self._deadline is None:
             self._deadline = self._election.deadline
             if self._core.role is Role.LEADER:
-                self._deadline = min(self._heartbeat_at, self._silent_at(), self._handback.deadline, self._cut_at)
+                others = self._handback.deadline, self._cut_at, self._replication.deadline
+                self._deadline = min(self._heartbeat_at, self._silent_at(), *others)
         return self._deadline
 
     @property
@@ -357,6 +358,7 @@ class Raft:
             return
         if core.now.monotonic >= self._handback.deadline:
             self._handback.reset()
+        self._replication.tick()
         if core.now.monotonic >= self._heartbeat_at:
             self._heartbeat_at = core.now.monotonic + core.pace.heartbeat_seconds
             self._replication.heartbeat()

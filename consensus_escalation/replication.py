@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import Protocol
 
 from consensus_escalation.block import Block, Kind, clock_of, config_of
@@ -21,6 +22,7 @@ from consensus_escalation.impeachment import equivocation_proof
 from consensus_escalation.messages import Accepted, Append, Rejected, SnapshotPiece, SnapshotTaken
 from consensus_escalation.quorum import Config, reached_by_quorum
 from consensus_escalation.snapshot import Incoming, Outgoing
+from consensus_escalation.thrift import Thrift
 from consensus_escalation.types import FRAME_BYTES_MAX, Purpose, Role, Voter
 
 APPEND_BYTES: int = 64
@@ -111,6 +113,7 @@ class Leading:
     progress: dict[Voter, Progress] = field(default_factory=dict)
     own_match: int = 0
     round: int = 0
+    thrift: Thrift = field(default_factory=Thrift)
 
     def matches(self, me: Voter) -> dict[Voter, float]:
         found: dict[Voter, float] = {voter: progress.match for voter, progress in self.progress.items()}
@@ -149,22 +152,46 @@ class Replication:
             leading.progress = {
                 v: leading.progress.get(v) or Progress(next=fresh, answered_at=now, steady_since=now) for v in wanted
             }
+        leading.thrift.choose(core.log.config, core.me, core.ledger.ranking(wanted))
 
     def broadcast(self) -> None:
-        """All that is new, to everyone, as far as the windows allow."""
-        if self.leading:
-            for voter, progress in self.leading.progress.items():
+        """All that is new, to everyone whose time it is, as far as the windows allow."""
+        core, leading = self._core, self.leading
+        if leading is None:
+            return
+        now, last = core.now.monotonic, core.log.last_index
+        for voter, progress in leading.progress.items():
+            if self._is_due(leading, voter, progress):
                 self._feed(voter, progress)
+            else:
+                leading.thrift.waits(last, now)
+        if now >= leading.thrift.due:
+            leading.thrift.told(last, core.commit, now)
+
+    def _is_due(self, leading: Leading, voter: Voter, progress: Progress) -> bool:
+        """Whether it gets what is new now. What it needs first, or is known to lack, does not wait."""
+        is_behind = progress.is_probing or progress.next <= self._core.log.base.index
+        return is_behind or leading.thrift.is_due(voter, progress.next, self._core.now.monotonic)
+
+    def tick(self) -> None:
+        if self._core.now.monotonic >= self.deadline:
+            self.broadcast()
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next `tick` wanted: some are not told of everything at once."""
+        return self.leading.thrift.due if self.leading is not None else inf
 
     def heartbeat(self) -> None:
         """Something to everyone, new or not: it repeats what may have been lost."""
-        if self.leading:
+        leading = self.leading
+        if leading:
             self.refresh()
-            for voter, progress in self.leading.progress.items():
+            for voter, progress in leading.progress.items():
                 progress.is_waiting = False
                 if progress.snapshot is not None:
                     progress.snapshot.repeat()
-                if not self._feed(voter, progress):
+                if not (self._is_due(leading, voter, progress) and self._feed(voter, progress)):
                     self._send(voter, progress.next, ())
 
     def _feed(self, voter: Voter, progress: Progress) -> bool:
@@ -250,7 +277,8 @@ class Replication:
             progress.is_probing = False
             progress.next = max(progress.next, progress.match + 1)
         self.count()
-        self._feed(sender, progress)
+        if self._is_due(leading, sender, progress):
+            self._feed(sender, progress)
 
     def rejected(self, sender: Voter, message: Rejected) -> None:
         leading = self.leading

@@ -94,7 +94,7 @@ def test_a_voter_with_a_damaged_log_votes_again_only_when_it_has_all_again() -> 
         mesh.restart(first)
         assert wait(mesh, 3, put(mesh, 3, "tasks/5", 5), limit=10.0).status is DONE
         assert mesh.run_until(lambda: all(shown_with_proof(mesh, f"tasks/{n}", n) for n in range(6)), 5.0)
-        assert not image(mesh, garbled).is_damaged
+        assert mesh.run_until(lambda: not image(mesh, garbled).is_damaged, 1.0)
         mesh.crash(first)
         assert wait(mesh, 3, put(mesh, 3, "tasks/6", 6), limit=10.0).status is DONE
 
