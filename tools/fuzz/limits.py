@@ -15,7 +15,8 @@ from tools.fuzz.subject import Broken
 MEMORY_BYTES: Final = 1 << 30
 """More than the process has when a run begins. The largest state that a run builds is some 50 MB."""
 SECONDS: Final = 30.0
-"""For one input or the end of a block, however slow and busy the machine is: the slowest take 0.2 s."""
+"""Of processor time, for one input or the end of a block, however slow the machine is: the slowest take 0.2 s. Not of the clock:
+a run that was stopped for a while, or whose machine slept, would break in the middle of an innocent input when it goes on."""
 
 
 @contextmanager
@@ -49,17 +50,17 @@ class Alarm:
 
     def __enter__(self) -> Alarm:
         if self._seconds:
-            self._former = signal.signal(signal.SIGALRM, self._ring)
+            self._former = signal.signal(signal.SIGPROF, self._ring)
         return self
 
     def set(self) -> None:
         if self._seconds:
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            signal.setitimer(signal.ITIMER_PROF, self._seconds)
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
-        raise Broken(f"one input took more than {self._seconds:g} s")
+        raise Broken(f"one input took more than {self._seconds:g} s of processor time")
 
     def __exit__(self, *_: object) -> None:
         if self._seconds:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, self._former)  # type: ignore[arg-type]  # what signal gave
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
+            signal.signal(signal.SIGPROF, self._former)  # type: ignore[arg-type]  # what signal gave
