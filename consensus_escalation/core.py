@@ -137,8 +137,14 @@ class Core:
         return [voter for voter in voters if voter != self.me]
 
     @property
-    def is_voter(self) -> bool:
-        return self.me in self.log.config.electorate
+    def may_campaign(self) -> bool:
+        """Who votes, and whoever the newest configuration removes, until that is committed: it may be the only one that has it,
+        so nobody else could be elected. Its own vote does not count then (dissertation 4.2.2)."""
+        log = self.log
+        electorate = log.config.electorate
+        if self.commit < log.config_index and self.me not in electorate:
+            electorate = log.config_before(log.config_index)[1].electorate
+        return self.me in electorate
 
     def is_guilty(self, leader: Voter | None, term: int) -> bool:
         return self.guilt is not None and (self.guilt.leader, self.guilt.term) == (leader, term)

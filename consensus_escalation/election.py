@@ -117,7 +117,7 @@ class Election:
 
     @property
     def deadline(self) -> float:
-        if self._core.role is Role.LEADER or not self._core.is_voter:
+        if self._core.role is Role.LEADER or not self._core.may_campaign:
             return inf
         return min(self.campaign_at, self._candidacy.repeat_at if self._candidacy is not None else inf)
 
@@ -134,7 +134,7 @@ class Election:
     def campaign(self, mandate: Mandate | None) -> None:
         """Ask for PreVotes. Every campaign begins so, transfers and the operator's wish too."""
         core = self._core
-        if not core.is_voter or core.role is Role.LEADER:
+        if not core.may_campaign or core.role is Role.LEADER:
             return
         core.role = Role.FOLLOWER
         if mandate is None:

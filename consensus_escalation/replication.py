@@ -25,6 +25,8 @@ from consensus_escalation.snapshot import Incoming, Outgoing
 from consensus_escalation.thrift import Thrift
 from consensus_escalation.types import FRAME_BYTES_MAX, Purpose, Role, Voter
 
+HEARTBEATS: int = 3
+"""A voter that has not answered for so many is not counted on. Guess: one answer may be lost, and one is on its way."""
 APPEND_BYTES: int = 64
 """An Append without blocks: five integers and a hash, generously."""
 
@@ -152,26 +154,33 @@ class Replication:
             leading.progress = {
                 v: leading.progress.get(v) or Progress(next=fresh, answered_at=now, steady_since=now) for v in wanted
             }
-        leading.thrift.choose(core.log.config, core.me, core.ledger.ranking(wanted))
+        there = [voter for voter in core.ledger.ranking(wanted) if self._is_there(leading.progress[voter])]
+        leading.thrift.choose(core.log.config, core.me, there)
+
+    def _is_there(self, progress: Progress) -> bool:
+        """Whether it has answered in this term, and to one of the last heartbeats."""
+        core = self._core
+        return not progress.is_probing and core.now.monotonic - progress.answered_at < HEARTBEATS * core.pace.heartbeat_seconds
 
     def broadcast(self) -> None:
         """All that is new, to everyone whose time it is, as far as the windows allow."""
         core, leading = self._core, self.leading
         if leading is None:
             return
-        now, last = core.now.monotonic, core.log.last_index
         for voter, progress in leading.progress.items():
-            if self._is_due(leading, voter, progress):
-                self._feed(voter, progress)
-            else:
-                leading.thrift.waits(last, now)
-        if now >= leading.thrift.due:
-            leading.thrift.told(last, core.commit, now)
+            self._offer(leading, voter, progress)
+        if core.now.monotonic >= leading.thrift.due:
+            leading.thrift.told(core.log.last_index, core.commit, core.now.monotonic)
 
-    def _is_due(self, leading: Leading, voter: Voter, progress: Progress) -> bool:
-        """Whether it gets what is new now. What it needs first, or is known to lack, does not wait."""
-        is_behind = progress.is_probing or progress.next <= self._core.log.base.index
-        return is_behind or leading.thrift.is_due(voter, progress.next, self._core.now.monotonic)
+    def _offer(self, leading: Leading, voter: Voter, progress: Progress) -> bool:
+        """What is new, now or when it is due; what it is known to lack does not wait. True when something was sent."""
+        core, now = self._core, self._core.now.monotonic
+        is_behind = progress.is_probing or progress.next <= core.log.base.index
+        if is_behind or leading.thrift.is_due(voter, progress.next, now):
+            return self._feed(voter, progress)
+        if progress.next <= core.log.last_index:
+            leading.thrift.waits(core.log.last_index, now)
+        return False
 
     def tick(self) -> None:
         if self._core.now.monotonic >= self.deadline:
@@ -191,7 +200,7 @@ class Replication:
                 progress.is_waiting = False
                 if progress.snapshot is not None:
                     progress.snapshot.repeat()
-                if not (self._is_due(leading, voter, progress) and self._feed(voter, progress)):
+                if not self._offer(leading, voter, progress):
                     self._send(voter, progress.next, ())
 
     def _feed(self, voter: Voter, progress: Progress) -> bool:
@@ -277,8 +286,7 @@ class Replication:
             progress.is_probing = False
             progress.next = max(progress.next, progress.match + 1)
         self.count()
-        if self._is_due(leading, sender, progress):
-            self._feed(sender, progress)
+        self._offer(leading, sender, progress)
 
     def rejected(self, sender: Voter, message: Rejected) -> None:
         leading = self.leading

@@ -34,10 +34,12 @@ class Thrift:
         """The newest block when they began to wait, and the newest one of those that are due to all."""
         self._generous_until = 0.0
 
-    def choose(self, config: Config, me: Voter, ranking: Sequence[Voter]) -> None:
-        """Who has to agree with me: those who would lead next, so that they have what they need. While voters change, all."""
+    def choose(self, config: Config, me: Voter, there: Sequence[Voter]) -> None:
+        """Who has to agree with me, of those that answer, best first: they are to lead next, and need all for that. While voters
+        change, or too few answer, everybody."""
+        count = majority(len(config.voters)) - 1
         changes = config.is_joint or config.learners or me not in config.voters
-        self._prompt = None if changes else frozenset(ranking[: majority(len(config.voters)) - 1])
+        self._prompt = None if changes or len(there) < count else frozenset(there[:count])
 
     def is_due(self, voter: Voter, next_index: int, now: float) -> bool:
         """Whether it gets the block that it wants next, and all that is new, now."""

@@ -10,6 +10,7 @@ from consensus_escalation.quorum import Config
 from consensus_escalation.thrift import GENEROUS_SECONDS, SPARE_SECONDS, Thrift
 from consensus_escalation.types import Role, Voter
 from tests.consensus.cluster import Cluster, voter
+from tools.measure.critical import virtual_failover
 
 A, B, C, D, E = map(voter, range(1, 6))
 
@@ -107,3 +108,24 @@ def test_all_hear_of_a_change_of_voters_at_once(config: Config) -> None:
     thrift.choose(config, A, [B, C, D])
     assert thrift.is_due(C, 1, 0.0)
     assert thrift.is_due(D, 1, 0.0)
+
+
+def test_a_dead_leader_is_not_counted_on_by_the_next_one() -> None:
+    """It is the best of all, so it would get all at once, and each write wait for the others' turn."""
+    all_ = Watched(5)
+    all_.leader.crash()
+    all_.leader = all_.cluster[2]
+    all_.cluster.advance(0.5)
+    assert all_.cluster.leader() is all_.leader
+    all_.sent()
+    all_.write("a")
+    assert all_.has_committed("a")
+    assert [to for to, _ in all_.sent()] == [C, D]
+
+
+@pytest.mark.parametrize("seed", [87, 94])
+def test_who_lacks_a_block_gets_it_without_another_write(seed: int) -> None:
+    """A voter that answered the first heartbeat before it had the new leader's first block was left waiting for the next one."""
+    milliseconds, best_leads = virtual_failover(seed)
+    assert milliseconds < 500
+    assert best_leads
