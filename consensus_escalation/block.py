@@ -83,6 +83,10 @@ class Block:
     is_ordinary: bool
     """All of it are commands, as in nearly all blocks: nothing about who votes, scores, rules or clocks."""
 
+    def has(self, kind: Kind) -> bool:
+        """Whether there is an entry of this kind, other than a command."""
+        return not self.is_ordinary and any(entry.kind is kind for entry in self.entries)
+
     @property
     def index(self) -> int:
         return self.header.index
@@ -240,7 +244,7 @@ def config_entry(config: Config, keys: Keys, evidence: bytes = b"") -> Entry:
 
 def config_of(block: Block, keys: Keys) -> Config | None:
     """The configuration that this block brings into force, if it does: such a block holds nothing else. Raises Malformed."""
-    if block.is_ordinary or not any(entry.kind is Kind.CONFIG for entry in block.entries):
+    if not block.has(Kind.CONFIG):
         return None
     if len(block.entries) != 1:
         raise Malformed("a configuration has a block of its own")

@@ -333,7 +333,7 @@ class Chain:
         if certificate is None or block is None or not self.trail.knows(block.header.config_index):
             return False
         del self._waiting[index]
-        is_change = not block.is_ordinary and any(entry.kind is Kind.CONFIG for entry in block.entries)
+        is_change = block.has(Kind.CONFIG)
         try:
             if is_change and not self.trail.knows(index):
                 self.trail.extend_untrusted(block, certificate)

@@ -72,8 +72,7 @@ class Handback:
         return 0.0 if worth[0] else self._core.pace.reign_seconds
 
     def _demotes_above(self, index: int) -> bool:
-        blocks = self._core.log.between(index + 1, self._core.log.last_index)
-        return any(entry.kind is Kind.DEMOTE for block in blocks for entry in block.entries)
+        return any(block.has(Kind.DEMOTE) for block in self._core.log.between(index + 1, self._core.log.last_index))
 
     def _is_ready(self, voter: Voter, leading: Leading) -> bool:
         core, progress = self._core, leading.progress.get(voter)

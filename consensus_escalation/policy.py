@@ -210,7 +210,7 @@ class Policy:
                 return False
         elif type(value) not in _BARE:
             return False
-        return self._index.leaves_alone(path)
+        return self.leaves_alone(path)
 
     def leaves_alone(self, path: Path) -> bool:
         """As `is_silent` of any number."""

@@ -413,8 +413,7 @@ class Replication:
             return False
         if not core.keys.verify(block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature):
             return False  # nobody's, so in nobody's log
-        tells_time = not block.is_ordinary and any(entry.kind is Kind.CLOCK for entry in block.entries)
-        if tells_time and not is_attested_untrusted(block, config, attested, core.keys):
+        if block.has(Kind.CLOCK) and not is_attested_untrusted(block, config, attested, core.keys):
             return False
         if not core.takes(block, config):
             core.refusal = Refusal(core.now.monotonic, block, config)

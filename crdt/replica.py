@@ -83,7 +83,7 @@ class Replica(Writer):
         head = delta.head
         shelf, seq = head.header.shelf, head.header.seq
         base = self.bases.get(shelf)
-        floor = base.head.header.seq if base and base.head else 0
+        floor = base.floor if base else 0
         if seq <= floor or shelf == self.shelf or shelf in self.ended:
             self._check_old(base, delta)
             return False
@@ -96,8 +96,7 @@ class Replica(Writer):
             return False
         if seq == floor + 1 and shelf not in self.loose and shelf not in self.unsound and self._follows(base, delta):
             void = self.judge(delta.content)
-            if void:
-                self.report_void(delta.content, void)
+            self.report_void(delta.content, void)
             self._extend_by(base, delta, void)
         elif shelf in self.ended or not self._keep_loose(delta, mask):
             return False
@@ -115,7 +114,7 @@ class Replica(Writer):
         if delta.head.header.prev_hash != (head.hash if head else NO_HASH):
             self._fork(delta.shelf, f"delta {delta.seq} names another predecessor", head, delta.head)
             return False
-        return delta.content.takeover < 0 or self.can_follow(delta.shelf, delta.content)
+        return self.can_follow(delta.shelf, delta.content)
 
     def _extend_by(self, base: Base | None, delta: Delta, void: int) -> None:
         header = delta.head.header

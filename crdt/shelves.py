@@ -30,8 +30,7 @@ class Shelves(State):
             self._absorb(base, body)
         if body.ops:
             self.take_whole(base, Held(base.shelf, body.seq, body, body.every, void))
-        if base.absent:
-            self._sweep(base, gc_floor)
+        self._sweep(base, gc_floor)
 
     def take_whole(self, base: Base, held: Held) -> None:
         """`put` for all ops of a body at its own place, unrolled: there are 200,000 of them a second."""
@@ -283,7 +282,7 @@ class Shelves(State):
             held = taken[name]
             self.hold(base, held)
             for index, op in [*held.live()]:
-                if self.put(held, index) or former.shelf in self.records:
+                if self.put(held, index) or former.shelf in self.records.said:
                     self.changes[op.key] = None  # else it shows already, on the former shelf
                 if host == self.shelf:
                     self.chores.hosted(op.key, op.origin)

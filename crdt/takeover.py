@@ -108,9 +108,6 @@ class Records:
         self.said: dict[ShelfId, dict[ShelfId, tuple[int, Record]]] = {}
         """former -> host -> (place in the host's chain, record)."""
 
-    def __contains__(self, former: ShelfId) -> bool:
-        return former in self.said
-
     def renew(self, former: ShelfId, said: dict[ShelfId, tuple[int, Record]]) -> None:
         """All that is said about this former shelf."""
         for host in self.said.get(former, {}).keys() - said.keys():

@@ -7,7 +7,7 @@ from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.trust import Directory, Identity
 from mesh.wire.cose import to_be_signed
 from mesh.wire.crypto import Crypto
-from mesh.wire.delta import head_from_parts_untrusted, sign_header, verify_header
+from mesh.wire.delta import head_from_parts_untrusted, sign_header, verify_delta, verify_header
 
 
 class Notary:
@@ -38,11 +38,8 @@ class Notary:
         return any(self._verify(key, message, signature) for key in self._directory.keys_ever(replica))
 
     def verify_delta(self, delta: crdt.Delta) -> bool:
-        head = delta.head
-        public_key = self._directory.signing_key(head.header.shelf, head.header.seq, delta.content.rights)
-        return public_key is not None and verify_header(
-            head.header_bytes, head.signature, public_key, self._mesh_id, self._verify
-        )
+        public_key = self._directory.signing_key(delta.shelf, delta.seq, delta.content.rights)
+        return public_key is not None and verify_delta(delta, public_key, self._mesh_id, self._verify)
 
     def check_head_untrusted(self, shelf: ShelfId, header: bytes, signature: bytes) -> crdt.Head | None:
         """None: not signed by a key that may sign this header. Raises Malformed."""

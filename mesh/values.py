@@ -71,14 +71,9 @@ def read_value(store: Store, key: Key) -> Reading:
     type = value_type(key[0])
     try:
         shown = shown_of(store, type, key[1])
-        if len(shown) == 1:  # nearly all
-            op = shown[0]
-            dot: Dot | None = dot_of(op)
-            mark = hash((op.origin, op.dot))
-        else:
-            dot = dot_of(newest(shown)) if shown else None
-            mark = hash(tuple([(op.origin, op.dot) for op in shown]))
-        return Reading(Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot), mark)
+        dot = dot_of(newest(shown)) if shown else None
+        change = Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot)
+        return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
     except KeyMissing as missing:  # told as what it is, so that one of them stops no watcher and no listing
         change = Changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
         return Reading(change, hash((missing.epoch, missing.dot)))

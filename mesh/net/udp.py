@@ -87,8 +87,6 @@ class UdpSocket:
         self._received = self._received_bytes = self._sent = self._sent_bytes = 0
         self._failures: Counter[str] = Counter()
         self._refused: dict[Address, None] = {}
-        self.has_refused = False
-        """Whether `refused` has something to tell."""
         self._sockaddrs: dict[Address, tuple[str | int, ...]] = {}  # of addresses that were found to be those of one host
 
     def __enter__(self) -> UdpSocket:
@@ -168,12 +166,16 @@ class UdpSocket:
         self._sent_bytes += len(datagram)
         return True
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether `refused` has something to tell."""
+        return bool(self._refused)
+
     def refused(self) -> list[Address]:
         """Drain the addresses of which a machine said, since the last call, that nobody listens there. A hint: anybody on the
         path can forge it."""
         told = list(self._refused)
         self._refused.clear()
-        self.has_refused = False
         return told
 
     def kernel_drops(self) -> int:
@@ -203,7 +205,6 @@ class UdpSocket:
                     self._failures["refused"] += 1
                     if len(self._refused) < REFUSED_MAX:
                         self._refused[self._plain(sockaddr)] = None
-                        self.has_refused = True
 
     def _failed(self, what: str, error: OSError) -> None:
         """Count what the network or the kernel refused. A closed socket is nobody's network: it comes out."""

@@ -87,18 +87,16 @@ class BlockLog:
         self.file, self.secret = file, secret
         self.number = 0
         """Of the newest record."""
-        self.durable = 0
-        """The newest that is known to be on the disk."""
         self.synced = 0
-        """The newest that is known to be there in this file."""
+        """The newest that is known to be on the disk, in this file."""
         self._head = _HEAD_BYTES
         """Bytes that were ever written or skipped."""
         self._kept: deque[tuple[int, int, QuorumBatch]] = deque()
         """(number, where it begins, what is in it) of each record that is not in the database yet."""
         self._place = Place(secret, 0)
         """What is with the database, or on its way."""
-        self._transaction = 0
-        """The newest that is known to be on the disk."""
+        self._taken = self._place
+        """What the database has."""
 
     def append(self, batch: QuorumBatch, rows: Sequence[BlockRow]) -> bool:
         """Written, and not yet synced. False: there is no room until the database has taken what is here."""
@@ -110,7 +108,8 @@ class BlockLog:
         oldest = self._kept[0][1] if self._kept else start
         if size > RECORD_BYTES_MAX or start + size - oldest > RING_BYTES:
             return False
-        _write(self.file, _record(self.secret, number, self.durable, self._transaction, payload), place)
+        durable = max(self.synced, self._taken.folded)
+        _write(self.file, _record(self.secret, number, durable, self._taken.handed, payload), place)
         self.number, self._head = number, start + size
         self._kept.append((number, start, batch))
         return True
@@ -123,7 +122,6 @@ class BlockLog:
     def was_synced(self, number: int) -> None:
         """All up to this record is on the disk."""
         self.synced = number
-        self.durable = max(self.durable, number)
 
     def hand_over(self) -> tuple[list[QuorumBatch], Place]:
         """What the database has yet to take, oldest first, and what it may say then."""
@@ -133,7 +131,7 @@ class BlockLog:
 
     def was_taken(self, place: Place) -> None:
         """The database has all up to there."""
-        self.durable, self._transaction = max(self.durable, place.folded), place.handed
+        self._taken = place
         while self._kept and self._kept[0][0] <= place.folded:
             self._kept.popleft()
 

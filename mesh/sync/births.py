@@ -43,4 +43,4 @@ class Births:
 
     def _is_known(self, shelf: ShelfId) -> bool:
         replica = self._replica
-        return shelf in replica.bases or shelf in self._let_in or shelf in replica.loose or shelf in replica.records
+        return shelf in replica.bases or shelf in self._let_in or shelf in replica.loose or shelf in replica.records.said

@@ -217,9 +217,7 @@ class Ledger:
         standing, critical = self.standings.get(ReplicaId(shelf[:REPLICA_ID_BYTES])), self._critical.get(rights.charter)
         grant = None if standing is None else standing.grants.get(rights.credential)
         ops = tuple(ops)
-        if standing is None or grant is None or critical is None:
-            return (1 << len(ops)) - 1
-        if standing.narrowings and not standing.honours(shelf, seq, rights.credential):
+        if standing is None or grant is None or critical is None or not standing.honours(shelf, seq, rights.credential):
             return (1 << len(ops)) - 1  # `verdict` is not HONOURED
         patterns = grant.patterns
         anywhere = patterns.everything and not critical.texts

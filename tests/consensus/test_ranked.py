@@ -52,9 +52,9 @@ def test_the_best_with_the_log_leads_when_the_very_best_lacks_it() -> None:
 
 
 def test_the_best_leads_in_nearly_all_failovers() -> None:
-    """With delays, slow disks and 2% loss, which costs the best its turn in one of fifty; `tools.measure quorum` makes 200."""
+    """With delays, slow disks and 2% loss; 99% is asked for in 200 failovers."""
     best_leads = 0
-    for seed in range(1, 41):
+    for seed in range(1, 21):
         storm = Storm(5, seed)
         storm.loss = storm.crash_at_write = 0.0
         storm.run(1.0)
@@ -68,7 +68,7 @@ def test_the_best_leads_in_nearly_all_failovers() -> None:
         following = storm.leader()
         assert following is not None
         best_leads += number(following) == next(name for name in (2, 4, 3) if name != number(leader))
-    assert best_leads >= 36
+    assert best_leads >= 19
 
 
 def test_scores_outlive_a_restart_of_all() -> None:

@@ -254,19 +254,6 @@ class Promising(Storing):
     other: UdpSocket
 
 
-async def test_what_the_disk_has_at_once_is_promised_before_anything_else_is_done() -> None:
-    """A follower kept its books first, and everybody waited for its acknowledgement."""
-    with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
-        one = Agent(core := Promising(), socket)
-        core.to, core.other, core.seen = other.address, other, []
-        async with trio.open_nursery() as nursery:
-            await nursery.start(one.driver.run)
-            one.driver.wake()
-            await until(lambda: core.ticks)
-            assert core.seen == [b"7"]
-            nursery.cancel_scope.cancel()
-
-
 class Pushing(Promising):
     """Has something to push at its first turn, and nothing for the disk."""
 
@@ -278,15 +265,17 @@ class Pushing(Promising):
         return not self.ticks
 
 
-async def test_what_was_written_is_sent_before_anything_else_is_done() -> None:
+@pytest.mark.parametrize(("kind", "sent"), [(Promising, b"7"), (Pushing, b"9")], ids=["promised", "written"])
+async def test_what_others_wait_for_is_sent_before_anything_else_is_done(kind: type[Promising], sent: bytes) -> None:
+    """A follower kept its books first, and everybody waited for its acknowledgement; so it was with what was written here."""
     with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
-        one = Agent(core := Pushing(), socket)
+        one = Agent(core := kind(), socket)
         core.to, core.other, core.seen = other.address, other, []
         async with trio.open_nursery() as nursery:
             await nursery.start(one.driver.run)
             one.driver.wake()
             await until(lambda: core.ticks)
-            assert core.seen == [b"9"]
+            assert core.seen == [sent]
             nursery.cancel_scope.cancel()
 
 
