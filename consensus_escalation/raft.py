@@ -472,9 +472,9 @@ class Raft:
         )
         attested = clock_of(entries) or core.log.attested
         time = stamp(core.now.wall, max(before.time if before else 0, core.ledger.time), attested)
-        core.store((cut(header, time, entries, core.keys),))
+        core.store((block := cut(header, time, entries, core.keys),))
         self._taken.update((mark, header.index) for mark in marks(entries))
-        self._replication.refresh()
+        self._replication.cut(block)
 
     def _submit(self, batch: tuple[Entry, ...]) -> None:
         size = run_size(batch)

@@ -155,7 +155,14 @@ class Replication:
                 v: leading.progress.get(v) or Progress(next=fresh, answered_at=now, steady_since=now) for v in wanted
             }
         there = [voter for voter in core.ledger.ranking(wanted) if self._is_there(leading.progress[voter])]
-        leading.thrift.choose(core.log.config, core.me, there)
+        leading.thrift.choose(core.log.config, core.me, there, is_agreed=core.log.config_index <= core.commit)
+
+    def cut(self, block: Block) -> None:
+        """This leader's newest one, to be sent with the next `broadcast`."""
+        self.refresh()
+        if self.leading is not None:
+            authors = {entry.author for entry in block.entries}
+            self.leading.thrift.wrote([voter for voter in self.leading.progress if voter in authors], block.index)
 
     def _is_there(self, progress: Progress) -> bool:
         """Whether it has answered in this term, and to one of the last heartbeats."""

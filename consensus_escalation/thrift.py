@@ -4,14 +4,15 @@
             --blocks-->  the rest                                    together, after SPARE_SECONDS at most
 
 Those who are not waited for cost the leader, themselves and whoever shares a machine with them a datagram, a sync and an
-acknowledgement for each round; a few rounds together cost them as much as one. Where a quorum is not that quick, or a datagram
-was lost, everybody gets everything at once for a while: the price of thrift is that one wait. ("Thrifty" in Moraru, Andersen and
-Kaminsky, There Is More Consensus in Egalitarian Parliaments, SOSP 2013, section 6.)
+acknowledgement for each round; a few rounds together cost them as much as one. A voter whose own write it is waits for the block,
+so it gets that at once, too. Where a quorum is not that quick, or a datagram was lost, everybody gets everything at once for a
+while: the price of thrift is that one wait. ("Thrifty" in Moraru, Andersen and Kaminsky, There Is More Consensus in Egalitarian
+Parliaments, SOSP 2013, section 6.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
 
@@ -33,18 +34,24 @@ class Thrift:
         self._awaited = self._told = 0
         """The newest block when they began to wait, and the newest one of those that are due to all."""
         self._generous_until = 0.0
+        self._wrote: dict[Voter, int] = {}
+        """The newest block with something that this voter wrote."""
 
-    def choose(self, config: Config, me: Voter, there: Sequence[Voter]) -> None:
+    def choose(self, config: Config, me: Voter, there: Sequence[Voter], *, is_agreed: bool = True) -> None:
         """Who has to agree with me, of those that answer, best first: they are to lead next, and need all for that. While voters
-        change, or too few answer, everybody."""
+        change, or too few answer, everybody. `is_agreed`: this configuration is committed; else others have a say, too."""
         count = majority(len(config.voters)) - 1
-        changes = config.is_joint or config.learners or me not in config.voters
+        changes = not is_agreed or config.is_joint or config.learners or me not in config.voters
         self._prompt = None if changes or len(there) < count else frozenset(there[:count])
+
+    def wrote(self, voters: Iterable[Voter], index: int) -> None:
+        """The block at `index` holds entries of these."""
+        self._wrote.update((voter, index) for voter in voters)
 
     def is_due(self, voter: Voter, next_index: int, now: float) -> bool:
         """Whether it gets the block that it wants next, and all that is new, now."""
         at_once = self._prompt is None or voter in self._prompt or now < self._generous_until
-        return at_once or next_index <= self._told or now >= self.due
+        return at_once or next_index <= max(self._told, self._wrote.get(voter, 0)) or now >= self.due
 
     def waits(self, last_index: int, now: float) -> None:
         """Somebody is not told of this block yet."""

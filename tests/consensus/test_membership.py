@@ -175,3 +175,40 @@ def test_those_who_leave_agree_on_it() -> None:
     assert set(leader.raft._replication.leading.progress) == set(voters(leader)) - {leader.me}  # type: ignore[union-attr]
     cluster.advance(3.0)
     assert leader.raft.role is Role.LEADER, "and who has left disturbs nobody"
+
+
+def dismissed(cluster: Cluster, leader: Machine, *gone: Voter) -> None:
+    """The authority has said so to all who are up."""
+    for machine in cluster.machines.values():
+        if machine.raft is not None:
+            machine.raft._authority = Dismissing(*gone)
+    leader.step(Standby(tuple(name for name in cluster.names if name not in gone)))
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("leader_lives", [False, True])
+def test_who_is_dismissed_campaigns_until_that_is_committed(leader_lives: bool) -> None:
+    """`mesh sim` seed 1137035: two of three were dismissed while the third was down. They alone got the configuration without
+    them, so the third could not be elected, and they were no candidates any more (dissertation 4.2.2)."""
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    third = next(machine for machine in reversed(cluster.machines.values()) if machine is not leader)
+    gone = [name for name in cluster.names if name != third.me]
+    third.crash()
+    dismissed(cluster, leader, *gone)
+    cluster.advance(1.0)
+    former = [machine for machine in cluster.machines.values() if machine is not third]
+    assert [machine.raft.log.config for machine in former if machine.raft is not None] == [Config((third.me,))] * 2
+    if not leader_lives:
+        leader.crash()
+    else:  # so that it has to be elected again
+        cluster.lost = lambda _sender, _to, _message: True
+        cluster.advance(2.0)
+        assert cluster.leader() is None
+        cluster.heal()
+    third.start()
+    assert cluster.elect(5.0) is third
+    cluster.submit(third, "goes on alone")
+    cluster.advance(0.2)
+    assert cluster.texts(third) == ["goes on alone"]
+    assert [machine.raft.role for machine in former if machine.raft is not None] == [Role.FOLLOWER] * (1 + leader_lives)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from consensus_escalation.effects import Transfer
+from consensus_escalation.block import Entry, Kind
+from consensus_escalation.effects import Standby, Submit, Transfer
 from consensus_escalation.messages import Append, Message
 from consensus_escalation.quorum import Config
+from consensus_escalation.sessions import NAMED
 from consensus_escalation.thrift import GENEROUS_SECONDS, SPARE_SECONDS, Thrift
 from consensus_escalation.types import Role, Voter
-from tests.consensus.cluster import Cluster, voter
+from tests.consensus.cluster import EPOCH_MICROSECONDS, Cluster, voter
+from tests.consensus.test_membership import Dismissing
 from tools.measure.critical import virtual_failover
 
 A, B, C, D, E = map(voter, range(1, 6))
@@ -96,6 +99,18 @@ def test_who_is_far_behind_is_fed_without_a_pause() -> None:
     assert all_.cluster[3].raft.log.last_index == all_.leader.raft.log.last_index
 
 
+def test_a_voter_waits_for_its_own_write_no_longer_than_others_for_theirs() -> None:
+    """The proof came before the block, so it asked for that and got it twice: a client there waited a third longer."""
+    all_ = Watched()
+    all_.leader.step(Submit(Entry(Kind.COMMAND, C, EPOCH_MICROSECONDS, NAMED | 1, b"from C")))
+    all_.cluster.deliver()
+    assert all_.sent() == [(B, 1), (C, 1)]
+    all_.write("from elsewhere")
+    assert all_.sent() == [(B, 1)]
+    all_.cluster.advance(SPARE_SECONDS)
+    assert all_.sent() == [(C, 1)]
+
+
 @pytest.mark.parametrize(
     "config",
     [Config((A, B, C), (A, B)), Config((A, B, C), learners=(D,)), Config((B, C, D))],
@@ -108,6 +123,19 @@ def test_all_hear_of_a_change_of_voters_at_once(config: Config) -> None:
     thrift.choose(config, A, [B, C, D])
     assert thrift.is_due(C, 1, 0.0)
     assert thrift.is_due(D, 1, 0.0)
+
+
+@pytest.mark.interpreted
+def test_those_who_leave_are_not_counted_on_for_that() -> None:
+    """The best follower was told at once of the configuration without it, and those who had to agree 25 ms later."""
+    all_ = Watched(5)
+    assert all_.leader.raft is not None
+    all_.leader.raft._authority = Dismissing(B)
+    began = all_.cluster.time
+    all_.leader.step(Standby((A, C, D, E)))
+    while all_.leader.raft.log.config != Config((A, C, D, E)) or all_.leader.raft.commit < all_.leader.raft.log.config_index:
+        all_.cluster.advance(0.001)
+    assert all_.cluster.time - began < all_.cluster.pace.heartbeat_seconds + SPARE_SECONDS / 2
 
 
 def test_a_dead_leader_is_not_counted_on_by_the_next_one() -> None:
