@@ -94,7 +94,7 @@ async def _write(node: Node, thought: Thought, request: Request, key: str | None
 
 async def quorum(node: Node, request: Request) -> Any:
     found, anchor = node.quorum(), node.anchor
-    scores = node.scores()
+    scores, states = node.scores(), {member.replica: member.state.value for member in node.members()}
     return {
         "leader": None if found.leader is None else node.name_of(found.leader),
         "term": found.term,
@@ -104,7 +104,13 @@ async def quorum(node: Node, request: Request) -> Any:
         "awaited_index": found.awaited_index,
         "anchor": None if anchor is None else [part.hex() if isinstance(part, bytes) else part for part in anchor],
         "voters": [
-            {"name": node.name_of(voter), "replica": voter.hex(), "score": max(scores[voter], 0), "demoted": scores[voter] < 0}
+            {
+                "name": node.name_of(voter),
+                "replica": voter.hex(),
+                "state": states.get(voter, "unknown"),
+                "score": max(scores[voter], 0),
+                "demoted": scores[voter] < 0,
+            }
             for voter in found.voters
             if voter in scores
         ],

@@ -24,7 +24,7 @@ class Quorum:
     """Who decides, as this agent knows it; perhaps a moment old."""
 
     leader: ReplicaId | None
-    """None: nobody leads, or it is not known who."""
+    """None: nobody leads, or it is not known who; so too when too few voters are within reach of this agent."""
     term: int
     voters: tuple[ReplicaId, ...]
     """Empty: this mesh has no quorum."""

@@ -51,7 +51,7 @@ from consensus_escalation.effects import (
 )
 from consensus_escalation.messages import Accepted, Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
 from consensus_escalation.policy import Predicate
-from consensus_escalation.quorum import Config, has_quorum
+from consensus_escalation.quorum import Config
 from consensus_escalation.raft import Raft
 from consensus_escalation.types import Role, Voter
 from consensus_escalation.wire import message_from_bytes_untrusted, message_to_bytes
@@ -78,7 +78,7 @@ from mesh.quorum.scores import is_certified, read_score
 from mesh.quorum.signing import keys_of
 from mesh.quorum.spread import Members, Spread
 from mesh.quorum.status import Status as Status
-from mesh.quorum.status import status_of
+from mesh.quorum.status import can_agree, status_of
 from mesh.quorum.writer import LATE_SECONDS, Barrier, Writer, are_books
 from mesh.trust import Directory
 from mesh.trust.identity import key_id
@@ -171,7 +171,7 @@ class Quorum:
     @property
     def status(self) -> Status | None:
         """None: this mesh has no quorum, or this agent has not heard of it yet."""
-        return None if self.chain is None else status_of(self.me, self.chain, self.raft, self._guide.told[0], self.leader)
+        return None if self.chain is None else status_of(self.me, self.chain, self._guide, self._members.alive, self._now)
 
     # ---- the ways in
 
@@ -589,10 +589,4 @@ class Quorum:
                 self._send(asked, AskRead(0, number))
 
     def _has_quorum(self) -> bool:
-        """As far as this agent can see: it hears a leader, or enough voters are alive."""
-        chain, raft = self.chain, self.raft
-        if chain is None:
-            return True
-        if raft is not None and self.me in chain.config.electorate:
-            return raft.hears_leader(self._now)
-        return has_quorum(chain.config, {*self._members.alive(), self.me})
+        return self.chain is None or can_agree(self.me, self.chain, self.raft, self._members.alive, self._now)

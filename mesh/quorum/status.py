@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consensus_escalation.chain import Chain
+from consensus_escalation.quorum import has_quorum
 from consensus_escalation.raft import Raft
 from consensus_escalation.types import Role
 from crdt.ids import ReplicaId
+from mesh.effects import Now
+from mesh.quorum.guide import Guide
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Status:
     epoch: int
     term: int
     leader: ReplicaId | None
+    """None: nobody leads, as far as this agent can tell."""
     voters: tuple[ReplicaId, ...]
     learners: tuple[ReplicaId, ...]
     commit_index: int
@@ -29,11 +34,21 @@ class Status:
     """Of the block that this agent's token names, until its history is here."""
 
 
-def status_of(me: ReplicaId, chain: Chain, raft: Raft | None, told: int, leader: ReplicaId | None) -> Status:
-    """`told`: the newest term that was heard of."""
+def can_agree(me: ReplicaId, chain: Chain, raft: Raft | None, alive: Callable[[], Sequence[ReplicaId]], now: Now) -> bool:
+    """As far as this agent can see: it hears a leader, or enough voters are alive."""
+    if raft is not None and me in chain.config.electorate:
+        return raft.hears_leader(now)
+    return has_quorum(chain.config, {*alive(), me})
+
+
+def status_of(me: ReplicaId, chain: Chain, guide: Guide, alive: Callable[[], Sequence[ReplicaId]], now: Now) -> Status:
+    """Who led last is asked first when something is to be written, but is shown to lead only while it may."""
+    raft, leader = guide.raft, guide.leader(now)[1]
+    if leader not in (me, *alive()) or not can_agree(me, chain, raft, alive, now):
+        leader = None
     return Status(
         chain.genesis.epoch,
-        max(raft.term if raft else 0, told),
+        max(raft.term if raft else 0, guide.told[0]),
         leader,
         chain.config.voters,
         chain.config.learners,

@@ -114,6 +114,8 @@ def test_without_a_majority_the_outcome_is_unknown(shell: Shell) -> None:
         complaint = shell.run(*words, "--timeout", "0.5", "--dir", "a", *rest, exit_code=1)
         assert "no majority of the voters (a, b, c)" in complaint, "they said nothing, for ever"
         assert "quorum reset" in complaint
+    shell.until(lambda: "nobody: 1 of 3 voters alive, 2 needed" in shell.run("quorum", "show", "--dir", "a"))  # not who led last
+    assert shell.json("quorum", "show", "--dir", "a")["leader"] is None
     shell.run("keys", "rotate", "--dir", "a")  # the new epoch named its voter by the id of the new key, which is nobody's
     shell.run("quorum", "reset", "--yes", "--dir", "a")
     shell.until(lambda: has_voters(shell, "a", 1) and shell.json("quorum", "show", "--dir", "a")["epoch"] == 2)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from consensus_escalation.quorum import majority
 from mesh.control.json_values import to_json
 from mesh.critical.proof import NotProven, Report, verify_untrusted
 from mesh.errors import ConfigError
@@ -45,7 +46,7 @@ def show(directory: Path | None, as_json: bool) -> None:
         raise ControlError("this mesh has no quorum: the first agent enrolled as a voter begins one")
     print_pairs(
         [
-            ("leader", found["leader"] or "nobody is known to lead"),
+            ("leader", found["leader"] or _why_none(found["voters"])),
             ("term", str(found["term"])),
             ("epoch", str(found["epoch"])),
             ("agreed", f"up to index {found['commit_index']}, proven here up to {found['proven_index']}"),
@@ -57,12 +58,19 @@ def show(directory: Path | None, as_json: bool) -> None:
             "some member that it can reach should have that.",
             err=True,
         )
-    rows = [(v["name"], "demoted" if v["demoted"] else f"score {v['score']}", v["replica"]) for v in found["voters"]]
-    print_table(("VOTER", "RANK", "REPLICA"), rows)
+    rows = [(v["name"], v["state"], "demoted" if v["demoted"] else f"score {v['score']}", v["replica"]) for v in found["voters"]]
+    print_table(("VOTER", "STATE", "RANK", "REPLICA"), rows)
     print_table(("RULE", "EFFECT", "BECAUSE"), [(rule["name"], rule["effect"], rule["because"]) for rule in found["rules"]])
     refused = [(each["voter"], each["author"], each["rule"], str(each["term"])) for each in found["refusals"]]
     if refused:
         print_table(("REFUSED BY", "ASKED BY", "RULE", "TERM"), refused)
+
+
+def _why_none(voters: Sequence[dict[str, Any]]) -> str:
+    alive, needed = sum(voter["state"] == "alive" for voter in voters), majority(len(voters))
+    if alive >= needed:
+        return "nobody is known to lead: the voters elect one now, or cannot reach each other"
+    return f"nobody: {alive} of {len(voters)} voters alive, {needed} needed. Bring them back; if lost for ever: mesh quorum reset"
 
 
 @quorum.command()
