@@ -53,6 +53,14 @@ def test_the_edge_is_not_compiled() -> None:
         assert not any(line.strip().startswith(("import trio", "from trio")) for line in _source(path).splitlines()), path
 
 
+def test_no_star_in_what_is_looked_through() -> None:
+    """`one in (two, *others)` is more than the compiler can take: it ends with an error of its own."""
+    for path, node in _nodes():
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+            items = getattr(node.comparators[0], "elts", [])
+            assert not any(isinstance(item, ast.Starred) for item in items), f"{path}:{node.lineno}: ask one after the other"
+
+
 def test_no_starred_pattern() -> None:
     """`case [first, [*rest]]` takes a list there and raises TypeError for a tuple, which is what arrays are decoded to."""
     for path, node in _nodes():

@@ -44,7 +44,7 @@ def can_agree(me: ReplicaId, chain: Chain, raft: Raft | None, alive: Callable[[]
 def status_of(me: ReplicaId, chain: Chain, guide: Guide, alive: Callable[[], Sequence[ReplicaId]], now: Now) -> Status:
     """Who led last is asked first when something is to be written, but is shown to lead only while it may."""
     raft, leader = guide.raft, guide.leader(now)[1]
-    if leader not in (me, *alive()) or not can_agree(me, chain, raft, alive, now):
+    if (leader != me and leader not in alive()) or not can_agree(me, chain, raft, alive, now):
         leader = None
     return Status(
         chain.genesis.epoch,
