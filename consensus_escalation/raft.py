@@ -543,14 +543,14 @@ class Raft:
             return
         if len(self._taken) > 4 * core.pace.pending_entries_max:
             self._taken = {mark: index for mark, index in self._taken.items() if not 0 < index <= core.commit}
+        is_busy = self._rounds.are_enough(core.commit, core.now.monotonic, self._pending_entries) or core.is_writing
         if not self._pending:
             return
-        is_busy = core.is_writing or self._rounds.are_enough(core.commit, core.now.monotonic)
-        fill, last = (FULL if is_busy else 0), core.log.last_index
+        fill, last, waiting = (FULL if is_busy else 0), core.log.last_index, self._pending_entries
         while self._handback.heir is None and self._pending_size > fill:
             self._append(self._batch())
         if core.log.last_index > last:
-            self._rounds.cut(core.log.last_index, core.now.monotonic)
+            self._rounds.cut(core.log.last_index, core.now.monotonic, waiting - self._pending_entries)
             self._replication.broadcast()
 
     def _wait_for_block(self, batch: tuple[Entry, ...], size: int) -> None:

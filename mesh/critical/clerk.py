@@ -47,9 +47,11 @@ class _Waiting:
     is_over: bool = False
     event: trio.Event = field(default_factory=trio.Event)
 
-    def end(self, answer: Answered | None) -> None:
+    def end(self, answer: Answered | None) -> int:
+        """Returns how many tasks that wakes."""
         self.answer, self.is_over = answer, True
         self.event.set()
+        return self.tasks
 
 
 @dataclass(slots=True)
@@ -61,7 +63,8 @@ class _Group:
     answers: dict[Key, Answered] = field(default_factory=dict)
     event: trio.Event = field(default_factory=trio.Event)
 
-    def end(self, answer: Answered | None) -> None:
+    def end(self, answer: Answered | None) -> int:
+        """Returns 0: its task asks for several together again, or not at all."""
         if answer is None:  # nor will any other come
             self.left.clear()
         else:
@@ -69,6 +72,7 @@ class _Group:
             self.left.discard(answer.key)
         if not self.left:
             self.event.set()
+        return 0
 
 
 def format_key(key: Key) -> str:
@@ -97,6 +101,8 @@ class Clerk:
         self._waiting: dict[Key, _Waiting | _Group] = {}
         self._reads: dict[int, trio.Event] = {}
         self._has_ended = False
+        self._woken = 0
+        """Tasks that have their answer and did not run since. They may ask again in this very step."""
         self._epoch = -1
 
     @property
@@ -131,7 +137,7 @@ class Clerk:
         for each in quorum.courier.take_answered():
             waiting = self._waiting.pop(each.key, None)
             if waiting is not None:
-                waiting.end(each)
+                self._woken += waiting.end(each)
         for number, _ in quorum.questions.take(quorum.chain.applied if quorum.chain is not None else -1):
             if (event := self._reads.pop(number, None)) is not None:
                 event.set()
@@ -145,13 +151,13 @@ class Clerk:
             if waiting.epoch != self._epoch:
                 self._peer.quorum.courier.forget(key)
                 del self._waiting[key]
-                waiting.end(None)
+                self._woken += waiting.end(None)
 
     def end(self) -> None:
         """The node is about to end: nobody will hear anything any more."""
         self._has_ended = True
         for waiting in self._waiting.values():
-            waiting.end(None)
+            self._woken += waiting.end(None)
         for event in self._reads.values():
             event.set()
         self._waiting.clear()
@@ -184,7 +190,7 @@ class Clerk:
         named = self._named(chain, idempotency_key) if idempotency_key is not None else None
         key = self._peer.quorum.courier.want(chain, body, kind=kind, key=named)
         waiting = self._awaits(chain, key)
-        if len(self._waiting) == 1:  # of several that are answered together, and ask again, all but the first go together
+        if len(self._waiting) == 1 and not self._woken:  # several that are answered together, and ask again, go together
             self._hurry()
         else:
             self._wake()
@@ -250,7 +256,9 @@ class Clerk:
     def _left(self, key: Key, waiting: _Waiting) -> None:
         """When nobody waits for it any more, it is not sent again."""
         waiting.tasks -= 1
-        if not waiting.tasks and not waiting.is_over:
+        if waiting.is_over:
+            self._woken -= 1
+        elif not waiting.tasks:
             del self._waiting[key]
             self._peer.quorum.courier.forget(key)
 

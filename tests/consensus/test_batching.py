@@ -10,7 +10,7 @@ from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import Effect, Persist, Persisted, Refused, Resign, Submit, Tick
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import BODY_BYTES_MAX, FULL, Raft
-from consensus_escalation.rounds import COMPANY_SECONDS, ROUNDS_MAX, Rounds
+from consensus_escalation.rounds import COMPANY_SECONDS, PART, ROUNDS_MAX, Rounds
 from consensus_escalation.types import BLOCK_BYTES_MAX, Role
 from tests.consensus.cluster import Cluster, Now, digest, keys_of, voter
 
@@ -116,11 +116,32 @@ def test_two_rounds_are_under_way_and_what_comes_waits_for_one_of_them() -> None
 def test_a_round_that_is_committed_makes_room_for_the_next() -> None:
     rounds = Rounds()
     for index in (5, 7):
-        assert not rounds.are_enough(3, 1.0)
-        rounds.cut(index, 1.0)
-    assert rounds.are_enough(4, 1.0)
+        assert not rounds.are_enough(3, 1.0, 1)
+        rounds.cut(index, 1.0, 1)
+    assert rounds.are_enough(4, 1.0, 1)
     assert rounds.deadline == 1.0 + COMPANY_SECONDS
-    assert not rounds.are_enough(5, 1.0)
+    assert not rounds.are_enough(5, 1.0, 1)
+    assert not rounds.are_enough(7, 1.0, 1)
+    assert rounds.deadline == inf
+
+
+def test_one_that_asks_beside_many_waits_for_them() -> None:
+    """It was answered alone, so it asked alone again, for ever: every other round of 64 clients was for one entry."""
+    rounds = Rounds()
+    rounds.cut(5, 1.0, 10 * PART)
+    assert rounds.are_enough(4, 1.0, 9)
+    assert rounds.deadline == 1.0 + COMPANY_SECONDS
+    assert rounds.are_enough(5, 1.0, 9), "they are answered, and about to ask again"
+    assert not rounds.are_enough(5, 1.0, 10), "so many are worth a round"
+    rounds.cut(6, 1.0, 10 * PART)
+    assert not rounds.are_enough(5, 1.0 + COMPANY_SECONDS, 1), "a slow network is not waited for"
+
+
+def test_who_asks_after_a_round_does_not_wait_for_its_clients() -> None:
+    rounds = Rounds()
+    rounds.cut(5, 1.0, 10 * PART)
+    assert not rounds.are_enough(5, 1.0, 0)
+    assert not rounds.are_enough(5, 1.0, 1)
     assert rounds.deadline == inf
 
 

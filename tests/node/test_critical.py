@@ -97,6 +97,30 @@ async def test_several_writes_are_agreed_on_at_once_and_each_has_its_own_outcome
         assert await nodes[1].critical("tasks/9/owner").get() == 9, "cancelled before it was asked for"
 
 
+async def test_who_is_answered_together_asks_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of them did not wait for the others: every other block of 64 clients held one entry."""
+    async with open_quorum("a", "b", "c") as [a, _, _]:
+        clerk, hurries = a._clerk, list[int]()
+        hurry, before = clerk._hurry, list[int]()
+
+        def counted() -> None:
+            hurries.append(1)
+            hurry()
+
+        monkeypatch.setattr(clerk, "_hurry", counted)
+
+        async def client(number: int) -> None:
+            await a.critical("tasks/0/owner").set("all", idempotency_key="of all")
+            before.append(len(hurries))
+            await a.critical(f"tasks/{number}/owner").set(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(1, 9):
+                nursery.start_soon(client, number)
+        assert before[0] > 0, "who waits alone is in a hurry"
+        assert before == [len(hurries)] * 8
+
+
 async def test_several_writes_under_one_key_are_the_same_writes() -> None:
     async with open_quorum("a", voters=1) as (a,):
         wishes = [a.critical(f"tasks/{number}").to_set(number) for number in range(100)]
