@@ -44,7 +44,7 @@ from crdt.types import (
     ViewType,
 )
 from mesh.config import NodeConfig
-from mesh.critical.blocking import BlockingCritical, BlockingLease, agreed, blocking_lease, written
+from mesh.critical.blocking import BlockingCritical, BlockingLease, agreed, blocking_lease, seconds_of, written
 from mesh.critical.handle import Receipt, Thought, Wish
 from mesh.critical.view import Quorum
 from mesh.effects import Address
@@ -155,7 +155,7 @@ class BlockingNode:
 
     def encrypt(self, pattern: str, readers: Iterable[str | ReplicaId]) -> int:
         """As `Node.encrypt`."""
-        return self._thread.call(self._node.encrypt, pattern, list(readers))
+        return self._thread.call(self._node.encrypt, pattern, readers)
 
     def encrypted(self) -> dict[str, list[str]]:
         """As `Node.encrypted`."""
@@ -322,12 +322,11 @@ class _NodeThread:
             raise NodeClosed("this node has ended: use it inside its with block") from self._failure
 
     def wait(self, function: Callable[[], Awaitable[R]], timeout: float | None = None) -> R:
-        """Run an async function in the node's thread. Raises TimeoutError after so many seconds."""
+        """Run an async function in the node's thread. Raises TimeoutError after so many seconds, and ValueError."""
+        seconds = seconds_of(timeout)
 
         async def bounded() -> R:
-            if timeout is None:
-                return await function()
-            with trio.fail_after(timeout):
+            with trio.fail_after(seconds):
                 return await function()
 
         try:

@@ -10,8 +10,7 @@ All methods belong to the trio thread that opened the node; `mesh.blocking` is f
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any, Final, NoReturn
@@ -30,6 +29,7 @@ from mesh.critical.judges import Judge, ask_all
 from mesh.critical.lease import Lease, hold
 from mesh.critical.proof import ledger_file
 from mesh.critical.view import CRITICAL, Quorum, read_critical
+from mesh.durability import Durability
 from mesh.effects import Address
 from mesh.errors import Backpressure, ConfigError, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import CaughtUp, Event
@@ -46,9 +46,9 @@ from mesh.secrecy.manage import encrypt
 from mesh.secrecy.prefixes import format_pattern, parse_pattern
 from mesh.store.journal import Journal
 from mesh.store.memory import Store
-from mesh.store.rows import Batch
 from mesh.swim.roster import Member, State
 from mesh.trust import KeyInfo, Membership
+from mesh.trust.identity import checked_replica
 from mesh.trust.letting_in import let_in
 from mesh.trust.statements import honoured_of
 from mesh.values import Entry, Reading, history_of, read_value, value_keys
@@ -68,7 +68,7 @@ class Node(Handles):
 
     def __init__(self, peer: Peer, store: Store, journal: Journal, sock: UdpSocket, clock: Clock) -> None:
         self._peer, self._store, self._socket, self._clock = peer, store, sock, clock
-        sink = _Durability(store, peer, self._acknowledge)
+        sink = Durability(store, peer, self._acknowledge)
         self._driver = Driver(peer, sock, sink, journal, clock, on_changes=self._told_changes, on_events=self._told_events)
         self._started = clock.now().monotonic
         self._address = peer.config.address
@@ -79,7 +79,7 @@ class Node(Handles):
         self._watches: set[Watch] = set()
         self._event_streams: set[EventStream] = set()
         self._found_at_start: Sequence[Event] = peer.events()
-        self._clerk = Clerk(peer, clock, self._driver.wake, self._driver.hurry, self._driver.next_turn)
+        self._clerk = Clerk(peer, clock, self._driver)
         self._critical = CriticalHandles(self._clerk)
         self.fresh_key = self._clerk.fresh_key
         self._ask_judges, self._questions = trio.open_memory_channel[Question](QUESTIONS_MAX)
@@ -140,7 +140,11 @@ class Node(Handles):
         return self._peer.directory.statements()
 
     def tell(self, statement: bytes) -> bool:
-        """Take a statement that the authority's tool made, and pass it on; True when it was new. Raises Malformed, Refused."""
+        """Take a statement that the authority's tool made, and pass it on; True when it was new. Raises ConfigError, Malformed,
+        Refused."""
+        if not isinstance(statement, bytes):
+            raise ConfigError(f"a statement is bytes, as an Authority issues them, not {statement!r:.80}")
+        self._check_running()
         taken = self._peer.directory.add_untrusted(statement, self._clock.now())
         self._driver.wake()
         return bool(taken)
@@ -151,17 +155,20 @@ class Node(Handles):
         `membership`: the new identity, and the statement of the authority that puts it into force. Raises ConfigError,
         Malformed or Refused; then the former key goes on.
         """
+        if not isinstance(membership, Membership):
+            raise ConfigError(f"that is no mesh.Membership but {type(membership).__name__}: `mesh keys rotate` makes one")
+        self._check_running()
         self._peer.rekey(membership, self._clock.now())
         self._driver.wake()
 
     def below(self, replica: ReplicaId) -> list[ReplicaId]:
-        """Who was let in by a member, or by those again, the nearest first."""
-        return self._peer.directory.below(replica)
+        """Who was let in by a member, or by those again, the nearest first. Raises ConfigError."""
+        return self._peer.directory.below(checked_replica(replica))
 
     def written_by(self, replica: ReplicaId) -> list[tuple[int, int]]:
         """(birth, last seq) of each shelf of a replica of which something is held here: what a revocation of it honours, the
-        most important first: a statement lists `HONOURED_MAX`."""
-        return honoured_of(self._peer.replica.written_by(replica))
+        most important first: a statement lists `HONOURED_MAX`. Raises ConfigError."""
+        return honoured_of(self._peer.replica.written_by(checked_replica(replica)))
 
     def delegate(
         self,
@@ -180,6 +187,7 @@ class Node(Handles):
         `addresses`: where it finds the mesh; this node, if None. Whoever takes this agent's rights takes its delegates' too.
         Raises ConfigError.
         """
+        self._check_running()
         peer, now = self._peer, self._clock.now()
         token, statement = let_in(
             peer.directory,
@@ -207,6 +215,8 @@ class Node(Handles):
         in can read all that this agent can. Takes a credential with `$keys/secret/**` among its patterns. Raises ConfigError,
         NotPermitted.
         """
+        if isinstance(readers, str | bytes) or not isinstance(readers, Iterable):
+            raise ConfigError(f"readers={readers!r:.80}: a list of names or ids")
         peer, found = self._peer, [self._reader(each) for each in readers]
         prefix = parse_pattern(pattern)
         number = encrypt(peer.vault, prefix, found, me=self.replica_id, directory=peer.directory, write=self.draft)
@@ -221,7 +231,7 @@ class Node(Handles):
 
     def _reader(self, named: str | ReplicaId) -> ReplicaId:
         if not isinstance(named, str):
-            return named
+            return checked_replica(named)
         bearers = [each for each in self._peer.directory.named(named) if not self._peer.directory.revoked(each)]
         if len(bearers) != 1:
             raise ConfigError(
@@ -307,9 +317,9 @@ class Node(Handles):
         Always wants a judge's yes. Raises ConfigError when this agent has none of that name, and NotCommitted, too where a
         majority of the voters has not.
         """
-        found = self._peer.config.predicates.get(name)
+        found = self._peer.config.predicates.get(name) if isinstance(name, str) else None
         if found is None:
-            raise ConfigError(f"{name} is no predicate of this agent: give it to NodeConfig(predicates=[...])")
+            raise ConfigError(f"{name!r:.80} is no predicate of this agent: give it to NodeConfig(predicates=[...])")
         return await change_policy(self._clerk, ["predicate", name, found.version])
 
     async def forget_predicate(self, name: str) -> Receipt:
@@ -338,8 +348,8 @@ class Node(Handles):
         return list(self._peer.quorum.keeper.refusals)
 
     def name_of(self, replica: ReplicaId) -> str:
-        """What a member is enrolled as; its id in hexadecimal when that is not known here."""
-        return self._peer.directory.name(replica)
+        """What a member is enrolled as; its id in hexadecimal when that is not known here. Raises ConfigError for no id."""
+        return self._peer.directory.name(checked_replica(replica))
 
     def scores(self) -> dict[ReplicaId, int]:
         """Of the voters, as the log has them; the demoted count -1."""
@@ -355,6 +365,8 @@ class Node(Handles):
     def ledger(self, *, only: int | None = None) -> bytes:
         """All decisions that are kept here, or the block of one receipt, with what proves them to anybody who knows the
         authority: `mesh verify FILE`. Raises ConfigError when there is nothing to prove."""
+        if only is not None and type(only) is not int:
+            raise ConfigError(f"only={only!r:.80}: the index of a block, such as receipt.index")
         quorum, directory = self._peer.quorum, self._peer.directory
         genesis = directory.genesis()
         if quorum.chain is None or genesis is None:
@@ -399,6 +411,7 @@ class Node(Handles):
 
         Raises StorageFull or another StorageError when the disk refuses it; it is kept and tried again.
         """
+        self._driver.check_thread()
         await self._sealed(self._last_dot)
         self._driver.turn()
         await self._store.flush()
@@ -408,6 +421,7 @@ class Node(Handles):
         where they have one. Waits for as long as that takes; put a `trio.fail_after` around it."""
         if not isinstance(copies, int) or copies < 0:
             raise ValueError(f"copies={copies!r}: it is a number of other replicas")
+        self._driver.check_thread()
         dot = self._last_dot
         await self._sealed(dot)
         asked = -inf
@@ -471,6 +485,7 @@ class Node(Handles):
             raise NodeClosed("this node has left the mesh: write inside its `async with` block")
         if self._store.congested:
             raise Backpressure("the disk does not keep up: await node.flush() before writing more")
+        self._driver.check_thread()
         now = self._clock.now()
         dot = self._peer.draft(type, path, payload, removed=removed, covers=covers, while_alive=while_alive, now=now)
         self._last_dot = dot
@@ -500,9 +515,10 @@ class Node(Handles):
             self._told_changes(changes)
 
     def _check_running(self) -> None:
-        """A reader of a node that has ended would wait for ever."""
+        """In a node that has ended, or in another thread, a reader would wait for ever and nobody hear of what is told."""
+        self._driver.check_thread()
         if self._ended:
-            raise NodeClosed("this node has ended: watch and read events inside its `async with` block")
+            raise NodeClosed("this node has ended: use it inside its `async with` block")
 
     # --- what the driver tells
 
@@ -557,6 +573,8 @@ class Node(Handles):
 
     async def leave(self) -> None:
         """Say goodbye, and wait until enough members heard it or the core gives up. Only `hurry` stops that. Ends all readers."""
+        if self._ended:
+            return
         self._closed = True
         self._peer.leave(self._clock.now())
         self._driver.wake()
@@ -575,26 +593,3 @@ class Node(Handles):
     def hurry(self) -> None:
         """Leave without waiting for anybody to confirm it."""
         self._leaving.cancel()
-
-
-class _Durability:
-    """Between driver and store: tells the core which batches are on the disk, so that it may acknowledge what is in them."""
-
-    def __init__(self, store: Store, peer: Peer, acknowledge: Callable[[], None]) -> None:
-        self._store, self._peer, self._acknowledge = store, peer, acknowledge
-        self._waiting: deque[tuple[int, Batch]] = deque()
-        store.on_durable = self._durable
-
-    def submit(self, batch: Batch) -> None:
-        number = self._store.submit(batch)
-        if number > self._store.durable:
-            self._waiting.append((number, batch))
-        else:
-            self._peer.committed(batch)
-
-    def _durable(self) -> None:
-        awaited = False
-        while self._waiting and self._waiting[0][0] <= self._store.durable:
-            awaited |= self._peer.committed(self._waiting.popleft()[1])
-        if awaited:
-            self._acknowledge()

@@ -13,6 +13,7 @@ them flicker.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -32,7 +33,7 @@ class Reader(Generic[E]):
 
     def __init__(self, readers: set[Self], limit: int) -> None:
         """Raises ValueError."""
-        if not isinstance(limit, int) or limit < 1:
+        if not isinstance(limit, int) or not 1 <= limit <= sys.maxsize:
             raise ValueError(f"limit={limit!r}: a number of changes or events that may wait, 1 at least")
         self._joins, self._leaves = readers.add, readers.discard
         self._parked: dict[trio.lowlevel.Task, None] = {}

@@ -167,6 +167,8 @@ class BoundedCounter(Handle[int]):
 
     def _shelf_of(self, to: bytes) -> ShelfId:
         """One that is known here: what is given to a shelf that never wrote anything cannot be inherited from it."""
+        if not isinstance(to, bytes):
+            raise UnsupportedValue(f"{to!r:.80} is no replica to transfer to: pass its id, 8 bytes, such as member.replica")
         known = [shelf for shelf in {*self._store.shelves(), self._store.shelf} if to in (shelf, replica_of(shelf))]
         if to == replica_of(self._store.shelf):
             known = [self._store.shelf]

@@ -7,6 +7,7 @@ than 64 bytes is named by its hash, and the payload carries it beside the value.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, overload
 
@@ -95,7 +96,7 @@ class List(Handle["list[Any]"], Sequence[Any]):
 
     def insert(self, index: int, value: Value, *, while_alive: bool | None = None) -> Dot:
         """Before what is at `index` now; beyond either end is at that end, as in Python."""
-        items = self._items()
+        items, index = self._items(), operator.index(index)
         index = max(0, index + len(items)) if index < 0 else min(index, len(items))
         left = items[index - 1].place if index else None
         right = items[index].place if index < len(items) else None

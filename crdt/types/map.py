@@ -168,6 +168,9 @@ class Map(Mapping[Element, Any]):
         return self._remove_below(self._at(key))
 
     def update(self, values: Mapping[Element, Value]) -> None:
+        """Raises UnsupportedValue for what is no mapping, with nothing written."""
+        if not isinstance(values, Mapping):
+            raise UnsupportedValue(f"{values!r:.80} is no mapping: write map.update({{key: value}})")
         for key, value in values.items():
             self[key] = value
 

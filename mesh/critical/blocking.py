@@ -29,6 +29,15 @@ class Thread(Protocol):
     def wait(self, function: Callable[[], Awaitable[R]], timeout: float | None = None) -> R: ...
 
 
+def seconds_of(timeout: float | None) -> float:
+    """How long to wait. Raises ValueError."""
+    if timeout is None:
+        return inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ValueError(f"timeout={timeout!r:.80}: a number of seconds, or None to wait for as long as it takes")
+    return timeout
+
+
 def written(
     thread: Thread, write: Callable[[str | bytes], Awaitable[Receipt]], key: str | bytes | None, timeout: float | None
 ) -> Receipt:
@@ -45,7 +54,7 @@ def agreed(
     thread: Thread, wishes: Sequence[Wish], key: str | bytes | None, timeout: float | None
 ) -> list[Receipt | NotCommitted | OutcomeUnknown]:
     """After `timeout` seconds, what has no outcome yet is `OutcomeUnknown`, which names the key of that one write."""
-    seconds = inf if timeout is None else timeout
+    seconds = seconds_of(timeout)
     return thread.wait(lambda: agree(thread.node._clerk, wishes, key, seconds=seconds))
 
 

@@ -7,11 +7,11 @@ An entry's life ends in exactly one of three ways: done (its outcome, which beco
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -86,18 +86,31 @@ def number_of(name: str | bytes) -> int:
     return NAMED | int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") % (NAMED - WAITING_MAX)
 
 
+class Turns(Protocol):
+    """What is asked of the driver."""
+
+    def wake(self) -> None:
+        """Turn soon."""
+
+    def hurry(self) -> None:
+        """Turn now."""
+
+    async def next_turn(self) -> None:
+        """Returns after the next turn. Raises NodeClosed when there is none."""
+
+    def check_thread(self) -> None:
+        """Raises RuntimeError in a thread that is not the driver's."""
+
+
 class Clerk:
     def __init__(
         self,
         peer: Peer,
         clock: Clock,
-        wake: Callable[[], None],
-        hurry: Callable[[], None],
-        next_turn: Callable[[], Awaitable[None]],
+        driver: Turns,
     ) -> None:
-        """`wake`: let the driver turn soon. `hurry`: now. `next_turn`: returns after its next turn, raises NodeClosed when there
-        is none."""
-        self._peer, self._clock, self._wake, self._hurry, self._next_turn = peer, clock, wake, hurry, next_turn
+        self._peer, self._clock, self._check_thread = peer, clock, driver.check_thread
+        self._wake, self._hurry, self._next_turn = driver.wake, driver.hurry, driver.next_turn
         self._waiting: dict[Key, _Waiting | _Group] = {}
         self._reads: dict[int, trio.Event] = {}
         self._has_ended = False
@@ -164,6 +177,7 @@ class Clerk:
         self._reads.clear()
 
     def _check_open(self) -> None:
+        self._check_thread()
         if self._has_ended:
             raise NodeClosed("this node has ended: ask the quorum inside its `async with` block")
 

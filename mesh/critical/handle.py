@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
@@ -70,6 +70,8 @@ class Thought:
             if not isinstance(text, str):
                 raise UnsupportedValue(f"the thought's {name} is {text!r}: it is text")
             encoded(text)
+        if type(self.dangerous) is not bool:
+            raise UnsupportedValue(f"the thought's dangerous is {self.dangerous!r:.80}: True or False")
         return command.Thought(self.intent, encoded(self.arguments), self.rationale, self.trace, self.dangerous)
 
 
@@ -202,6 +204,8 @@ async def agree(
 ) -> list[Receipt | NotCommitted | OutcomeUnknown]:
     """What became of each, in order, after so many seconds at the latest. Nothing of one is undone because another was
     refused."""
+    if not isinstance(wishes, Iterable):
+        raise UnsupportedValue(f"{wishes!r:.80} is no list of wishes: write node.agree([node.critical(path).to_set(value)])")
     wishes = list(wishes)
     if not wishes:
         await trio.lowlevel.checkpoint()
@@ -233,10 +237,10 @@ async def agree(
 
 async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
     """One change of the rules; see `consensus_escalation.policy`. Raises NotCommitted, at once for what is no rule."""
-    chain = await clerk.chain()
+    body, chain = encoded(change), await clerk.chain()
     if change[0] == "set" and (why := chain.machine.policy.why_not(Rule(*map(str, change[1:])))):
         raise NotCommitted(why)
-    decided = await clerk.decide(encoded(change), kind=Kind.POLICY)
+    decided = await clerk.decide(body, kind=Kind.POLICY)
     if decided.outcome.status is not Status.DONE:
         raise clerk.why_void(decided.outcome)
     return await receipt(clerk, decided)

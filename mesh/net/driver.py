@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from threading import get_ident
 from typing import Final, NoReturn, Protocol
 
 import trio
@@ -154,6 +155,7 @@ class Driver:
         self._waiting = trio.CancelScope()
         self._awake = self._is_due = self._has_failed = False
         self._turned = trio.lowlevel.ParkingLot()
+        self._thread = get_ident()
         self.on_turn: Callable[[], None] = _nothing
         """Called after every turn."""
         self.has_ended = False
@@ -289,6 +291,7 @@ class Driver:
 
     async def next_turn(self) -> None:
         """Raises NodeClosed when there is none."""
+        self.check_thread()
         if self.has_ended:
             raise NodeClosed("this node has ended")
         await self._turned.park()
@@ -357,10 +360,18 @@ class Driver:
         """
         if self._awake:
             return
+        self.check_thread()
         self._awake = True
         if self._asleep is not None:
             trio.lowlevel.reschedule(self._asleep)
             self._asleep = None
+
+    def check_thread(self) -> None:
+        """Raises RuntimeError in another thread than the one that made this: there it could wake up nobody, or wait for ever."""
+        if get_ident() != self._thread:
+            raise RuntimeError(
+                "this node belongs to the thread that opened it: call it there by trio.from_thread.run, or use mesh.blocking"
+            )
 
     def hurry(self) -> None:
         """As `wake`, now: for whoever is sure that nobody else writes in the same step. It saves a round of the event loop, a

@@ -22,7 +22,7 @@ from mesh.trust.delegation import INVITE_BYTES_MAX
 from mesh.trust.directory import Directory
 from mesh.trust.endings import Cut
 from mesh.trust.handing_over import hand_over
-from mesh.trust.identity import Identity, key_id
+from mesh.trust.identity import Identity, checked_public_key, checked_replica, key_id
 from mesh.trust.limits import Limits
 from mesh.trust.membership import Membership
 from mesh.trust.patterns import checked_patterns
@@ -51,6 +51,13 @@ EVERYWHERE: Final[Sequence[str]] = ("**",)
 
 
 _HEX_ID: Final = re.compile("[0-9a-f]{16}")
+
+
+def _checked_limits(limits: object) -> Limits:
+    """Raises ConfigError."""
+    if not isinstance(limits, Limits):
+        raise ConfigError(f"limits={limits!r:.80}: pass mesh.trust.limits.Limits(value_bytes_max=...)")
+    return limits
 
 
 class Authority:
@@ -93,16 +100,19 @@ class Authority:
         """A new mesh. `critical`: patterns of paths that only the quorum may write. `recovery`: public key of a second key that
         can replace the authority's. `keys`: how many the authority has (at most 8), `threshold` of which must sign; to be kept
         apart. `entropy`: 32 bytes for each key and 16 for the mesh id, for simulations. Raises ConfigError."""
+        if type(threshold) is not int or type(keys) is not int:
+            raise ConfigError(f"threshold={threshold!r:.80}, keys={keys!r:.80}: two numbers")
         if not 1 <= threshold <= keys <= AUTHORITIES_MAX or (threshold == 1) != (keys == 1):
             raise ConfigError(
                 f"{threshold} of {keys} keys: 2 to {AUTHORITIES_MAX} keys, and a threshold from 2 to as many, or 1 of 1"
             )
         wanted = PUBLIC_KEY_BYTES * keys
         entropy = os.urandom(wanted + MESH_ID_BYTES) if entropy is None else entropy
-        if len(entropy) != wanted + MESH_ID_BYTES:
-            raise ConfigError(f"a new mesh takes {wanted + MESH_ID_BYTES} bytes of entropy, not {len(entropy)}")
+        if not isinstance(entropy, bytes) or len(entropy) != wanted + MESH_ID_BYTES:
+            raise ConfigError(f"a new mesh takes {wanted + MESH_ID_BYTES} bytes of entropy")
         identities = [Identity(entropy[start : start + PUBLIC_KEY_BYTES]) for start in range(0, wanted, PUBLIC_KEY_BYTES)]
-        limits = Limits() if limits is None else limits
+        limits = Limits() if limits is None else _checked_limits(limits)
+        recovery = None if recovery is None else checked_public_key(recovery)
         public_keys = tuple(each.public_key for each in identities)
         charter = Charter(1, entropy[wanted:], public_keys, checked_patterns(critical), limits, recovery, threshold)
         issued = draft(charter, identities, charter) if threshold > 1 else issue(charter, identities[0], charter.mesh_id)
@@ -143,6 +153,8 @@ class Authority:
     ) -> Membership:
         """A place in the mesh for a key that is at hand. Takes as many of the authority's keys as must sign. Raises
         ConfigError."""
+        if not isinstance(identity, Identity):
+            raise ConfigError("identity is no key of an agent: pass mesh.Identity.generate(), or `certify` a public key")
         if len(self.identities) < self.threshold:
             raise ConfigError(f"{self.threshold} of the authority's keys must sign: `certify`, and let the others countersign")
         credential = self.certify(
@@ -173,10 +185,8 @@ class Authority:
     ) -> bytes:
         """A credential for a new key of which only the public half is known. `expires`: seconds since 1970. `delegates`: levels
         of others that it may let in below itself. Raises ConfigError for a name or replica id that is taken."""
-        if type(public_key) is not bytes or len(public_key) != PUBLIC_KEY_BYTES:
-            raise ConfigError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes")
         self._check_free(name)
-        self._check_new(public_key)
+        self._check_new(checked_public_key(public_key))
         terms = check_terms(Terms(name, checked_patterns(may_write), voter, score, expires, delegates))
         credential = self._issue(Credential(self._next_serial, public_key, terms, None))
         if voter and self.directory.genesis() is None and not self.proposed:
@@ -185,10 +195,13 @@ class Authority:
 
     def begin_quorum(self, public_key: bytes, *, base: bytes = bytes(BASE_BYTES)) -> bytes:
         """The genesis of the quorum's next epoch: this voter begins alone, with the state of hash `base`. Made by itself for
-        the first agent enrolled as a voter; again only when a majority of the voters is lost for ever."""
+        the first agent enrolled as a voter; again only when a majority of the voters is lost for ever. Raises ConfigError."""
+        if not isinstance(base, bytes) or len(base) != BASE_BYTES:
+            raise ConfigError(f"base={base!r:.80}: the hash of a state, {BASE_BYTES} bytes")
         before = self.directory.genesis()
         epoch = 1 if before is None else before[1].epoch + 1
-        first = self.directory.first_key(public_key)  # a genesis names a replica, which may sign with a later key
+        # A genesis names a replica, which may sign with a later key.
+        first = self.directory.first_key(checked_public_key(public_key))
         return self._issue(Genesis(self._next_serial, epoch, first, base))
 
     def reissue(
@@ -236,9 +249,7 @@ class Authority:
         standing = self.directory.credential(replica)
         if standing is None or self.directory.revoked(replica):
             raise ConfigError(f"{replica.hex()} is no member: only a member's key can be replaced")
-        if type(public_key) is not bytes or len(public_key) != PUBLIC_KEY_BYTES:
-            raise ConfigError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes")
-        if self.directory.is_known_key(public_key):
+        if self.directory.is_known_key(checked_public_key(public_key)):
             raise ConfigError("this key is in use already: generate a new one")
         terms = check_terms(standing.terms._replace(name=standing.name))
         closed = None if honoured is None else check_honoured(honoured)
@@ -301,6 +312,8 @@ class Authority:
     def hand_over(self, to: Identity) -> list[bytes]:
         """The authority's key is `to` from now on, and all that this one signed still counts. Gives the statements, in order.
         Destroy the former key afterwards: whoever keeps a copy could contest this. Raises ConfigError."""
+        if not isinstance(to, Identity):
+            raise ConfigError("`to` is no key: pass mesh.Identity.generate()")
         if self.threshold > 1:
             raise ConfigError("an authority of several keys is replaced by its recovery key only")
         statements = hand_over(self.directory, self.identity, to, self.directory.seat.recovery)
@@ -316,7 +329,7 @@ class Authority:
                 newest.mesh_id,
                 newest.authorities,
                 newest.critical if critical is None else checked_patterns(critical),
-                newest.limits if limits is None else limits,
+                newest.limits if limits is None else _checked_limits(limits),
                 newest.recovery,
                 newest.threshold,
             )
@@ -325,6 +338,8 @@ class Authority:
     def countersign(self, raw: bytes) -> bytes:
         """A statement that lacks signatures, with those of the keys that are here; in force here when it is complete. Look at
         what it says first (`mesh.trust.countersigning.says`). Raises ConfigError."""
+        if not isinstance(raw, bytes):
+            raise ConfigError(f"a statement is bytes, one of another authority's `proposed`, not {raw!r:.80}")
         for each in self.identities:
             if missing(raw, self._root) and key_id(each.public_key) not in signers(raw):
                 raw = countersign(raw, each, self._root)
@@ -386,7 +401,7 @@ class Authority:
 
     def _replica(self, subject: str | ReplicaId) -> ReplicaId:
         if not isinstance(subject, str):
-            return subject
+            return checked_replica(subject)
         bearers = self.directory.named(subject)
         entitled = [each for each in bearers if not self.directory.revoked(each)] or bearers
         if len(entitled) > 1:

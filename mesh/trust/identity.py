@@ -11,7 +11,7 @@ from crdt.ids import REPLICA_ID_BYTES, ReplicaId
 from mesh.errors import ConfigError
 from mesh.trust import keyfiles
 from mesh.trust.armour import armour, unarmour
-from mesh.wire.crypto import LIBSODIUM, SEED_BYTES, Crypto
+from mesh.wire.crypto import LIBSODIUM, PUBLIC_KEY_BYTES, SEED_BYTES, Crypto
 
 MEMBER_KEY_PREFIX: Final = "meshkey1-"
 AUTHORITY_KEY_PREFIX: Final = "meshauthority1-"
@@ -22,6 +22,21 @@ RECOVERY_KEY_PREFIX: Final = "meshrecovery1-"
 def key_id(public_key: bytes) -> ReplicaId:
     """8 bytes of BLAKE2b: names a key in replica ids and in the `kid` of signatures."""
     return ReplicaId(hashlib.blake2b(public_key, digest_size=REPLICA_ID_BYTES).digest())
+
+
+def checked_replica(replica: object) -> ReplicaId:
+    """What a program names a member by. Raises ConfigError, which shows no bytes: they may be a secret in the wrong place."""
+    if not isinstance(replica, bytes) or len(replica) != REPLICA_ID_BYTES:
+        shown = f"{len(replica)} bytes are" if isinstance(replica, bytes) else f"{replica!r:.80} is"
+        raise ConfigError(f"{shown} no member's id: pass {REPLICA_ID_BYTES} bytes, such as member.replica")
+    return ReplicaId(replica)
+
+
+def checked_public_key(public_key: object) -> bytes:
+    """Raises ConfigError."""
+    if not isinstance(public_key, bytes) or len(public_key) != PUBLIC_KEY_BYTES:
+        raise ConfigError(f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes: pass identity.public_key")
+    return public_key
 
 
 class Identity:
@@ -37,8 +52,9 @@ class Identity:
     """The id of the replica's first key; later keys sign in its name (`of_replica`)."""
 
     def __init__(self, seed: bytes, crypto: Crypto = LIBSODIUM, replica_id: ReplicaId | None = None) -> None:
-        if len(seed) != SEED_BYTES:
-            raise ConfigError(f"an Ed25519 seed has {SEED_BYTES} bytes, not {len(seed)}")
+        if not isinstance(seed, bytes) or len(seed) != SEED_BYTES:
+            found = len(seed) if isinstance(seed, bytes) else type(seed).__name__
+            raise ConfigError(f"an Ed25519 seed has {SEED_BYTES} bytes, not {found}: let mesh.Identity.generate() make one")
         self._crypto = crypto
         self.seed = seed
         self.public_key, self._secret_key = crypto.keypair(seed)

@@ -11,6 +11,7 @@ from mesh.errors import ConfigError
 from mesh.trust.delegation import delegate
 from mesh.trust.directory import Directory
 from mesh.trust.identity import Identity
+from mesh.trust.statements import check_name
 from mesh.trust.token import write_token
 
 
@@ -32,7 +33,7 @@ def let_in(
     grant = directory.grant_of(me.replica_id, me.public_key)
     if grant is None or directory.rights(me.replica_id) is None:
         raise ConfigError("this agent has no rights (any longer) that it could give on: see `mesh keys show`")
-    if name is not None and any(not directory.revoked(each) for each in directory.named(name)):
+    if name is not None and any(not directory.revoked(each) for each in directory.named(check_name(name))):
         raise ConfigError(f"the name {name!r} is taken: choose another")
     key = Identity.generate(entropy)
     raw = delegate(

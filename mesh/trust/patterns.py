@@ -10,7 +10,7 @@ and the right to write there is given by name, as MQTT does it with `$SYS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Final
@@ -78,12 +78,17 @@ def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
     """A user's list of patterns as a tuple. Raises ConfigError, which names the pattern."""
     if isinstance(texts, str):  # a str is a sequence of str: ["t", "a", "s", "k", "s", ...] would be taken as patterns
         raise ConfigError(f"patterns come as a list: write [{texts!r}]")
+    if not isinstance(texts, Iterable):
+        raise ConfigError(f"patterns come as a list, such as ['robots/7/**'], not {texts!r:.80}")
+    texts = tuple(texts)
     for text in texts:
         if isinstance(text, str) and (odd := sorted(set(text) & _GLOB)):
             raise ConfigError(
                 f"pattern {text!r}: {odd[0]} means nothing here; * stands for one segment, ** for any number of them"
             )
-    return compile_patterns(tuple(texts)).texts
+        if not isinstance(text, str):
+            raise ConfigError(f"pattern {text!r:.80} is not text")
+    return compile_patterns(texts).texts
 
 
 def is_reserved(path: Path) -> bool:

@@ -367,7 +367,10 @@ def check_terms(terms: Terms) -> Terms:
 
 def check_honoured(pairs: Sequence[tuple[int, int]]) -> Honoured:
     """(birth, seq) pairs in their order on the wire. Raises ConfigError."""
-    honoured = tuple(sorted((birth, seq) for birth, seq in pairs))
+    try:
+        honoured = tuple(sorted((birth, seq) for birth, seq in pairs))
+    except (TypeError, ValueError):
+        raise ConfigError(f"honoured={pairs!r:.80}: a list of (birth, seq), such as node.written_by(replica)") from None
     if len(honoured) > HONOURED_MAX:
         raise ConfigError(f"{len(honoured)} shelves are honoured: at most {HONOURED_MAX}")
     for birth, seq in honoured:

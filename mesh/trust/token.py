@@ -65,6 +65,10 @@ def write_token(
     """One line. `issuers`: statements that lead from the charter to who signed the invite, when that is not the charter's
     authority itself. `anchor`: the newcomer takes no history of the quorum that contradicts it. Raises ConfigError for addresses
     that cannot be."""
+    if isinstance(addresses, str) or not isinstance(addresses, Sequence):
+        raise ConfigError(f"addresses={addresses!r:.80}: a list of (host, port)")
+    if anchor is not None and not isinstance(anchor, Anchor):
+        raise ConfigError(f"anchor={anchor!r:.80}: pass node.anchor")
     if len(addresses) > ADDRESSES_MAX:
         raise ConfigError(f"{len(addresses)} addresses are too many for a token: at most {ADDRESSES_MAX}")
     checked = [checked_address(address) for address in addresses]

@@ -196,3 +196,38 @@ def test_members_enrolled_after_an_amendment_know_it() -> None:
     known = Directory(member.charter)
     known.restore(member.statements)
     assert known.is_critical(("tasks", "1"))
+
+
+@pytest.mark.parametrize("wrong", [7, "text", b"short", [7]], ids=repr)
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda tool, wrong: tool.enrol(wrong, name="b"), "Identity.generate"),
+        (lambda tool, wrong: tool.certify(wrong, name="b"), "public key has 32 bytes"),
+        (lambda tool, wrong: tool.rotate("a", wrong), "public key has 32 bytes"),
+        (lambda tool, wrong: tool.begin_quorum(wrong), "public key has 32 bytes"),
+        (lambda tool, wrong: tool.begin_quorum(A.public_key, base=wrong), "the hash of a state"),
+        (lambda tool, wrong: tool.hand_over(wrong), "Identity.generate"),
+        (lambda tool, wrong: tool.amend(limits=wrong), "Limits"),
+        (lambda tool, wrong: tool.amend(critical=wrong), "pattern"),
+        (lambda tool, wrong: tool.invite("b", may_write=wrong), "pattern"),
+        (lambda tool, wrong: tool.invite("b", addresses=wrong), "address|host"),
+        (lambda tool, wrong: tool.invite("b", anchor=wrong), "node.anchor"),
+        (lambda tool, wrong: tool.reissue(wrong), "member's id|nobody is named"),
+        (lambda tool, wrong: tool.cut(wrong, host="a"), "member's id|nobody is named"),
+        (lambda tool, wrong: tool.revoke(wrong, honoured=[]), "member's id|nobody is named"),
+        (lambda tool, wrong: tool.revoke("a", honoured=wrong), "written_by"),
+        (lambda tool, wrong: Authority.generate(recovery=wrong), "public key has 32 bytes"),
+        (lambda tool, wrong: Authority.generate(entropy=wrong), "bytes of entropy"),
+        (lambda tool, wrong: Authority.generate(keys=wrong), "numbers|keys"),
+        (lambda tool, wrong: Authority.generate(limits=wrong), "Limits"),
+    ],
+)
+def test_wrong_types_are_told_with_what_to_pass(call: Callable[[Authority, Any], object], says: str, wrong: Any) -> None:
+    """Regression: an AttributeError, or a TypeError from somewhere inside."""
+    tool = authority()
+    tool.enrol(A, name="a", voter=True)
+    before = tool.statements
+    with pytest.raises(ConfigError, match=says):
+        call(tool, wrong)
+    assert tool.statements == before
