@@ -228,6 +228,14 @@ class Dissent:
 
 
 @dataclass(frozen=True, slots=True)
+class Contradicted:
+    """The leader's log has something else in the place of a block that is committed here. Among the honest, one of the two has
+    lost its disk and begun a second log."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Impeached:
     """This voter holds a proof against a leader: evidence for the operator too."""
 
@@ -274,6 +282,7 @@ Effect: TypeAlias = (
     | StateRestored
     | Judge
     | Dissent
+    | Contradicted
     | Impeached
     | ReadReady
     | ReadFailed

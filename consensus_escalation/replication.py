@@ -17,7 +17,7 @@ from consensus_escalation.block import Block, Kind, clock_of, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
 from consensus_escalation.clocks import is_attested_untrusted, latest
 from consensus_escalation.core import Core, Refusal
-from consensus_escalation.effects import Certified
+from consensus_escalation.effects import Certified, Contradicted
 from consensus_escalation.impeachment import equivocation_proof
 from consensus_escalation.messages import Accepted, Append, Rejected, SnapshotPiece, SnapshotTaken
 from consensus_escalation.quorum import Config, reached_by_quorum
@@ -344,6 +344,9 @@ class Replication:
         blocks = self._beyond_base(message)
         prev_index = blocks[0].index - 1 if blocks else message.prev_index
         if not self._joins(message):
+            if message.prev_index <= core.commit:  # no answer: this voter is of no use to that leader, which should replace it
+                core.effects.append(Contradicted(message.prev_index))
+                return
             hint = min(core.log.last_of_term(message.prev_term, message.prev_index), core.log.last_index)
             core.send(sender, Rejected(core.term, message.prev_index, max(hint, core.commit), message.round))
             return

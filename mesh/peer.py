@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any, Final, assert_never
 
@@ -170,7 +171,7 @@ class Peer(Port):
             preset=config.preset,
             rng=rng,
             targets=self.sync.targets,
-            restored=quorum,
+            restored=replace(quorum, is_damaged=True) if quorum.is_new and ran else quorum,
             predicates=config.predicates,
             now=now,
             may_begin=lambda: self.sync.synced,

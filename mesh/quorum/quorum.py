@@ -24,6 +24,7 @@ from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import (
     Certified,
     Committed,
+    Contradicted,
     Dissent,
     Effect,
     Impeached,
@@ -49,7 +50,7 @@ from consensus_escalation.effects import (
     TakeState,
     Tick,
 )
-from consensus_escalation.messages import Accepted, Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt, SnapshotPiece
+from consensus_escalation.messages import Accepted, Append, AskPreVote, AskRead, AskVote, HandOver, Message, ReadAt
 from consensus_escalation.policy import Predicate
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import Raft
@@ -68,7 +69,7 @@ from mesh.quorum.electors import Electors
 from mesh.quorum.guide import Guide
 from mesh.quorum.judging import dangerous
 from mesh.quorum.keeper import Keeper
-from mesh.quorum.leaving import LOG_LOST, has_ended, rows_of_end
+from mesh.quorum.leaving import LOG_DIFFERS, LOG_GONE, LOG_LOST, Answer, has_ended, may_join, rows_of_end
 from mesh.quorum.log_clock import LogClock
 from mesh.quorum.outlook import LOST_ELECTIONS, Outlook
 from mesh.quorum.questions import Questions
@@ -143,6 +144,7 @@ class Quorum:
         self._is_stepping = self._has_moved = self._is_amnesiac = self._is_mute = False
         """Mute: it does not vote, for its disk lost what it promised, or it judges otherwise."""
         self._late_at = inf
+        self._has_lost = restored.is_damaged and not restored.joined  # perhaps the log that it began
         self._handlers: dict[Frame, Callable[[ReplicaId, bytes, Now], None]] = {
             Frame.RAFT: self._raft_untrusted,
             Frame.BLOCK: self._spread.block_untrusted,
@@ -155,6 +157,8 @@ class Quorum:
         }
         self._restore(restored, now)
         self.trust_changed(now)
+        if self._has_lost and self.chain is not None and self.chain.genesis.config.voters == (me,):
+            port.notify(QuorumFault(LOG_GONE))
 
     # ---- what it shows
 
@@ -258,8 +262,10 @@ class Quorum:
             if self.chain is not None:
                 begun = self.chain.genesis.epoch
             if says.epoch > begun:
+                self._has_lost &= self.chain is None  # in a new epoch there is nothing to be lost yet
                 self._begin(raw, now)
-                self._writer.put_at_once((Begun(says.epoch, raw),), now)
+                lost = (Forgot(is_over=False),) if self._has_lost else ()
+                self._writer.put_at_once((Begun(says.epoch, raw), *lost), now)
         self.set_members(now)
         self._submit_scores()
 
@@ -332,30 +338,25 @@ class Quorum:
         chain = self.chain
         if self.raft is not None or chain is None or chain.applied or chain.genesis.config.voters != (self.me,):
             return
-        if self._may_begin() and self._spread.hears_of_none(self._now) and not chain.awaits:
+        if self._may_begin() and self._spread.hears_of_none(self._now) and not chain.awaits and not self._has_lost:
             self._join(now)
 
     def _may_join(self, message: Message) -> bool:
-        """A leader sends its log here: is this a replica that has never voted? One that votes by what is proven, or is asked for
-        its vote, and has no log on its disk, has lost it: it might vote twice in a term, so it stays out until it is replaced."""
-        chain, is_campaign = self.chain, isinstance(message, AskPreVote)
-        reached = message.commit if isinstance(message, Append) else message.index if isinstance(message, SnapshotPiece) else inf
-        if chain is None or chain.awaits or not self._electors.is_enrolled(self.me):
-            return False
-        if reached > chain.applied and not is_campaign:
-            return False  # let the chain tell first who votes
-        if self.me in chain.config.electorate:
-            if not self._is_amnesiac:
-                self._is_amnesiac = True
-                self._port.notify(QuorumFault(LOG_LOST))
-            return False
-        return not is_campaign
+        found = None if self.chain is None else may_join(self.me, self.chain, message, self._electors.is_enrolled(self.me))
+        if found is Answer.HAS_LOST:
+            self._tell_lost(LOG_LOST)
+        return found is Answer.YES
+
+    def _tell_lost(self, how: str) -> None:
+        if not self._is_amnesiac:
+            self._is_amnesiac = True
+            self._port.notify(QuorumFault(how))
 
     def _join(self, now: Now) -> None:
         """Take part from here on: with what the chain has, all of which is on the disk before anything is said about it."""
         chain = self.chain
         assert chain is not None
-        self._stream.append(Barrier(self._writer.put_at_once((Joined(),), now), 0))
+        self._stream.append(Barrier(self._writer.put_at_once((Joined(), Forgot(is_over=True)), now), 0))
         base = chain.digest[0] if chain.snapshot is not None else 0
         blocks = tuple(chain.log.between(base + 1, chain.applied))
         self._start_raft(chain, Restored(chain.genesis, *self._voted, blocks, chain.applied, chain.snapshot), now)
@@ -497,6 +498,10 @@ class Quorum:
                     self._inputs.append(Judged(digest, rule))
             case Dissent(proposal, verdict):
                 self.keeper.refused(proposal, verdict)
+            case Contradicted():
+                self._tell_lost(LOG_DIFFERS)
+                self._is_mute = True
+                self._writer.put_at_once((Forgot(is_over=False),), self._now)
             case Impeached(guilt):
                 self._port.notify(QuorumFault(f"a proof against {self._directory.name(guilt.leader)} in term {guilt.term}"))
             case ReadReady(number, index):

@@ -79,6 +79,8 @@ class QuorumRestored:
     """Blocks above these were here, and perhaps acknowledged, and cannot be read any more."""
     anchor: Anchor | None = None
     """What this agent was told by hand when it joined; not from this disk."""
+    is_new: bool = False
+    """There was no file yet."""
 
 
 NOTHING: Final = QuorumRestored()

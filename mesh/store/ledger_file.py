@@ -69,6 +69,7 @@ class LedgerFile:
         """No block is above this place; unknown at first."""
         self._term = -1
         """Of the verdicts that are kept; as `load` finds it."""
+        self._is_new = False
         with self._typed_errors():
             self._database = self._open()
             self._identity = identity_of(self.path)
@@ -78,6 +79,7 @@ class LedgerFile:
             if self.path.with_name(FILE_NAME + "-wal").exists():
                 raise self._corrupt("the file is missing, but its write-ahead log is there")
             make_whole(self.path, _create)
+            self._is_new = True
         elif not self.path.stat().st_size:
             raise self._corrupt("the file is empty")
         database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -244,6 +246,7 @@ class LedgerFile:
             steps,
             states.get("bundle"),
             lost or facts.get("forgot", False) is True,
+            is_new=self._is_new,
         )
 
     def _verdicts(self) -> Iterator[Verdict]:

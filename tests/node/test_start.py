@@ -31,3 +31,38 @@ async def test_what_the_start_found_is_told_to_the_first_who_listens(tmp_path: P
             assert isinstance(first, QuorumFault)
             assert "damaged" in first.detail
             assert first not in others._events, "once"
+
+
+def lose_quorum(directory: Path) -> None:
+    for path in directory.glob("quorum.*"):
+        path.unlink()
+
+
+async def test_a_first_voter_whose_log_is_gone_begins_no_second_one(tmp_path: Path) -> None:
+    """Regression: told to move a damaged quorum.db away, an operator did so while nobody else was up. The agent began the log
+    again, and all that was agreed on was as if it had never been."""
+    one_mesh = Mesh(critical=["tasks/**"])
+    config = one_mesh.config("a", voter=True, data_dir=tmp_path)
+    async with mesh.open_node(config) as node:
+        await until(lambda: node.quorum().leader is not None)
+        await node.critical("tasks/1").set("agreed")
+        await node.flush()
+    lose_quorum(tmp_path)
+    for _ in range(2):  # the second time there is a quorum.db again
+        async with mesh.open_node(config) as node, node.events() as events:
+            with trio.fail_after(PATIENCE_S):
+                while not isinstance(fault := await anext(events), QuorumFault):
+                    pass
+            assert "mesh quorum reset" in fault.detail
+            with trio.move_on_after(0.2) as waiting:
+                await node.critical("tasks/1").set("another")
+            assert waiting.cancelled_caught
+            assert (node.quorum().commit_index, node.quorum().leader) == (0, None)
+    async with mesh.open_node(config) as node:
+        node.tell(one_mesh.authority.begin_quorum(config.membership.identity.public_key))
+        await until(lambda: node.quorum().leader is not None)
+        await node.critical("tasks/1").set("anew")
+        assert node.quorum().epoch == 2
+    async with mesh.open_node(config) as node:
+        await until(lambda: node.quorum().leader is not None)
+        assert await node.critical("tasks/1").get() == "anew"

@@ -148,6 +148,39 @@ def test_the_first_voter_begins_no_second_log_because_the_peer_that_it_met_first
         assert value(mesh, first, "tasks/1") == 1
 
 
+def test_who_began_a_second_log_says_so_when_it_meets_the_first_and_does_not_vote() -> None:
+    """Regression: the first voter lost its disk while it was cut off, and began the log again. After that it followed the leader,
+    acknowledged nothing, voted, and showed what nobody had agreed on: for ever, without a word."""
+    with open_mesh(4, voters=3, critical=CRITICAL) as mesh:
+        settled(mesh, 3)
+        chain = mesh.peer(3).quorum.chain
+        assert chain is not None
+        first = next(number for number in range(3) if chain.genesis.config.voters == (replica(mesh, number),))
+        wait(mesh, 3, put(mesh, 3, "tasks/1", "agreed"))
+        mesh.crash(first)
+        mesh.cut([first])
+        mesh.restart(first, "lost")
+        wait(mesh, first, put(mesh, first, "tasks/1", "alone"))
+        assert wait(mesh, 3, put(mesh, 3, "tasks/2", 2), limit=10.0).status is DONE
+        mesh.heal()
+        assert mesh.run_until(lambda: any("move quorum.db" in fault for fault in faults(mesh, first)), 5.0)
+        assert wait(mesh, 3, put(mesh, 3, "tasks/3", 3)).status is DONE, "the others go on"
+        mesh.restart(first)  # nor does a restart make it vote
+        down = leader(mesh)
+        assert down is not None
+        mesh.crash(down)
+        mesh.run(10.0)
+        assert leader(mesh) is None, "it takes its vote to elect another one"
+        mesh.restart(down)
+        assert mesh.run_until(lambda: leader(mesh) is not None, 10.0)
+        mesh.crash(first)  # what the message says is to be done
+        journal(mesh, first).lose()
+        mesh.restart(first)
+        assert mesh.run_until(lambda: value(mesh, first, "tasks/1") == "agreed" and value(mesh, first, "tasks/3") == 3, 5.0)
+        assert mesh.run_until(lambda: any("lost the log" in fault for fault in faults(mesh, first)), 5.0)
+        assert mesh.peer(first).quorum.raft is None
+
+
 def test_a_voter_that_lost_its_disk_stays_out_though_a_snapshot_is_sent_to_it() -> None:
     """Where the leader has cut off what this one lacks, a snapshot may come before the chain can tell who votes: the voter joined
     as if it had never voted."""
