@@ -22,7 +22,7 @@ PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_te
 def modules() -> list[str]:
     table = PROJECT["tool"]["gossipmesh"]["compiled"]
     paths = [path for folder in table["folders"] for path in sorted((ROOT / folder).glob("*.py"))]
-    found = [path.relative_to(ROOT).as_posix() for path in paths]
+    found = [*table["besides"], *(path.relative_to(ROOT).as_posix() for path in paths)]
     return [path for path in found if not path.endswith("__init__.py") and path not in table["interpreted"]]
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from crdt.errors import Malformed, UnsupportedValue
+from crdt.frozen import FrozenMap
 from crdt.ops import Value
 
 DEPTH_MAX: Final = 16
@@ -23,29 +24,6 @@ _HALF, _SINGLE, _DOUBLE = 25, 26, 27
 _NAN: Final = b"\xf9\x7e\x00"
 _NAN_BITS: Final = b"\x7f\xf8\x00\x00\x00\x00\x00\x00"
 _INT_LIMIT: Final = 1 << 64
-
-
-class FrozenMap(dict["str | bytes", Value]):
-    """A map inside a value: reads and compares like a dict, hashes, and cannot be changed."""
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:  # type: ignore[override]  # dict says None: it is mutable, this is not
-        return hash(frozenset(self.items()))
-
-    def _refuse(self, *_args: object, **_options: object) -> NoReturn:
-        raise TypeError("a value read from the state cannot be changed: make a dict of it and write that")
-
-    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse
-
-    def __copy__(self) -> FrozenMap:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> FrozenMap:
-        return self
-
-    def __reduce__(self) -> tuple[type[FrozenMap], tuple[dict[str | bytes, Value]]]:
-        return FrozenMap, (dict(self),)
 
 
 # --- encoding
@@ -69,6 +47,15 @@ def head(major: int, number: int) -> bytes:
     if number < 1 << 32:
         return struct.pack(">BI", major << 5 | 26, number)
     return struct.pack(">BQ", major << 5 | 27, number)
+
+
+def unsigned(number: int) -> bytes:
+    """An unsigned integer of up to 64 bits. For what has a fixed layout."""
+    return head(_UINT, number)
+
+
+def byte_string(raw: bytes) -> bytes:
+    return head(_BYTES, len(raw)) + raw
 
 
 def number_untrusted(raw: bytes, at: int) -> tuple[int, int]:

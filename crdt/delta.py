@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from crdt import codec
-from crdt.body import Body, Decode, Encode, body_from_bytes_untrusted, hash_of, same
+from crdt.body import Body, Decode, body_from_bytes_untrusted, hash_of, same
 from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import ReplicaId, ShelfId, birth_of, shelf_id
@@ -21,6 +21,7 @@ HEADER_BYTES_MAX: Final = 76
 """[1, u32, u48, 16 bytes, 16 bytes, u48, 16 bytes]: 1 + 1 + 5 + 9 + 17 + 17 + 9 + 17; with the smallest numbers 20 less."""
 _START: Final = bytes((0x87, FORMAT))
 _HASH_HEAD: Final = 0x40 | HASH_BYTES
+_HASH_START: Final = bytes((_HASH_HEAD,))
 _HASH_FIELD: Final = 1 + HASH_BYTES
 
 
@@ -35,8 +36,11 @@ class Header(NamedTuple):
     gc_floor: int
     body_hash: bytes
 
-    def encoded(self, encode: Encode = codec.encode) -> bytes:
-        return encode((FORMAT, birth_of(self.shelf), self.seq, self.prev_hash, self.shelf_digest, self.gc_floor, self.body_hash))
+    def encoded(self) -> bytes:
+        """By its layout, as it is read."""
+        numbers = codec.unsigned(birth_of(self.shelf)) + codec.unsigned(self.seq)
+        hashes = _HASH_START + self.prev_hash + _HASH_START + self.shelf_digest
+        return _START + numbers + hashes + codec.unsigned(self.gc_floor) + _HASH_START + self.body_hash
 
 
 class Head:

@@ -49,7 +49,8 @@ class BodyWriter:
         ops, self.ops = self.ops, []
         self._pieces: list[bytes] = []
         self._origins = {self.shelf: 0}
-        self._fixed = self._encode(self.rights) + self._encode(self.time)
+        rights = codec.join_arrays([codec.unsigned(serial) for serial in self.rights])
+        self._fixed = rights + codec.unsigned(self.time)
         self._last = (make_dot(self.seq, 0), self.time)
         for op in ops:
             self._append(op, self._origins)

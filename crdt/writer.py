@@ -284,7 +284,7 @@ class Writer(Shelves):
             self.index.lift(op.key, self.shelf, body.seq)
         previous = base.head.hash if base.head else NO_HASH
         header = Header(self.shelf, body.seq, previous, base.digest(), gc_floor, body.hash)
-        header_bytes = header.encoded(self.encode)
+        header_bytes = header.encoded()
         head = Head(header, header_bytes, self._sign(header_bytes))
         base.advance(head)
         self.unsaved.heads.add(self.shelf)

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from mesh.events import StorageFailing as StorageFailing
     from mesh.events import StorageRecovered as StorageRecovered
     from mesh.events import Synced as Synced
+    from mesh.listener import Listener as Listener
     from mesh.node import Node as Node
     from mesh.quorum.judging import Question as Question
     from mesh.start import open_node as open_node
@@ -162,6 +163,7 @@ _NAMES: Final = {
         "StorageRecovered",
         "Synced",
     ),
+    "mesh.listener": ("Listener",),
     "mesh.node": ("Node",),
     "mesh.quorum.judging": ("Question",),
     "mesh.start": ("open_node",),

@@ -6,7 +6,6 @@ The peer core never touches a socket, a clock or a disk. It is given a `Now` wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 Address: TypeAlias = tuple[str, int]
@@ -27,8 +26,7 @@ class Now(NamedTuple):
     """Microseconds since 1970, as this machine believes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transmit:
+class Transmit(NamedTuple):
     """Send this datagram. It may be lost; nothing waits for it."""
 
     address: Address

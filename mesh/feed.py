@@ -35,6 +35,19 @@ class Source(Protocol):
         """Tell the watchers what changed until now, so that a new one does not hear of it as news. Raises NodeClosed."""
 
 
+class Watcher(Protocol):
+    """Whom the node tells which cells changed."""
+
+    def changed(self, keys: Iterable[Key]) -> None:
+        """These did."""
+
+    def wake(self) -> None:
+        """Something else may be told now: the node has caught up."""
+
+    def end(self) -> None:
+        """The node leaves."""
+
+
 class Stage(Enum):
     SNAPSHOT = auto()
     """The backlog is what was there, or the node catches up: changes wait."""

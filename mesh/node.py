@@ -10,7 +10,7 @@ All methods belong to the trio thread that opened the node; `mesh.blocking` is f
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any, Final, NoReturn
@@ -20,20 +20,21 @@ import trio
 from consensus_escalation.anchor import Anchor
 from consensus_escalation.policy import Rule
 from crdt.ids import Dot, ReplicaId, ShelfId
-from crdt.ops import Key, Op, Path, Value
-from crdt.types import CoverPolicy, Handles, PathLike, format_path, value_key
+from crdt.ops import Key, Path, Value
+from crdt.types import CoverPolicy, Handles, PathLike, format_path
 from mesh.config import format_endpoint
 from mesh.critical.clerk import Clerk
 from mesh.critical.handle import Critical, CriticalHandles, Receipt, Thought, Wish, agree, change_policy, propose
 from mesh.critical.judges import Judge, ask_all
 from mesh.critical.lease import Lease, hold
 from mesh.critical.proof import ledger_file
-from mesh.critical.view import CRITICAL, Quorum, read_critical
+from mesh.critical.view import CRITICAL, Quorum
 from mesh.durability import Durability
 from mesh.effects import Address
 from mesh.errors import Backpressure, ConfigError, NodeClosed, NotCommitted, OutcomeUnknown
-from mesh.events import CaughtUp, Event
-from mesh.feed import LIMIT
+from mesh.events import CaughtUp, Change, Event
+from mesh.feed import LIMIT, Watcher
+from mesh.listener import Listener
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
 from mesh.net.udp import UdpSocket
@@ -42,6 +43,7 @@ from mesh.paths import parse_path, parse_prefix
 from mesh.peer import Peer
 from mesh.quorum.judging import QUESTIONS_MAX, Question
 from mesh.quorum.keeper import Refusal
+from mesh.readings import Readings
 from mesh.secrecy.manage import encrypt
 from mesh.secrecy.prefixes import format_pattern, parse_pattern
 from mesh.store.journal import Journal
@@ -51,7 +53,7 @@ from mesh.trust import KeyInfo, Membership
 from mesh.trust.identity import checked_replica
 from mesh.trust.letting_in import let_in
 from mesh.trust.statements import honoured_of
-from mesh.values import Entry, Reading, history_of, read_value, value_keys
+from mesh.values import Entry, history_of
 from mesh.watch import EventStream, Watch
 
 log: Final = logging.getLogger("mesh.node")
@@ -60,14 +62,15 @@ ASK_S: Final = 0.1
 """Between two looks at who has copies, while somebody waits for that. As the core's ASK_COPIES_SECONDS."""
 
 
-class Node(Handles):
+class Node(Readings, Handles):
     """One running agent. Made by `open_node`; unusable after its block has ended.
 
     It is a `crdt.types.Store`: the handles that `register`, `set`, `counter` ... give read and write through it.
     """
 
     def __init__(self, peer: Peer, store: Store, journal: Journal, sock: UdpSocket, clock: Clock) -> None:
-        self._peer, self._store, self._socket, self._clock = peer, store, sock, clock
+        super().__init__(peer)
+        self._store, self._socket, self._clock = store, sock, clock
         sink = Durability(store, peer, self._acknowledge)
         self._driver = Driver(peer, sock, sink, journal, clock, on_changes=self._told_changes, on_events=self._told_events)
         self._started = clock.now().monotonic
@@ -76,14 +79,14 @@ class Node(Handles):
         self._last_dot: Dot | None = None
         self._closed = False  # no more writes
         self._ended = False  # no more readers
-        self._watches: set[Watch] = set()
+        self._watchers: set[Watcher] = set()
         self._event_streams: set[EventStream] = set()
         self._found_at_start: Sequence[Event] = peer.events()
         self._clerk = Clerk(peer, clock, self._driver)
         self._critical = CriticalHandles(self._clerk)
         self.fresh_key = self._clerk.fresh_key
         self._ask_judges, self._questions = trio.open_memory_channel[Question](QUESTIONS_MAX)
-        self._driver.on_turn = self._turned
+        self._driver.turns.on_turn = self._turned
 
     # --- who and how
 
@@ -105,11 +108,6 @@ class Node(Handles):
     def name(self) -> str:
         """What this agent is enrolled as."""
         return self._peer.directory.name(self.replica_id)
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether this node was in step with a peer since it started, or found nobody to ask."""
-        return self._peer.synced
 
     @property
     def is_alone(self) -> bool:
@@ -394,7 +392,16 @@ class Node(Handles):
     def watch(self, prefix: PathLike = "", *, limit: int = LIMIT) -> Watch:
         """`async with node.watch("robots/") as changes: async for change in changes`: Changed, Synced, Lagged. See mesh.watch."""
         self._check_running()
-        return Watch(self._watches, self, parse_prefix(prefix), limit)
+        return Watch(self._watchers, self, parse_prefix(prefix), limit)
+
+    def listen(self, prefix: PathLike, callback: Callable[[Change], object]) -> Listener:
+        """`with node.listen("robots/", callback):` calls `callback(change)` with what `watch` tells, as soon as it is here.
+
+        For what cannot wait until a task has its turn. Until the callback returns nothing else is done here: it must not block.
+        What it raises ends the node, and comes out of `open_node`.
+        """
+        self._check_running()
+        return Listener(self._watchers, self, parse_prefix(prefix), callback)
 
     def events(self, *, limit: int = LIMIT) -> EventStream:
         """`async with node.events() as events: async for event in events`. The first begins with what the start found."""
@@ -438,37 +445,7 @@ class Node(Handles):
         while dot is not None and self._peer.replica.floor(self.shelf) < dot.seq:
             await self._driver.next_turn()
 
-    # --- crdt.types.Store: what handles read and write through
-
-    @property
-    def shelf(self) -> ShelfId:
-        return self._peer.replica.shelf
-
-    @property
-    def inherited(self) -> frozenset[ShelfId]:
-        return self._peer.replica.inherited
-
-    @property
-    def next_dot(self) -> int:
-        return self._peer.replica.next_dot
-
-    def shelves(self) -> Sequence[ShelfId]:
-        return self._peer.replica.shelves()
-
-    def cells(self, key: Key, /) -> Sequence[Op]:
-        return self._peer.cells(key)
-
-    def shown(self, key: Key, /) -> Sequence[Op]:
-        return self._peer.shown(key)
-
-    def keys(self, prefix: Path, /) -> Iterable[Key]:
-        return self._peer.replica.keys(prefix)
-
-    def keys_at(self, path: Path, /) -> Iterable[Key]:
-        return self._peer.replica.keys_at(path)
-
-    def leaves(self, parent: Path, type: int, /, *, reverse: bool = False) -> Iterator[Key]:
-        return self._peer.replica.leaves(parent, type, reverse=reverse)
+    # --- crdt.types.Store and mesh.feed.Source, but for what `Readings` has
 
     def draft(
         self,
@@ -491,23 +468,6 @@ class Node(Handles):
         self._last_dot = dot
         self._driver.wake()
         return dot
-
-    # --- mesh.watch.Source
-
-    def watched_keys(self, prefix: Path) -> Iterator[Key]:
-        yield from value_keys(self, prefix)
-        yield from self._critical_keys(prefix)
-
-    def watched_key(self, key: Key) -> Key:
-        return key if key[0] == CRITICAL else value_key(key)
-
-    def read_value(self, key: Key) -> Reading:
-        return read_critical(self._peer.quorum.chain, key[1]) if key[0] == CRITICAL else read_value(self, key)
-
-    def _critical_keys(self, prefix: Path) -> list[Key]:
-        chain = self._peer.quorum.chain
-        paths = [path for path, _ in chain.machine.cells() if path[: len(prefix)] == prefix] if chain is not None else []
-        return [(CRITICAL, path) for path in sorted(paths, key=format_path)]
 
     def settle(self) -> None:
         self._check_running()
@@ -534,15 +494,15 @@ class Node(Handles):
             self._ask_judges.send_nowait(question)
 
     def _told_changes(self, keys: Sequence[Key]) -> None:
-        for watch in self._watches:
-            watch.changed(keys)
+        for watcher in tuple(self._watchers):
+            watcher.changed(keys)
 
     def _told_events(self, events: Sequence[Event]) -> None:
         for stream in self._event_streams:
             stream.happened(events)
         if any(isinstance(event, CaughtUp) for event in events):
-            for watch in self._watches:
-                watch.wake()
+            for watcher in tuple(self._watchers):
+                watcher.wake()
 
     # --- the node's own life
 
@@ -585,8 +545,8 @@ class Node(Handles):
             log.info("left unconfirmed: nobody said that they heard the farewell, so they will notice by themselves")
         self._ended = True
         self._clerk.end()
-        for watch in list(self._watches):
-            watch.end()
+        for watcher in tuple(self._watchers):
+            watcher.end()
         for stream in list(self._event_streams):
             stream.end()
 

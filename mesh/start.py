@@ -22,8 +22,9 @@ from mesh.errors import ConfigError
 from mesh.events import Event
 from mesh.net.clock import SystemClock
 from mesh.net.endpoint import parse_endpoint, resolve, resolve_seeds
+from mesh.net.open_udp import open_udp
 from mesh.net.own_address import own_host
-from mesh.net.udp import UdpSocket, open_udp
+from mesh.net.udp import UdpSocket
 from mesh.node import Node
 from mesh.nursery import open_plain_nursery
 from mesh.peer import Peer, PeerConfig

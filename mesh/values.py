@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
-from crdt.types import REGISTRY, Store, codes_at, explain_path, format_path, name_of, value_key, value_type
-from crdt.types.base import dot_of, newest, plain, shown_of
+from crdt.types import REGISTRY, codes_at, explain_path, format_path, name_of, value_key, value_type
+from crdt.types.base import Shows, shown_of
+from crdt.types.cells import dot_of, newest, plain
 from mesh.errors import ConfigError, KeyMissing
 from mesh.events import Changed
 from mesh.secrecy.sealing import Sealed
@@ -44,12 +45,12 @@ def type_code(name: str) -> int:
     return codes[name]
 
 
-def types_at(store: Store, path: Path) -> list[int]:
+def types_at(store: Shows, path: Path) -> list[int]:
     """The codes of the types of which something is shown at exactly this path, ascending."""
     return sorted(set(codes_at(store, path)))
 
 
-def value_keys(store: Store, prefix: Path) -> Iterator[Key]:
+def value_keys(store: Shows, prefix: Path) -> Iterator[Key]:
     """The keys of the values at or below a prefix, each once, in the order of their paths."""
     seen: set[Key] = set()
     for cell_key in store.keys(prefix):
@@ -66,7 +67,7 @@ class Reading(NamedTuple):
     mark: int
 
 
-def read_value(store: Store, key: Key) -> Reading:
+def read_value(store: Shows, key: Key) -> Reading:
     """The value at a key as it is now. Its mark is of the cells that are shown: a view is a function of nothing else."""
     type = value_type(key[0])
     try:
@@ -98,12 +99,12 @@ class Entry:
     why: str
 
 
-def history_of(store: Store, path: Path, name: Callable[[ReplicaId], str]) -> list[Entry]:
+def history_of(store: Shows, path: Path, name: Callable[[ReplicaId], str]) -> list[Entry]:
     """Every live cell at exactly this path, whatever its type, the newest first."""
     return sorted((_entry(store, op, why, name) for op, why in explain_path(store, path)), key=lambda entry: -entry.time)
 
 
-def _entry(store: Store, op: Op, why: str, name: Callable[[ReplicaId], str]) -> Entry:
+def _entry(store: Shows, op: Op, why: str, name: Callable[[ReplicaId], str]) -> Entry:
     dot = dot_of(op)
     return Entry(
         path=format_path(op.path),
@@ -118,7 +119,7 @@ def _entry(store: Store, op: Op, why: str, name: Callable[[ReplicaId], str]) -> 
     )
 
 
-def _value_of(store: Store, op: Op) -> Any:
+def _value_of(store: Shows, op: Op) -> Any:
     """The payload; of a shown cell the whole one, where it is in chunks."""
     shown: Sequence[Op] = store.shown(op.key)
     return plain(next((each.payload for each in shown if each.dot == op.dot and each.origin == op.origin), op.payload))

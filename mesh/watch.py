@@ -9,6 +9,8 @@ it is told, so writes of one path that wait together are told once. A reader tha
 So it need not forget anything at `Lagged`; what it had been told and is gone meanwhile is told as a `Changed` without a dot.
 While the node itself catches up with its peers, changes are held and told together before the next `Synced`, so that nobody sees
 them flicker.
+
+`mesh.listener` is the same without a task.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import trio
 
 from crdt.ops import Key, Path
 from mesh.events import Change, Event, Lagged
-from mesh.feed import LIMIT, Feed, Source
+from mesh.feed import LIMIT, Feed, Source, Watcher
 
 E = TypeVar("E", bound=Event)
 
@@ -31,7 +33,7 @@ E = TypeVar("E", bound=Event)
 class Reader(Generic[E]):
     """An async iterator in a context: the node feeds it while the context is open, and ends it when the node leaves."""
 
-    def __init__(self, readers: set[Self], limit: int) -> None:
+    def __init__(self, readers: set[Any], limit: int) -> None:
         """Raises ValueError."""
         if not isinstance(limit, int) or not 1 <= limit <= sys.maxsize:
             raise ValueError(f"limit={limit!r}: a number of changes or events that may wait, 1 at least")
@@ -96,8 +98,8 @@ class Reader(Generic[E]):
 class Watch(Reader[Change]):
     """What `node.watch(prefix)` gives: iterate over it for Changed, Synced and Lagged."""
 
-    def __init__(self, readers: set[Self], source: Source, prefix: Path, limit: int) -> None:
-        super().__init__(readers, limit)
+    def __init__(self, watchers: set[Watcher], source: Source, prefix: Path, limit: int) -> None:
+        super().__init__(watchers, limit)
         self._source, self._prefix, self._limit = source, prefix, limit
 
     async def __aenter__(self) -> Self:

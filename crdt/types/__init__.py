@@ -8,12 +8,25 @@ from __future__ import annotations
 from typing import Any
 
 from crdt.ops import Key, Op, Path
-from crdt.types.base import REGISTRY, CoverPolicy, Explanation, Handle, Store, ViewType, codes_at, keys_of, name_of, shown_of
+from crdt.types.base import (
+    REGISTRY,
+    CoverPolicy,
+    Explanation,
+    Shows,
+    Store,
+    ViewType,
+    codes_at,
+    keys_of,
+    name_of,
+    shown_of,
+    value_key,
+)
 from crdt.types.bounded_counter import BOUNDED_COUNTER, BoundedCounter
 from crdt.types.counter import COUNTER, GROW_ONLY_COUNTER, Counter, GrowOnlyCounter
 from crdt.types.custom import CUSTOM, Custom, custom_type
 from crdt.types.extreme import MAXIMUM, MINIMUM, Maximum, Minimum
 from crdt.types.flag import DISABLE_WINS_FLAG, ENABLE_WINS_FLAG, DisableWinsFlag, Flag
+from crdt.types.handle import Handle
 from crdt.types.handles import Handles
 from crdt.types.list import LIST, List
 from crdt.types.log import LOG, Log
@@ -33,30 +46,23 @@ def type_named(name: str) -> ViewType[Any]:
     return names[wanted]
 
 
-def value_key(key: Key) -> Key:
-    """The key of the value that a cell belongs to: of an element, its set, list or log."""
-    code, path = key
-    view = REGISTRY.get(code)
-    return (code, path[:-1]) if view is not None and view.per_element and len(path) > 1 else key
-
-
-def shown_at(store: Store, key: Key) -> list[Op]:
+def shown_at(store: Shows, key: Key) -> list[Op]:
     """The shown cells that make up the value at `key` (as `value_key` gives it)."""
     return [*shown_of(store, value_type(key[0]), key[1])]  # here `list` is the submodule
 
 
-def read(store: Store, key: Key) -> Any:
+def read(store: Shows, key: Key) -> Any:
     """The value at `key` (as `value_key` gives it), by its type's view."""
     return value_type(key[0]).view(shown_at(store, key))
 
 
-def explain(store: Store, key: Key) -> Explanation:
+def explain(store: Shows, key: Key) -> Explanation:
     """Every live cell of the value at `key` (as `value_key` gives it), and why it counts or not."""
     view = value_type(key[0])
     return [line for cell in keys_of(store, view, key[1]) for line in view.explain(store.cells(cell), store.shown(cell))]
 
 
-def explain_path(store: Store, path: Path) -> Explanation:
+def explain_path(store: Shows, path: Path) -> Explanation:
     """Every live cell of every value at exactly `path`, whatever its types."""
     codes = {key[0] for key in store.keys_at(path)} | {code for code, view in REGISTRY.items() if view.per_element}
     return [line for code in sorted(codes) for line in explain(store, (code, path))]

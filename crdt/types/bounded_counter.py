@@ -27,7 +27,9 @@ from typing import Final, NamedTuple
 from crdt.errors import NotEnoughRights, UnsupportedValue, WriteRefused
 from crdt.ids import SHELF_ID_BYTES, Dot, ShelfId, replica_of
 from crdt.ops import Op, Value
-from crdt.types.base import Handle, ViewType, declare, is_integer
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import is_integer
+from crdt.types.handle import Handle
 from crdt.types.paths import format_path
 
 

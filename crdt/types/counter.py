@@ -14,7 +14,9 @@ from typing import ClassVar, Final
 from crdt.errors import UnsupportedValue
 from crdt.ids import Dot, ShelfId
 from crdt.ops import Op
-from crdt.types.base import Handle, ViewType, declare, is_integer
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import is_integer
+from crdt.types.handle import Handle
 
 
 def total_of(op: Op, least: int | None = None) -> int | None:

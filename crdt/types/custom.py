@@ -17,7 +17,9 @@ from typing import Any, Final, TypeVar
 
 from crdt.ids import Dot
 from crdt.ops import Op, Value
-from crdt.types.base import CoverPolicy, Handle, Store, ViewType, declare, plain
+from crdt.types.base import CoverPolicy, Store, ViewType, declare
+from crdt.types.cells import plain
+from crdt.types.handle import Handle
 from crdt.types.paths import PathLike
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 from crdt.errors import UnsupportedValue
 from crdt.ids import Dot
 from crdt.ops import Op
-from crdt.types.base import Handle, ViewType, declare
+from crdt.types.base import ViewType, declare
+from crdt.types.handle import Handle
 
 Number: TypeAlias = int | float
 

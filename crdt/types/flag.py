@@ -11,7 +11,8 @@ from typing import Final
 
 from crdt.ids import Dot
 from crdt.ops import Op
-from crdt.types.base import Handle, ViewType, declare
+from crdt.types.base import ViewType, declare
+from crdt.types.handle import Handle
 
 
 def enable_wins_view(shown: Sequence[Op]) -> bool:

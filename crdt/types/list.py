@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple, overload
 from crdt.errors import Malformed
 from crdt.ids import Dot
 from crdt.ops import Op, Path, Value
-from crdt.types.base import Handle, ViewType, by_path, declare, newest, only_newest, plain
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import by_path, newest, only_newest, plain
 from crdt.types.fugue import Place, between, read_place_untrusted
+from crdt.types.handle import Handle
 from crdt.types.paths import is_hashed, named_segment
 
 

@@ -14,7 +14,9 @@ from typing import Any, Final, NamedTuple, overload
 from crdt.errors import Malformed
 from crdt.ids import Dot, ShelfId
 from crdt.ops import Op, Segment, Value
-from crdt.types.base import Handle, ViewType, declare, plain
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import plain
+from crdt.types.handle import Handle
 from crdt.types.paths import ordered, read_ordered_untrusted
 
 POSITION_MAX: Final = 2**62

@@ -13,12 +13,13 @@ from typing import Any, Final, TypeAlias, TypeVar
 from crdt.errors import Malformed, PathError, TypeConflict, UnsupportedValue, WriteRefused
 from crdt.ids import Dot
 from crdt.ops import Key, Op, Path, Value
-from crdt.types.base import REGISTRY, Explanation, Handle, Store, ViewType, name_of
+from crdt.types.base import REGISTRY, Explanation, Store, ViewType, name_of
 from crdt.types.bounded_counter import BoundedCounter
 from crdt.types.counter import Counter, GrowOnlyCounter
 from crdt.types.custom import CUSTOM
 from crdt.types.extreme import Maximum, Minimum
 from crdt.types.flag import DisableWinsFlag, Flag
+from crdt.types.handle import Handle
 from crdt.types.list import List
 from crdt.types.log import Log
 from crdt.types.multi_value import MultiValue

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from crdt.ids import Dot
 from crdt.ops import Op, Value
-from crdt.types.base import Handle, ViewType, declare, plain
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import plain
+from crdt.types.handle import Handle
 
 
 def view(shown: Sequence[Op]) -> list[Any]:

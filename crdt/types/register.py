@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from crdt.ids import Dot
 from crdt.ops import Op, Value
-from crdt.types.base import Handle, ViewType, declare, newest, only_newest, plain
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import newest, only_newest, plain
+from crdt.types.handle import Handle
 
 
 def view(shown: Sequence[Op]) -> Any:

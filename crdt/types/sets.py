@@ -13,7 +13,9 @@ from typing import Final, TypeVar
 from crdt.errors import Malformed, UnsupportedValue
 from crdt.ids import Dot
 from crdt.ops import Op, Path, Value
-from crdt.types.base import Handle, ViewType, by_path, declare
+from crdt.types.base import ViewType, declare
+from crdt.types.cells import by_path
+from crdt.types.handle import Handle
 from crdt.types.paths import Element, element_of_untrusted, element_segment, is_hashed, normal_element
 
 T = TypeVar("T")

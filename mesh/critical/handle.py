@@ -19,7 +19,7 @@ from consensus_escalation.policy import NOT_ENDORSED, Rule
 from crdt import codec
 from crdt.ops import Path, Value
 from crdt.types import format_path
-from crdt.types.base import plain
+from crdt.types.cells import plain
 from mesh.critical.clerk import Clerk, Decided, format_key
 from mesh.errors import NotCommitted, OutcomeUnknown, UnsupportedValue, ValueTooLarge
 from mesh.paths import PathLike, parse_path

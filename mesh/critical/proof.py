@@ -37,7 +37,7 @@ from consensus_escalation.wire import (
 )
 from crdt.ids import ReplicaId
 from crdt.types import format_path
-from crdt.types.base import plain
+from crdt.types.cells import plain
 from mesh.errors import ConfigError, Malformed, Refused
 from mesh.notary import Notary
 from mesh.quorum.keeper import Refusal

@@ -9,7 +9,7 @@ from consensus_escalation.chain import Chain
 from crdt.ids import Dot, ReplicaId, ShelfId
 from crdt.ops import Path
 from crdt.types import format_path
-from crdt.types.base import plain
+from crdt.types.cells import plain
 from mesh.events import Changed
 from mesh.values import Reading
 from mesh.wire.cbor import decode_untrusted

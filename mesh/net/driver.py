@@ -1,129 +1,28 @@
-"""The real driver: a short loop between the pure core and this machine's socket, clock and disk.
-
-    a datagram                -> core.handle_untrusted
-    who is said to be gone    -> core.refused
-    core.changes, transmits   -> callbacks, socket.send; the turn that follows may wait for REST_SECONDS, if the core may rest
-
-    a turn, also when the core's deadline has come, or for a local write:
-    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed, socket.send
-    core.push, core.transmits -> socket.send
-    the time                  -> core.tick
-    core.transmits            -> socket.send
-    core.urgent               -> journal.submit, for what this turn brought about
-    core.batch                -> store.submit
-    core.changes, core.events -> callbacks
-
-The simulator's loop is the same one, with its own network, clock and disk in the places of `socket`, `clock` and `store`.
-"""
+"""The real driver: when a turn is due (`mesh.net.turns` says what is done in one), and the wait until then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
-from threading import get_ident
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import trio
 
 from crdt.ops import Key
-from mesh.effects import REST_SECONDS as REST_SECONDS
-from mesh.effects import Address, Now, Transmit
 from mesh.errors import NodeClosed
 from mesh.events import Event
 from mesh.net.clock import Clock
-from mesh.net.udp import DRAIN_MAX, UdpSocket
+from mesh.net.turns import Core, Sink, Turns, UrgentSink
+from mesh.net.udp import UdpSocket
 from mesh.nursery import open_plain_nursery
-from mesh.quorum.rows import QuorumBatch
-from mesh.store.rows import Batch
 
-PAUSE_SECONDS: Final = 0.002
-"""Without a look at the socket. Guess: a few times what a datagram of a burst takes to be handled."""
 LATE_SECONDS: Final = 0.003
 """A turn that is as late as this comes after a look at the socket: an answer may be there for which it would give up waiting. The
 event loop's own clock has steps of a millisecond; beyond that something kept this process from running.
 """
 
 
-class Core(Protocol):
-    """What a driver, real or simulated, needs of `mesh.peer.Peer`."""
-
-    @property
-    def deadline(self) -> float:
-        """Monotonic seconds of the next tick wanted; infinity when there is nothing to wait for."""
-
-    def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
-        """One datagram of any content. Never raises for what the datagram holds."""
-
-    def refused(self, address: Address, now: Now) -> None:
-        """The operating system says that nobody listens at this address. A hint, not authenticated."""
-
-    @property
-    def may_rest(self) -> bool:
-        """Whether all that came in since the last tick shows already in `changes` and `transmits`, and nothing else follows."""
-
-    @property
-    def gathers(self) -> bool:
-        """Whether something waits for company before it goes to the disk."""
-
-    @property
-    def unsettled(self) -> Now | None:
-        """When the first of what a turn is to settle soon came in since the last one; None: nothing did."""
-
-    def push(self, now: Now) -> bool:
-        """Make what was written here ready to be sent, if it is due. True when there was something."""
-
-    def tick(self, now: Now) -> None:
-        """Do what is due; harmless when nothing is."""
-
-    def transmits(self, now: Now) -> Sequence[Transmit]:
-        """Drain what is to be sent."""
-
-    def batch(self) -> Batch | None:
-        """Drain what the store should commit; None when nothing changed."""
-
-    def urgent(self, now: Now) -> QuorumBatch | None:
-        """Drain what the journal should commit, at once; None when there is nothing."""
-
-    def urgent_committed(self, ticket: int, now: Now) -> bool:
-        """Everything that `urgent` gave up to this ticket is durable. True when something follows from that."""
-
-    def changes(self) -> Sequence[Key]:
-        """Drain the keys whose cells changed."""
-
-    def events(self) -> Sequence[Event]:
-        """Drain what the node's user is told."""
-
-
-class Sink(Protocol):
-    """The part of a store that the loop uses."""
-
-    def submit(self, batch: Batch) -> object:
-        """Take a batch; it is committed soon, in another thread."""
-
-
-class UrgentSink(Protocol):
-    """The part of a journal that the loop uses."""
-
-    on_durable: Callable[[int], None]
-    """Called in the trio thread with the newest ticket that is on the disk."""
-
-    def submit(self, batch: QuorumBatch) -> None:
-        """Take a batch; its commit begins soon, or with the end of the one under way."""
-
-    def begin(self) -> None:
-        """Somebody waits for what was submitted: it may be durable on return, where that is a matter of moments."""
-
-    def visit(self) -> None:
-        """Something came in: what is durable by now may be told at once."""
-
-
-def _nothing() -> None:
-    pass
-
-
 class Driver:
-    """Runs one core. `run` is the loop; `wake` is how a local write tells it that there is something to send; at `next_turn`
-    others wait for what a turn brings.
+    """Runs one core. `run` is the loop; at `next_turn` others wait for what a turn brings.
 
     Two tasks share the work. One listens, and nothing ever cancels its wait; the other keeps the time. A single one that waits
     for both has to be cancelled at each deadline, which cost an idle agent a quarter of that wake-up: an exception, and two
@@ -141,24 +40,19 @@ class Driver:
         on_changes: Callable[[Sequence[Key]], None],
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
-        self._core, self._socket, self._store, self._clock = core, socket, store, clock
-        self._journal = journal
-        journal.on_durable = self._urgent_durable
-        self._on_changes, self._on_events = on_changes, on_events
-        self._turning = self._is_receiving = False
-        self._is_promised = False
-        """Something that waited for the disk may go out, since it was told so in the middle of something else."""
-        self._received_at = -inf
-        self._due = inf  # what the time is kept for, as the core's deadline
+        self.turns = Turns(core, socket, store, journal, clock, self, on_changes=on_changes, on_events=on_events)
+        self.turn, self.wake, self.hurry = self.turns.turn, self.turns.wake, self.turns.hurry
+        self.check_thread = self.turns.check_thread
+        self._core, self._socket, self._clock = core, socket, clock
         self._trio_ahead = 0.0  # seconds, of the core's clock
-        self._asleep: trio.lowlevel.Task | None = None  # the task that keeps the time, while it waits
+        self._task: trio.lowlevel.Task  # that keeps the time
         self._waiting = trio.CancelScope()
-        self._awake = self._is_due = self._has_failed = False
+        self._is_due = False
         self._turned = trio.lowlevel.ParkingLot()
-        self._thread = get_ident()
-        self.on_turn: Callable[[], None] = _nothing
-        """Called after every turn."""
-        self.has_ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        return self.turns.has_ended
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Run until cancelled. What the core raises comes out: a core that has failed is not asked again.
@@ -173,217 +67,71 @@ class Driver:
                 try:
                     await self._keep_time()
                 except trio.Cancelled:
-                    if not self._has_failed:
+                    if not self.turns.has_failed:
                         self.turn()
                     raise
         finally:
-            self.has_ended = True
+            self.turns.has_ended = True
             self._turned.unpark_all()
         raise AssertionError("it keeps the time for ever")
 
     async def _keep_time(self) -> NoReturn:
         """A turn whenever one is due or somebody calls `wake`."""
-        task = trio.lowlevel.current_task()
+        self._task, turns = trio.lowlevel.current_task(), self.turns
         while True:
-            self._due, self._is_due = self._core.deadline, False
+            turns.due, self._is_due = self._core.deadline, False
             self._trio_ahead = trio.current_time() - self._clock.now().monotonic
-            with trio.CancelScope(deadline=self._due + self._trio_ahead) as self._waiting:
-                while not self._is_due and not self._awake:
-                    self._asleep = task
+            with trio.CancelScope(deadline=turns.due + self._trio_ahead) as self._waiting:
+                while not self._is_due and not turns.awake:
+                    turns.asleep = True
                     await trio.lowlevel.wait_task_rescheduled(self._over)
                     if not self._is_due:
-                        self._awake = False
-                        self.turn()
-                        self._wait_until(self._core.deadline)
+                        turns.awake = False
+                        turns.turn()
+                        turns.wait_until(self._core.deadline)
             if self._is_due:
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if self._clock.now().monotonic > self._due + LATE_SECONDS:
-                    self._receive()
+                if self._clock.now().monotonic > turns.due + LATE_SECONDS:
+                    turns.receive()
             else:  # woken by its own turn
                 await trio.lowlevel.checkpoint()
-            self._awake = False
-            self.turn()
+            turns.awake = False
+            turns.turn()
 
     def _over(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         """The wait is cancelled: by its deadline, then it just ends, or because this driver is to end."""
-        task, self._asleep = self._asleep, None
-        if task is None or trio.current_time() < self._waiting.deadline:
+        asleep, self.turns.asleep = self.turns.asleep, False
+        if not asleep or trio.current_time() < self._waiting.deadline:
             return trio.lowlevel.Abort.SUCCEEDED
         self._is_due = True
-        trio.lowlevel.reschedule(task)
+        trio.lowlevel.reschedule(self._task)
         return trio.lowlevel.Abort.FAILED
 
     async def _listen(self) -> NoReturn:
+        wait_readable, socket, turns = trio.lowlevel.wait_readable, self._socket.fileno(), self.turns
         try:
             while True:
-                await self._socket.readable()
-                self._take_in()
+                await wait_readable(socket)
+                turns.take_in()
         except Exception:
-            self._has_failed = True
+            turns.has_failed = True
             raise
-
-    def _take_in(self) -> None:
-        """A delivery is told before anything else is done about it, and leaves the time as it is: where many agents share a
-        machine, each of them has its news sooner when none does its book-keeping first.
-        """
-        core, now = self._core, self._receive()
-        if self._is_promised:
-            self._keep_promises(now)
-        if self._turned or not core.may_rest:  # who waits for a turn may wait for this
-            self.turn()
-            self._wait_until(core.deadline)
-            return
-        if changes := core.changes():
-            self._on_changes(changes)
-        sent = self._send(now)
-        came = core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
-        wanted = self._due if came is not None and not sent else core.deadline
-        if came is not None:
-            wanted = min(wanted, came.monotonic + REST_SECONDS)
-        self._wait_until(wanted)
-
-    def _receive(self) -> Now:
-        """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
-        first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
-        then what came meanwhile is taken, too."""
-        now = self._clock.now()
-        self._is_receiving = True
-        self._journal.visit()
-        self._is_receiving = False
-        paused = now.monotonic >= self._received_at + PAUSE_SECONDS
-        self._received_at = now.monotonic
-        socket = self._socket
-        if (first := socket.take()) is not None:
-            self._core.handle_untrusted(*first, now)
-            left = DRAIN_MAX - 1
-            while more := socket.drain(left) if self._core.gathers or not paused else ():
-                paused, left = True, left - len(more)
-                for datagram, address in more:
-                    now = self._clock.now()
-                    self._core.handle_untrusted(datagram, address, now)
-        if socket.has_refused:
-            self._tell_refused(now)
-        return now
-
-    def _tell_refused(self, now: Now) -> None:
-        for address in self._socket.refused():
-            self._core.refused(address, now)
-
-    def turn(self) -> None:
-        """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
-
-        A caller that wants its writes handed to the store now (`flush`) may call it too. Raises NodeClosed where the core has
-        failed.
-        """
-        if self._has_failed:
-            raise NodeClosed("this node has ended")
-        self._turning = True
-        try:
-            self._turn(self._clock.now())
-        except Exception:
-            self._has_failed = True
-            raise
-        finally:
-            self._turning = False
-        self.on_turn()
-        if self._turned:
-            self._turned.unpark_all()
 
     async def next_turn(self) -> None:
         """Raises NodeClosed when there is none."""
         self.check_thread()
         if self.has_ended:
             raise NodeClosed("this node has ended")
+        self.turns.awaited = True
         await self._turned.park()
 
-    def _turn(self, now: Now) -> None:
-        if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
-            self._journal.submit(urgent)
-            self._journal.begin()
-        self._keep_promises(now)
-        if self._core.push(now):
-            self._send(now)
-        self._core.tick(now)
-        self._send(now)
-        if (urgent := self._core.urgent(now)) is not None:
-            self._journal.submit(urgent)
-        if self._is_promised:
-            self._is_promised = False
-            self.wake()
-        if (batch := self._core.batch()) is not None:
-            self._store.submit(batch)
-        if changes := self._core.changes():
-            self._on_changes(changes)
-        if events := self._core.events():
-            self._on_events(events)
+    # --- mesh.net.turns.Alarm
 
-    def _keep_promises(self, now: Now) -> None:
-        """Whoever waits for what the disk has already hears of it before anything else is done."""
-        if self._is_promised:
-            self._is_promised = False
-            self._send(now)
+    def postpone(self, due: float) -> None:
+        self._waiting.deadline = due + self._trio_ahead
 
-    def _send(self, now: Now) -> bool:
-        """Whether there was anything."""
-        transmits = self._core.transmits(now)
-        for transmit in transmits:
-            self._socket.send(transmit.datagram, transmit.address)
-        if self._socket.has_refused:  # the kernel says it with what is sent next: the socket is no longer readable for it
-            self._tell_refused(now)
-            self.wake()
-        return bool(transmits)
+    def ring(self) -> None:
+        trio.lowlevel.reschedule(self._task)
 
-    def _urgent_durable(self, ticket: int) -> None:
-        """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
-        if self.has_ended:
-            return  # the journal is closed last, and writes what waits: there is no socket any more
-        now = self._clock.now()
-        if self._is_receiving:
-            self._is_promised |= self._core.urgent_committed(ticket, now)
-        elif not self._core.urgent_committed(ticket, now):
-            # A leader whose followers have not answered yet: it waits for them, but not for ever.
-            self._wait_until(min(self._due, self._core.deadline))
-        elif self._turning:
-            self._is_promised = True
-        else:
-            self._send(now)
-            if self._turned or not self._core.may_rest:
-                self.turn()
-                self._wait_until(self._core.deadline)
-            else:  # a follower, which has said what it was waited for
-                self._wait_until(min(self._due, self._core.deadline))
-
-    def wake(self) -> None:
-        """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
-
-        All writes made until the calling task next yields are then one turn, so they share a delta and a datagram.
-        """
-        if self._awake:
-            return
-        self.check_thread()
-        self._awake = True
-        if self._asleep is not None:
-            trio.lowlevel.reschedule(self._asleep)
-            self._asleep = None
-
-    def check_thread(self) -> None:
-        """Raises RuntimeError in another thread than the one that made this: there it could wake up nobody, or wait for ever."""
-        if get_ident() != self._thread:
-            raise RuntimeError(
-                "this node belongs to the thread that opened it: call it there by trio.from_thread.run, or use mesh.blocking"
-            )
-
-    def hurry(self) -> None:
-        """As `wake`, now: for whoever is sure that nobody else writes in the same step. It saves a round of the event loop, a
-        fiftieth of what one client waits for a critical write."""
-        if self._asleep is None or self._awake or self._turning:
-            self.wake()
-            return
-        self.turn()
-        self._wait_until(self._core.deadline)
-
-    def _wait_until(self, due: float) -> None:
-        """Trio takes longer to move a deadline than a core to read a header."""
-        if due != self._due:
-            self._due = due
-            self._waiting.deadline = due + self._trio_ahead
+    def turned(self) -> None:
+        self._turned.unpark_all()

@@ -17,14 +17,11 @@ import socket
 import struct
 import sys
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-import trio
-
 from mesh.effects import Address
-from mesh.errors import ConfigError
-from mesh.net.endpoint import resolve
 
 log: Final = logging.getLogger("mesh.net.udp")
 
@@ -32,15 +29,8 @@ DRAIN_MAX: Final = 64
 """Datagrams per turn. At about 60 us each to open and apply, timers wait at most 4 ms (measured figures, chosen number)."""
 RECEIVE_BYTES: Final = 2_048
 """Room for one datagram. Ours are at most 1,200 bytes; a longer one arrives too long, or cut, and the core refuses it."""
-SOCKET_BUFFER_BYTES: Final = 4 << 20
-"""Asked of the kernel, which gives what net.core.rmem_max allows (0.2 MiB on most machines: about 90 full datagrams). 4 MiB
-hold a burst of a full datagram from each of 1,000 members, at about 2.3 kB of kernel memory each."""
-_SO_SNDBUFFORCE: Final = 32
-_SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
 _SK_MEMINFO_DROPS: Final = 8
-_IP_RECVERR: Final = 11
-_IPV6_RECVERR: Final = 25
 _ORIGINS: Final = (2, 3)
 """SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6: the word of another machine, or of this one about its own ports."""
 _MAPPED: Final = "::ffff:"
@@ -51,42 +41,24 @@ REFUSED_MAX: Final = 64
 """Addresses told in one turn. More are dropped: the next probe asks again."""
 
 
-async def open_udp(bind: str) -> UdpSocket:
-    """Bind "host:port" (port 0: any free one). ConfigError names what cannot be bound and why; OSError never comes out."""
-    try:
-        address = (await resolve(bind))[0]
-    except OSError as error:
-        raise ConfigError(f"cannot bind {bind}: {error.strerror or error}") from error
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        _enlarge_buffers(sock)
-        _ask_for_errors(sock)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        hint = "; another program uses that port: choose another or stop it" if error.errno == errno.EADDRINUSE else ""
-        raise ConfigError(f"cannot bind {bind}: {error.strerror or error}{hint}") from error
-    except BaseException:
-        sock.close()
-        raise
-    return UdpSocket(sock)
+def _nobody_waits(_sock: socket.socket) -> None:
+    pass
 
 
 class UdpSocket:
     """A bound non-blocking socket. Used by one task; `with` closes it."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket.socket, closing: Callable[[socket.socket], None] = _nobody_waits) -> None:
+        """`closing`: called before it is closed."""
+        self._sock, self._closing = sock, closing
         self._six = sock.family == socket.AF_INET6
         self.address: Address = self._plain(sock.getsockname())
         """(numeric host, port) as bound; the host may be 0.0.0.0 or ::."""
         self._received = self._received_bytes = self._sent = self._sent_bytes = 0
         self._failures: Counter[str] = Counter()
         self._refused: dict[Address, None] = {}
+        self.has_refused = False
+        """Whether `refused` has something to tell."""
         self._sockaddrs: dict[Address, tuple[str | int, ...]] = {}  # of addresses that were found to be those of one host
 
     def __enter__(self) -> UdpSocket:
@@ -103,14 +75,14 @@ class UdpSocket:
         return socket.AF_INET6 if self._six else socket.AF_INET
 
     def close(self) -> None:
-        """Idempotent. A task that waits in `readable` gets trio.ClosedResourceError."""
+        """Idempotent. A task that waits until it is readable gets trio.ClosedResourceError."""
         if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock)
+            self._closing(self._sock)
             self._sock.close()
 
-    async def readable(self) -> None:
-        """Return when a datagram (or an error) is there. A checkpoint."""
-        await trio.lowlevel.wait_readable(self._sock)
+    def fileno(self) -> int:
+        """It is readable when a datagram (or an error) is there."""
+        return self._sock.fileno()
 
     @property
     def counts(self) -> Counter[str]:
@@ -166,16 +138,12 @@ class UdpSocket:
         self._sent_bytes += len(datagram)
         return True
 
-    @property
-    def has_refused(self) -> bool:
-        """Whether `refused` has something to tell."""
-        return bool(self._refused)
-
     def refused(self) -> list[Address]:
         """Drain the addresses of which a machine said, since the last call, that nobody listens there. A hint: anybody on the
         path can forge it."""
         told = list(self._refused)
         self._refused.clear()
+        self.has_refused = False
         return told
 
     def kernel_drops(self) -> int:
@@ -205,6 +173,7 @@ class UdpSocket:
                     self._failures["refused"] += 1
                     if len(self._refused) < REFUSED_MAX:
                         self._refused[self._plain(sockaddr)] = None
+                        self.has_refused = True
 
     def _failed(self, what: str, error: OSError) -> None:
         """Count what the network or the kernel refused. A closed socket is nobody's network: it comes out."""
@@ -255,29 +224,3 @@ def _single(family: socket.AddressFamily, host: str) -> bool:
         return False
     group = packed[0] >> 4 == 0xE if family == socket.AF_INET else packed[0] == 0xFF
     return not group and any(packed)
-
-
-def _ask_for_errors(sock: socket.socket) -> None:
-    """Have the kernel keep what other machines answer to our datagrams by ICMP. A socket for both families needs both."""
-    if sys.platform != "linux":
-        return
-    six = sock.family == socket.AF_INET6
-    wanted = [(socket.IPPROTO_IP, _IP_RECVERR), *([(socket.IPPROTO_IPV6, _IPV6_RECVERR)] if six else [])]
-    for level, option in wanted:
-        try:
-            sock.setsockopt(level, option, 1)
-        except OSError as error:
-            log.debug("this kernel does not pass on ICMP errors: %s", error)
-
-
-def _enlarge_buffers(sock: socket.socket) -> None:
-    """Ask for room for bursts. A process that may do so goes past the system's limit; the others get what the limit allows."""
-    for forced, option in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if sys.platform == "linux":
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
-            except PermissionError:
-                log.debug("not allowed to go past net.core.rmem_max and wmem_max")
-            else:
-                continue
-        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)

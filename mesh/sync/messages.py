@@ -11,7 +11,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from crdt.codec import number_untrusted
+from crdt.codec import array_head, byte_string, number_untrusted, unsigned
 from crdt.errors import Malformed as CrdtMalformed
 from crdt.ids import SHELF_ID_BYTES, ShelfId
 from mesh.errors import Malformed
@@ -149,7 +149,13 @@ class FloorNote(NamedTuple):
     purpose: Purpose = Purpose.TELL
 
     def encode(self) -> bytes:
-        return cbor.encode([_pack_floors(self.floors), int(self.purpose)])
+        """By its layout, as most are read: where others wait for a write, floors are encoded before they have it."""
+        parts = [_NOTE_START, array_head(len(self.floors))]
+        for floor in self.floors:
+            parts += (array_head(3 + len(floor.loose)), byte_string(floor.shelf), unsigned(floor.seq))
+            parts += (byte_string(floor.hash4), *[unsigned(seq) for seq in floor.loose])
+        parts.append(unsigned(self.purpose))
+        return b"".join(parts)
 
     @staticmethod
     @lru_cache(maxsize=NOTES_READ_MAX)
@@ -170,6 +176,7 @@ def only_tells_untrusted(payload: bytes) -> bool:
 
 
 _TELLS: Final = bytes((Purpose.TELL,))
+_NOTE_START: Final = bytes((0x82,))
 _FLOOR_HEAD: Final = bytes((0x83, 0x40 | SHELF_ID_BYTES))
 _HASH4_HEAD: Final = 0x40 | SHORT_HASH_BYTES
 _NOTE_BYTES_MIN: Final = 2 + len(_FLOOR_HEAD) + SHELF_ID_BYTES + 1 + 1 + SHORT_HASH_BYTES + 1

@@ -251,7 +251,7 @@ class Sync:
     def _trail(self, now: Now) -> tuple[Floor, ...]:
         """Some of the newest floors that everybody should know by now."""
         shelves = self._fresh.trail(now.monotonic - SETTLED_FACTOR * self._settling(), now)
-        return tuple([floor._replace(loose=()) for shelf in shelves if (floor := self._floor_of(shelf)) is not None])
+        return tuple([floor for shelf in shelves if (floor := self._floor_of(shelf, 0)) is not None])
 
     def _settling(self) -> float:
         """Seconds: about a round trip, and what a busy machine adds."""

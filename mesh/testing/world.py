@@ -1,8 +1,8 @@
 """Discrete events on virtual time: N hosts, each running one core, over a simulated network.
 
-A host's loop mirrors the real driver (mesh.net.driver): it is readable, or its deadline has come, or a local call woke it; it
-drains the socket into the core, ticks when due, then carries out what the core wants. After deliveries that want nothing it only
-tells, and lets the rest of the turn wait. Nothing here knows what a core is for.
+A host's loop mirrors the real one (mesh.net.driver and mesh.net.turns): it is readable, or its deadline has come, or a local
+call woke it; it drains the socket into the core, ticks when due, then carries out what the core wants. After deliveries that
+want nothing it only tells, and lets the rest of the turn wait. Nothing here knows what a core is for.
 
     world = World(seed=7)
     for number in range(3):

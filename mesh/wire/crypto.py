@@ -69,7 +69,12 @@ class Libsodium:
         return bindings.crypto_sign_seed_keypair(seed)
 
     def sign(self, secret_key: bytes, message: bytes) -> bytes:
-        return bindings.crypto_sign(message, secret_key)[:SIGNATURE_BYTES]
+        if len(secret_key) != SECRET_KEY_BYTES:
+            raise ValueError(f"a secret key has {SECRET_KEY_BYTES} bytes, not {len(secret_key)}")
+        size = len(message)
+        signed = _new_bytes(_BYTES, SIGNATURE_BYTES + size)
+        _crypto_sign(signed, _NULL, message, size, secret_key)  # cannot fail
+        return bytes(_buffer(signed, SIGNATURE_BYTES))
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
@@ -105,6 +110,7 @@ class Libsodium:
         return None if failed else bytes(_buffer(message))
 
 
+_crypto_sign: Final = lib.crypto_sign
 _crypto_sign_open: Final = lib.crypto_sign_open
 _aead_encrypt: Final = lib.crypto_aead_xchacha20poly1305_ietf_encrypt
 _aead_decrypt: Final = lib.crypto_aead_xchacha20poly1305_ietf_decrypt

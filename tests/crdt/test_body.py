@@ -13,6 +13,7 @@ from crdt import Malformed, body_from_bytes_untrusted, codec, delta_from_parts_u
 from crdt.body import Body
 from crdt.delta import NO_HASH, Head, Header, header_from_bytes_untrusted
 from crdt.digest import digest_16
+from crdt.frozen import FrozenMap
 from crdt.ids import ReplicaId, ShelfId, make_dot
 from crdt.limits import BODY_BYTES_LIMIT, SEGMENT_BYTES_MAX
 from crdt.ops import DROPPED, LARGE, NO_RIGHTS, REMOVED, TAKEOVER, VALUE, WHILE_ALIVE, Cover, Op, Rights, Segment
@@ -26,7 +27,7 @@ SEGMENTS: st.SearchStrategy[Segment] = st.sampled_from(["robots", "7", "pose", "
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map(tuple)
 SHELVES = st.sampled_from([ME, OTHER, shelf_of("C"), shelf_of("A", 2)])
 COVERS = st.lists(st.builds(Cover, SHELVES, st.integers(256, 2**40), st.integers(0, 2**32 - 1)), max_size=3).map(tuple)
-PAYLOADS = st.sampled_from([None, True, 1.5, -1, "text", b"bytes", (1, (2.5, "x")), codec.FrozenMap({"a": (1,)})])
+PAYLOADS = st.sampled_from([None, True, 1.5, -1, "text", b"bytes", (1, (2.5, "x")), FrozenMap({"a": (1,)})])
 
 
 @st.composite

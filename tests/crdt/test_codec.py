@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from crdt import codec
 from crdt.errors import Malformed, UnsupportedValue
+from crdt.frozen import FrozenMap
 
 SCALARS = st.one_of(
     st.none(),
@@ -168,7 +169,7 @@ def test_what_is_outside_the_model_is_named(value: Any, names: str) -> None:
 
 def test_frozen_values_cannot_be_changed() -> None:
     value = codec.freeze({"a": [1, {"b": b"c"}], b"d": None})
-    assert isinstance(value, codec.FrozenMap)
+    assert isinstance(value, FrozenMap)
     assert value == {"a": (1, {"b": b"c"}), b"d": None}
     assert hash(value) == hash(codec.freeze({b"d": None, "a": (1, {"b": b"c"})}))
     for change in ("update", "pop", "popitem", "clear", "setdefault", "__setitem__", "__delitem__", "__ior__"):

@@ -311,6 +311,7 @@ def test_leaves_may_be_walked_while_they_change() -> None:
     assert seen == ["00", "01", "02", "03", "04", "05", "06", "07", "08", "08b", "09"]
 
 
+@pytest.mark.interpreted
 def test_who_is_covered_among_many_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: each read of a key with fifty cells, each of which names all others, took 300 us. A write, or a removal, is
     looked at anew; who has the same cells shares the answer."""

@@ -13,7 +13,7 @@ from crdt.ids import ShelfId
 from crdt.ops import Op
 from crdt.testing import OPTIONS, Call, History, Network, check_view
 from crdt.types import CoverPolicy, Custom, custom_type
-from crdt.types.base import newest
+from crdt.types.cells import newest
 
 FEW = settings(OPTIONS, max_examples=40)
 MANY = settings(OPTIONS, max_examples=1000, phases=[Phase.generate])

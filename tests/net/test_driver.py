@@ -13,12 +13,13 @@ import trio
 import trio.testing
 
 from crdt.ops import Key
-from mesh.effects import Now
+from mesh.effects import REST_SECONDS, Now
 from mesh.events import Event
 from mesh.net import driver
 from mesh.net.clock import SystemClock
 from mesh.net.driver import Driver
-from mesh.net.udp import DRAIN_MAX, UdpSocket, open_udp
+from mesh.net.open_udp import open_udp
+from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.journal import MemoryJournal
 from mesh.store.rows import Batch
@@ -133,11 +134,11 @@ async def test_a_wake_during_a_turn_is_not_lost() -> None:
                 one.core.write(7, other.address)
                 one.driver.wake()
 
-            one.driver._on_changes = answer
+            one.driver.turns._on_changes = answer
             await nursery.start(one.driver.run)
             other.send(b"1", one.socket.address)
             with trio.fail_after(2):
-                await other.readable()
+                await trio.lowlevel.wait_readable(other)
             assert other.drain() == [(b"7", one.socket.address)]
         nursery.cancel_scope.cancel()
 
@@ -148,7 +149,7 @@ async def test_a_wake_before_the_start_is_not_lost() -> None:
         one.driver.wake()
         await nursery.start(one.driver.run)
         with trio.fail_after(2):
-            await two.socket.readable()
+            await trio.lowlevel.wait_readable(two.socket)
         nursery.cancel_scope.cancel()
 
 
@@ -299,9 +300,9 @@ async def test_the_journal_is_visited_with_each_datagram() -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
+async def test_what_may_rest_is_told_at_once() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        reader.driver.turns.rest_seconds = 3600.0
         await nursery.start(reader.driver.run)
         reader.core.may_rest = True
         for number in (1, 2):
@@ -317,10 +318,10 @@ async def test_what_may_rest_is_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
         nursery.cancel_scope.cancel()
 
 
-async def test_what_may_rest_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_may_rest_is_answered_at_once() -> None:
     """A ping took a whole turn, a third of what an idle agent did."""
-    monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
     async with agent(limit=2) as reader, agent() as writer, trio.open_nursery() as nursery:
+        reader.driver.turns.rest_seconds = 3600.0
         await nursery.start(reader.driver.run)
         await nursery.start(writer.driver.run)
         reader.core.may_rest = True
@@ -336,14 +337,14 @@ async def test_what_rests_is_settled_soon() -> None:
         reader.core.may_rest = True
         writer.socket.send(b"1", reader.socket.address)
         await until(lambda: reader.core.ticks)
-        assert reader.core.ticks[0].monotonic - reader.core.handled[0].monotonic >= driver.REST_SECONDS * 0.9
+        assert reader.core.ticks[0].monotonic - reader.core.handled[0].monotonic >= REST_SECONDS * 0.9
         nursery.cancel_scope.cancel()
 
 
-async def test_what_leaves_nothing_to_settle_wakes_nobody_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_leaves_nothing_to_settle_wakes_nobody_before_the_deadline() -> None:
     """Every answer to a ping did, a tenth of a second later: a fifth of all wake-ups of an idle agent."""
-    monkeypatch.setattr(driver, "REST_SECONDS", 0.0)
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        reader.driver.turns.rest_seconds = 0.0
         reader.core.may_rest = reader.core.settles_at_once = True
         reader.core.deadline = due = SystemClock().now().monotonic + 0.2
         await nursery.start(reader.driver.run)
@@ -372,9 +373,9 @@ async def test_what_the_disk_brings_may_bring_the_next_turn_forward(monkeypatch:
         nursery.cancel_scope.cancel()
 
 
-async def test_nothing_rests_while_somebody_waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "REST_SECONDS", 3600.0)
+async def test_nothing_rests_while_somebody_waits_for_a_turn() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
+        reader.driver.turns.rest_seconds = 3600.0
         await nursery.start(reader.driver.run)
         reader.core.may_rest = True
         nursery.start_soon(reader.driver.next_turn)
@@ -413,7 +414,7 @@ async def test_a_core_whose_deadline_stays_in_the_past_blocks_nobody() -> None:
 async def test_a_core_that_always_wakes_its_driver_can_be_cancelled() -> None:
     """It never comes to a wait that could be cancelled."""
     async with agent() as one:
-        one.driver.on_turn = one.driver.wake
+        one.driver.turns.on_turn = one.driver.wake
         one.driver.wake()
         with trio.fail_after(2):
             async with trio.open_nursery() as nursery:
@@ -431,7 +432,7 @@ async def test_what_has_arrived_counts_before_a_turn_that_is_late(number: int) -
         await nursery.start(reader.driver.run)
         await trio.testing.wait_all_tasks_blocked()
         reader.core.deadline = due = SystemClock().now().monotonic
-        reader.driver._wait_until(due)
+        reader.driver.turns.wait_until(due)
         writer.socket.send(b"%d" % number, reader.socket.address)
         while SystemClock().now().monotonic < due + 2 * driver.LATE_SECONDS:
             pass  # stands still

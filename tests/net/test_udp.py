@@ -13,7 +13,8 @@ import trio.testing
 
 from mesh.errors import ConfigError
 from mesh.net import udp
-from mesh.net.udp import DRAIN_MAX, SOCKET_BUFFER_BYTES, UdpSocket, open_udp
+from mesh.net.open_udp import SOCKET_BUFFER_BYTES, open_udp
+from mesh.net.udp import DRAIN_MAX, UdpSocket
 from tests.net.names import Names
 
 HAS_IPV6 = socket.has_ipv6
@@ -28,7 +29,7 @@ async def test_port_zero_is_a_free_port_and_the_address_says_which() -> None:
 async def test_a_datagram_goes_from_one_socket_to_another() -> None:
     with await open_udp("127.0.0.1:0") as one, await open_udp("127.0.0.1:0") as two:
         assert one.send(b"hello", two.address)
-        await two.readable()
+        await trio.lowlevel.wait_readable(two)
         assert two.drain() == [(b"hello", one.address)]
         assert two.drain() == []
         assert one.counts == {"sent": 1, "sent_bytes": 5}
@@ -39,7 +40,7 @@ async def test_draining_is_in_order_and_bounded() -> None:
     with await open_udp("127.0.0.1:0") as one, await open_udp("127.0.0.1:0") as two:
         for number in range(DRAIN_MAX + 3):
             assert one.send(b"%d" % number, two.address)
-        await two.readable()
+        await trio.lowlevel.wait_readable(two)
         assert [datagram for datagram, _ in two.drain()] == [b"%d" % number for number in range(DRAIN_MAX)]
         assert len(two.drain()) == 3
 
@@ -47,14 +48,14 @@ async def test_draining_is_in_order_and_bounded() -> None:
 async def test_an_empty_datagram_is_a_datagram() -> None:
     with await open_udp("127.0.0.1:0") as one:
         one.send(b"", one.address)
-        await one.readable()
+        await trio.lowlevel.wait_readable(one)
         assert one.drain() == [(b"", one.address)]
 
 
 async def test_an_overlong_datagram_arrives_too_long_to_be_one_of_ours() -> None:
     with await open_udp("127.0.0.1:0") as one:
         one.send(bytes(9_000), one.address)
-        await one.readable()
+        await trio.lowlevel.wait_readable(one)
         [(datagram, _)] = one.drain()
         assert len(datagram) > 1_200
 
@@ -82,6 +83,7 @@ async def test_what_is_not_the_numeric_address_of_one_host_is_counted(address: t
         assert one.counts == {"send_not_a_host": 1}
 
 
+@pytest.mark.interpreted
 async def test_what_is_remembered_of_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(udp, "SOCKADDRS_MAX", 2)
     with ExitStack() as stack:
@@ -128,7 +130,7 @@ async def test_no_error_of_the_network_comes_out(code: int) -> None:
         with UdpSocket(raw) as one, await open_udp("127.0.0.1:0") as two:
             assert not one.send(b"x", two.address)
             two.send(b"behind the errors", one.address)
-            await one.readable()
+            await trio.lowlevel.wait_readable(one)
             arrived = one.drain()
             name = errno.errorcode[code].lower()
             assert one.counts[f"send_{name}"] == 1
@@ -156,7 +158,7 @@ async def test_closing_wakes_who_waits() -> None:
         async def wait(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
             task_status.started()
             with pytest.raises(trio.ClosedResourceError):
-                await one.readable()
+                await trio.lowlevel.wait_readable(one)
 
         await nursery.start(wait)
         await trio.testing.wait_all_tasks_blocked()
@@ -202,14 +204,14 @@ async def test_one_socket_serves_both_families_with_plain_addresses() -> None:
         arrived: list[tuple[bytes, tuple[str, int]]] = []
         with trio.fail_after(2):
             while len(arrived) < 2:
-                await both.readable()
+                await trio.lowlevel.wait_readable(both)
                 arrived += both.drain()
         assert sorted(arrived) == [(b"4", four.address), (b"6", six.address)]
         for datagram, address in arrived:
             assert both.send(datagram, address)
-        await four.readable()
+        await trio.lowlevel.wait_readable(four)
         assert four.drain() == [(b"4", ("127.0.0.1", port))]
-        await six.readable()
+        await trio.lowlevel.wait_readable(six)
         assert six.drain() == [(b"6", ("::1", port))]
         for host in ("ff02::1", "::", "::1%lo", "fe80::zz"):
             assert not six.send(b"x", (host, port)), host
@@ -226,7 +228,7 @@ async def test_a_port_that_nobody_listens_at_is_told_and_costs_no_other_datagram
             gone = three.address
         assert one.send(b"anybody?", gone)
         with trio.fail_after(5):
-            await one.readable()  # the error counts as readable
+            await trio.lowlevel.wait_readable(one)  # the error counts as readable
         for number in range(3):
             assert one.send(b"%d" % number, two.address)  # the first would have been lost to the pending error
         assert one.drain() == []
@@ -248,5 +250,5 @@ async def test_errors_do_not_keep_the_socket_readable_for_ever() -> None:
         one.drain()
         assert sorted(one.refused()) == sorted(gone)
         with trio.move_on_after(0) as scope:
-            await one.readable()
+            await trio.lowlevel.wait_readable(one)
         assert scope.cancelled_caught

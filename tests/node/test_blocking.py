@@ -139,7 +139,7 @@ def test_a_watch_ends_with_its_node() -> None:
         reader = threading.Thread(target=read, args=(node,))
         reader.start()
         deadline = time.monotonic() + PATIENCE_S
-        while not node._node._watches and time.monotonic() < deadline:
+        while not node._node._watchers and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(0.05)
     reader.join(PATIENCE_S)

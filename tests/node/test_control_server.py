@@ -121,15 +121,15 @@ async def test_a_client_that_hangs_up_in_a_stream_is_let_go(tmp_path: Path) -> N
     async with open_served(tmp_path) as node:
         stream = await connect(tmp_path)
         assert await ask(stream, {"do": "watch", "prefix": ""}) == {"item": {"event": "synced"}}
-        assert len(node._watches) == 1
+        assert len(node._watchers) == 1
         await stream.aclose()
-        await until(lambda: not node._watches)
+        await until(lambda: not node._watchers)
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
     async with open_served(tmp_path) as node, await connect(tmp_path) as deaf, await connect(tmp_path) as stream:
         await deaf.send_all(b'{"do": "watch", "prefix": ""}\n')
-        await until(lambda: bool(node._watches))
+        await until(lambda: bool(node._watchers))
         for number in range(40):
             node.register(f"x/{number % 4}").set("y" * 50_000)
             await node.flush()

@@ -14,7 +14,7 @@ from crdt.ids import Dot, ShelfId
 from crdt.ops import Key, Path
 from crdt.types.paths import format_path as show_path
 from mesh.events import Change, Changed, Event, Lagged, Synced
-from mesh.feed import Feed
+from mesh.feed import Feed, Watcher
 from mesh.paths import parse_path
 from mesh.values import Reading
 from mesh.watch import EventStream, Watch
@@ -238,7 +238,7 @@ def test_whatever_happens_the_reader_ends_up_knowing_what_is_there(
 
 async def test_a_watch_sleeps_until_there_is_news_and_ends_with_its_node() -> None:
     source = Values(a=1)
-    readers: set[Watch] = set()
+    readers: set[Watcher] = set()
     heard: list[Change] = []
 
     async def read() -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from mesh.effects import Address
 from mesh.errors import ConfigError
-from mesh.net.udp import SOCKET_BUFFER_BYTES
+from mesh.net.open_udp import SOCKET_BUFFER_BYTES
 from mesh.trust import Membership
 from mesh.trust.files import NEXT_KEY
 from mesh.wire.handshake import INIT_BYTES, Init, cookie_untrusted, encode_init, mesh_tag

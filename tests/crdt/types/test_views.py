@@ -14,7 +14,7 @@ from crdt import codec
 from crdt.ids import ReplicaId, shelf_id
 from crdt.ops import NO_RIGHTS, VALUE, Op, Path, Segment, Value
 from crdt.types import CUSTOM, LIST, LOG, REGISTRY, ViewType, format_path, tree
-from crdt.types.base import plain
+from crdt.types.cells import plain
 from crdt.types.fugue import between
 from crdt.types.paths import element_segment, named_segment, ordered
 

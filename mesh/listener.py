@@ -1,0 +1,47 @@
+"""Watching a prefix by a call: told what a watcher is told (mesh.watch), in the step in which it arrives.
+
+Where many agents share a machine, to wake a task that waits takes a tenth of what a delivery costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from crdt.ops import Key, Path
+from mesh.events import Change
+from mesh.feed import Feed, Source, Watcher
+
+
+class Listener:
+    """What `node.listen(prefix, callback)` gives: while the context is open, `callback` is called with what a watcher is told,
+    what is there already to begin with. Nothing waits for it, so `Lagged` comes only where more changed than may wait for a
+    watcher while the node caught up."""
+
+    def __init__(self, watchers: set[Watcher], source: Source, prefix: Path, callback: Callable[[Change], object]) -> None:
+        """Raises TypeError."""
+        if not callable(callback):
+            raise TypeError(f"listen(prefix, callback): {callback!r:.80} cannot be called")
+        self._watchers, self._source, self._prefix, self._callback = watchers, source, prefix, callback
+
+    def __enter__(self) -> Listener:
+        self._source.settle()
+        self._feed = Feed(self._source, self._prefix)
+        self._watchers.add(self)
+        self.wake()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._watchers.discard(self)
+
+    def changed(self, keys: Iterable[Key]) -> None:
+        if self._feed.changed(keys):
+            self.wake()
+
+    def wake(self) -> None:
+        feed, source, callback = self._feed, self._source, self._callback
+        while self in self._watchers and (change := feed.next(hold=not source.caught_up)) is not None:
+            callback(change)
+
+    def end(self) -> None:
+        self._watchers.discard(self)

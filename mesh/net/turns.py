@@ -1,0 +1,324 @@
+"""What the real driver does between two waits, as one synchronous step each; the waits are trio's, in `mesh.net.driver`.
+
+    a datagram                -> core.handle_untrusted
+    who is said to be gone    -> core.refused
+    core.changes, transmits   -> callbacks, socket.send; the turn that follows may wait for REST_SECONDS, if the core may rest
+
+    a turn, also when the core's deadline has come, or for a local write:
+    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed, socket.send
+    core.push, core.transmits -> socket.send
+    the time                  -> core.tick
+    core.transmits            -> socket.send
+    core.urgent               -> journal.submit, for what this turn brought about
+    core.batch                -> store.submit
+    core.changes, core.events -> callbacks
+
+The simulator's loop is the same one, with its own network, clock and disk in the places of `socket`, `clock` and `store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from threading import get_ident
+from typing import Final, Protocol
+
+from crdt.ops import Key
+from mesh.effects import REST_SECONDS, Address, Now, Transmit
+from mesh.errors import NodeClosed
+from mesh.events import Event
+from mesh.net.clock import Clock
+from mesh.net.udp import DRAIN_MAX, UdpSocket
+from mesh.quorum.rows import QuorumBatch
+from mesh.store.rows import Batch
+
+PAUSE_SECONDS: Final = 0.002
+"""Without a look at the socket. Guess: a few times what a datagram of a burst takes to be handled."""
+
+
+class Core(Protocol):
+    """What a driver, real or simulated, needs of `mesh.peer.Peer`."""
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds of the next tick wanted; infinity when there is nothing to wait for."""
+
+    def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
+        """One datagram of any content. Never raises for what the datagram holds."""
+
+    def refused(self, address: Address, now: Now) -> None:
+        """The operating system says that nobody listens at this address. A hint, not authenticated."""
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether all that came in since the last tick shows already in `changes` and `transmits`, and nothing else follows."""
+
+    @property
+    def gathers(self) -> bool:
+        """Whether something waits for company before it goes to the disk."""
+
+    @property
+    def unsettled(self) -> Now | None:
+        """When the first of what a turn is to settle soon came in since the last one; None: nothing did."""
+
+    def push(self, now: Now) -> bool:
+        """Make what was written here ready to be sent, if it is due. True when there was something."""
+
+    def tick(self, now: Now) -> None:
+        """Do what is due; harmless when nothing is."""
+
+    def transmits(self, now: Now) -> Sequence[Transmit]:
+        """Drain what is to be sent."""
+
+    def batch(self) -> Batch | None:
+        """Drain what the store should commit; None when nothing changed."""
+
+    def urgent(self, now: Now) -> QuorumBatch | None:
+        """Drain what the journal should commit, at once; None when there is nothing."""
+
+    def urgent_committed(self, ticket: int, now: Now) -> bool:
+        """Everything that `urgent` gave up to this ticket is durable. True when something follows from that."""
+
+    def changes(self) -> Sequence[Key]:
+        """Drain the keys whose cells changed."""
+
+    def events(self) -> Sequence[Event]:
+        """Drain what the node's user is told."""
+
+
+class Sink(Protocol):
+    """The part of a store that the loop uses."""
+
+    def submit(self, batch: Batch) -> object:
+        """Take a batch; it is committed soon, in another thread."""
+
+
+class UrgentSink(Protocol):
+    """The part of a journal that the loop uses."""
+
+    on_durable: Callable[[int], None]
+    """Called in the trio thread with the newest ticket that is on the disk."""
+
+    def submit(self, batch: QuorumBatch) -> None:
+        """Take a batch; its commit begins soon, or with the end of the one under way."""
+
+    def begin(self) -> None:
+        """Somebody waits for what was submitted: it may be durable on return, where that is a matter of moments."""
+
+    def visit(self) -> None:
+        """Something came in: what is durable by now may be told at once."""
+
+
+class Alarm(Protocol):
+    """Who waits until there is something to do."""
+
+    def postpone(self, due: float) -> None:
+        """The next turn is wanted then, in monotonic seconds of the core's clock."""
+
+    def ring(self) -> None:
+        """A turn is wanted now. Called only while it sleeps (`Turns.asleep`)."""
+
+    def turned(self) -> None:
+        """There was a turn. Called only where somebody awaits one (`Turns.awaited`)."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Turns:
+    """`wake` is how a local write tells that there is something to send; `on_turn` is called after every turn."""
+
+    def __init__(
+        self,
+        core: Core,
+        socket: UdpSocket,
+        store: Sink,
+        journal: UrgentSink,
+        clock: Clock,
+        alarm: Alarm,
+        *,
+        on_changes: Callable[[Sequence[Key]], None],
+        on_events: Callable[[Sequence[Event]], None],
+    ) -> None:
+        self._core, self._socket, self._store, self._clock, self._alarm = core, socket, store, clock, alarm
+        self._journal = journal
+        journal.on_durable = self._urgent_durable
+        self._on_changes, self._on_events = on_changes, on_events
+        self._turning = self._is_receiving = False
+        self._is_promised = False
+        """Something that waited for the disk may go out, since it was told so in the middle of something else."""
+        self.rest_seconds = REST_SECONDS
+        self._received_at = -inf
+        self.due = inf
+        """What the time is kept for: the core's deadline."""
+        self.asleep = False
+        """Nothing is done until `due`, or a call."""
+        self.awake = False
+        """Somebody called."""
+        self.awaited = False
+        """Somebody waits for a turn."""
+        self.has_failed = False
+        self.has_ended = False
+        self._thread = get_ident()
+        self.on_turn: Callable[[], None] = _nothing
+
+    def take_in(self) -> None:
+        """A delivery is told before anything else is done about it, and leaves the time as it is: where many agents share a
+        machine, each of them has its news sooner when none does its book-keeping first.
+        """
+        core, now = self._core, self.receive()
+        if self._is_promised:
+            self._keep_promises(now)
+        if self.awaited or not core.may_rest:  # who waits for a turn may wait for this
+            self.turn()
+            self.wait_until(core.deadline)
+            return
+        if changes := core.changes():
+            self._on_changes(changes)
+        sent = self._send(now)
+        came = core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
+        wanted = self.due if came is not None and not sent else core.deadline
+        if came is not None:
+            wanted = min(wanted, came.monotonic + self.rest_seconds)
+        self.wait_until(wanted)
+
+    def receive(self) -> Now:
+        """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
+        first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
+        then what came meanwhile is taken, too."""
+        now = self._clock.now()
+        self._is_receiving = True
+        self._journal.visit()
+        self._is_receiving = False
+        paused = now.monotonic >= self._received_at + PAUSE_SECONDS
+        self._received_at = now.monotonic
+        socket = self._socket
+        if (first := socket.take()) is not None:
+            self._core.handle_untrusted(*first, now)
+            left = DRAIN_MAX - 1
+            while more := socket.drain(left) if self._core.gathers or not paused else ():
+                paused, left = True, left - len(more)
+                for datagram, address in more:
+                    now = self._clock.now()
+                    self._core.handle_untrusted(datagram, address, now)
+        if socket.has_refused:
+            self._tell_refused(now)
+        return now
+
+    def _tell_refused(self, now: Now) -> None:
+        for address in self._socket.refused():
+            self._core.refused(address, now)
+
+    def turn(self) -> None:
+        """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
+
+        A caller that wants its writes handed to the store now (`flush`) may call it too. Raises NodeClosed where the core has
+        failed.
+        """
+        if self.has_failed:
+            raise NodeClosed("this node has ended")
+        self._turning = True
+        try:
+            self._turn(self._clock.now())
+        except Exception:
+            self.has_failed = True
+            raise
+        finally:
+            self._turning = False
+        self.on_turn()
+        if self.awaited:
+            self.awaited = False
+            self._alarm.turned()
+
+    def _turn(self, now: Now) -> None:
+        if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
+            self._journal.submit(urgent)
+            self._journal.begin()
+        self._keep_promises(now)
+        if self._core.push(now):
+            self._send(now)
+        self._core.tick(now)
+        self._send(now)
+        if (urgent := self._core.urgent(now)) is not None:
+            self._journal.submit(urgent)
+        if self._is_promised:
+            self._is_promised = False
+            self.wake()
+        if (batch := self._core.batch()) is not None:
+            self._store.submit(batch)
+        if changes := self._core.changes():
+            self._on_changes(changes)
+        if events := self._core.events():
+            self._on_events(events)
+
+    def _keep_promises(self, now: Now) -> None:
+        """Whoever waits for what the disk has already hears of it before anything else is done."""
+        if self._is_promised:
+            self._is_promised = False
+            self._send(now)
+
+    def _send(self, now: Now) -> bool:
+        """Whether there was anything."""
+        transmits = self._core.transmits(now)
+        for transmit in transmits:
+            self._socket.send(transmit.datagram, transmit.address)
+        if self._socket.has_refused:  # the kernel says it with what is sent next: the socket is no longer readable for it
+            self._tell_refused(now)
+            self.wake()
+        return bool(transmits)
+
+    def _urgent_durable(self, ticket: int) -> None:
+        """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
+        if self.has_ended:
+            return  # the journal is closed last, and writes what waits: there is no socket any more
+        now = self._clock.now()
+        if self._is_receiving:
+            self._is_promised |= self._core.urgent_committed(ticket, now)
+        elif not self._core.urgent_committed(ticket, now):
+            # A leader whose followers have not answered yet: it waits for them, but not for ever.
+            self.wait_until(min(self.due, self._core.deadline))
+        elif self._turning:
+            self._is_promised = True
+        else:
+            self._send(now)
+            if self.awaited or not self._core.may_rest:
+                self.turn()
+                self.wait_until(self._core.deadline)
+            else:  # a follower, which has said what it was waited for
+                self.wait_until(min(self.due, self._core.deadline))
+
+    def wake(self) -> None:
+        """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
+
+        All writes made until the calling task next yields are then one turn, so they share a delta and a datagram.
+        """
+        if self.awake:
+            return
+        self.check_thread()
+        self.awake = True
+        if self.asleep:
+            self.asleep = False
+            self._alarm.ring()
+
+    def check_thread(self) -> None:
+        """Raises RuntimeError in another thread than the one that made this: there it could wake up nobody, or wait for ever."""
+        if get_ident() != self._thread:
+            raise RuntimeError(
+                "this node belongs to the thread that opened it: call it there by trio.from_thread.run, or use mesh.blocking"
+            )
+
+    def hurry(self) -> None:
+        """As `wake`, now: for whoever is sure that nobody else writes in the same step. It saves a round of the event loop, a
+        fiftieth of what one client waits for a critical write."""
+        if not self.asleep or self.awake or self._turning:
+            self.wake()
+            return
+        self.turn()
+        self.wait_until(self._core.deadline)
+
+    def wait_until(self, due: float) -> None:
+        """Trio takes longer to move a deadline than a core to read a header."""
+        if due != self.due:
+            self.due = due
+            self._alarm.postpone(due)
