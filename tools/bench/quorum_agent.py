@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import time
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from tools.bench.commits import STREAM_SECONDS, WARM_UP
 from tools.fleet import add_arguments, node_config
 from tools.garbage import collect_rarely
 from tools.measure.notebook import now_us, say
+from tools.measure.orders import Orders
 
 PATHS: Final = 1000
 """Different registers written, as with the other systems."""
@@ -36,7 +36,7 @@ class Voter:
 
     async def obey(self) -> None:
         say({"ready": self._name})
-        async for line in trio.wrap_file(sys.stdin):
+        async for line in Orders():
             match line.split():
                 case ["one", seconds]:
                     say({"one": await self._one(float(seconds))})

@@ -33,8 +33,8 @@ SERF_CONFIGURATION: Final = "profile `local`: plaintext, user events without coa
 
 
 @asynccontextmanager
-async def open_mesh(processes: int, loss: float = 0.0) -> AsyncIterator[Swarm]:
-    async with open_cluster(processes, loss=loss) as cluster:
+async def open_mesh(processes: int, loss: float = 0.0, *, watch: bool = False) -> AsyncIterator[Swarm]:
+    async with open_cluster(processes, loss=loss, watch=watch) as cluster:
         yield FleetSwarm(cluster.fleet)
 
 
@@ -108,7 +108,8 @@ CONVERGENCE: Final = Benchmark(
         _UNSEEN,
     ),
     contestants=(
-        _converges(OURS, open_mesh, OURS_CONFIGURATION),
+        _converges(OURS, open_mesh, f"{OURS_CONFIGURATION[:-1]}; told by a call (`node.listen`)."),
+        _converges(f"{OURS} watch", partial(open_mesh, watch=True), "the same, told by a task that iterates over `node.watch`."),
         _converges(
             BARE,
             open_bare,

@@ -9,7 +9,7 @@ JSON.
 from __future__ import annotations
 
 import argparse
-import sys
+from contextlib import nullcontext
 
 import trio
 
@@ -18,34 +18,39 @@ from mesh.events import MemberEvent
 from tools.fleet import add_arguments, node_config
 from tools.garbage import collect_rarely
 from tools.measure.notebook import Notebook, now_us, say
+from tools.measure.orders import Orders
 
 
 class Agent:
-    def __init__(self, node: mesh.Node, name: str, *, critical: bool) -> None:
+    def __init__(self, node: mesh.Node, name: str, *, critical: bool, watch: bool) -> None:
         self._node = node
         self._name = name
         self._notebook = Notebook(name)
-        self._critical = critical
+        self._critical, self._has_task = critical, critical or watch
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
             nursery = self._nursery
-            await nursery.start(self._watch)
+            if self._has_task:
+                await nursery.start(self._watch)
             await nursery.start(self._watch_events)
-            say({"ready": self._name})
-            await self._obey()
+            with nullcontext() if self._has_task else self._node.listen("bench/", self._sees):
+                say({"ready": self._name})
+                await self._obey()
             nursery.cancel_scope.cancel()
 
     async def _watch(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._node.watch("bench/") as changes:
             task_status.started()
             async for change in changes:
-                if not isinstance(change, mesh.Changed):
-                    continue
-                if self._critical and change.dot is not None:  # shown by a voter as soon as it is committed
-                    await self._node._clerk.proven(change.dot.seq)
-                self._notebook.sees(change.path.partition("/")[2], change.value)
+                if self._critical and isinstance(change, mesh.Changed) and change.dot is not None:
+                    await self._node._clerk.proven(change.dot.seq)  # a voter shows it as soon as it is committed
+                self._sees(change)
+
+    def _sees(self, change: mesh.Change) -> None:
+        if isinstance(change, mesh.Changed):
+            self._notebook.sees(change.path.partition("/")[2], change.value)
 
     async def _watch_events(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._node.events() as events:
@@ -55,7 +60,7 @@ class Agent:
                     self._notebook.hears(type(event).__name__, event.name)
 
     async def _obey(self) -> None:
-        async for line in trio.wrap_file(sys.stdin):
+        async for line in Orders():
             match line.split():
                 case ["write", number]:
                     self._notebook.writes(int(number))
@@ -92,7 +97,7 @@ class Agent:
 async def run_agent(arguments: argparse.Namespace) -> None:
     config = node_config(arguments, preset=arguments.preset, disk=arguments.disk)
     async with mesh.open_node(config) as node:
-        await Agent(node, arguments.name, critical=arguments.critical).run()
+        await Agent(node, arguments.name, critical=arguments.critical, watch=arguments.watch).run()
 
 
 def main() -> None:
@@ -101,6 +106,7 @@ def main() -> None:
     parser.add_argument("--disk", action="store_true")
     parser.add_argument("--preset", default="lan")
     parser.add_argument("--critical", action="store_true")
+    parser.add_argument("--watch", action="store_true", help="told through a task that watches, not by a call")
     arguments = parser.parse_args()
     collect_rarely()  # as `mesh up`
     trio.run(run_agent, arguments)

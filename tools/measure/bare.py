@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import socket
-import sys
 
 import trio
 from nacl import bindings
 
 from tools.measure.notebook import Notebook, say
+from tools.measure.orders import Orders
 
 MESSAGE_BYTES = 100
 SEALED = bytes(32)
@@ -37,7 +37,7 @@ class Pusher:
         self._socket.close()
 
     async def _obey(self) -> None:
-        async for line in trio.wrap_file(sys.stdin):
+        async for line in Orders():
             match line.split():
                 case ["write", number]:
                     self._push(int(number))

@@ -61,6 +61,7 @@ async def open_cluster(
     relayed: bool = False,
     disk: bool = False,
     preset: str = "lan",
+    watch: bool = False,
     seed: int = 1,
     voters: int = 0,
 ) -> AsyncIterator[Cluster]:
@@ -69,7 +70,7 @@ async def open_cluster(
     with tempfile.TemporaryDirectory(prefix="mesh-measure-") as directory:
         ports = free_ports(agents)
         relay = Relay(loss, random.Random(seed), ports) if loss or relayed else None
-        plans = _plans(Path(directory), ports, relay, ["--preset", preset] + ["--disk"] * disk, voters)
+        plans = _plans(Path(directory), ports, relay, ["--preset", preset] + ["--disk"] * disk + ["--watch"] * watch, voters)
         try:
             async with open_plain_nursery() as nursery, open_fleet() as fleet:
                 if relay is not None:
