@@ -61,6 +61,29 @@ def test_no_star_in_what_is_looked_through() -> None:
             assert not any(isinstance(item, ast.Starred) for item in items), f"{path}:{node.lineno}: ask one after the other"
 
 
+C_KEYWORDS = {
+    "asm",
+    "attribute",
+    "complex",
+    "const",
+    "extension",
+    "imag",
+    "inline",
+    "label",
+    "real",
+    "restrict",
+    "signed",
+    "thread",
+}
+
+
+def test_no_attribute_is_a_keyword_of_c() -> None:
+    """`self._thread` is `__thread` there, and gcc expects something else."""
+    for path, node in _nodes():
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            assert node.attr not in {f"_{word}" for word in C_KEYWORDS}, f"{path}:{node.lineno}: {node.attr}"
+
+
 def test_no_starred_pattern() -> None:
     """`case [first, [*rest]]` takes a list there and raises TypeError for a tuple, which is what arrays are decoded to."""
     for path, node in _nodes():

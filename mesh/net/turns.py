@@ -160,7 +160,7 @@ class Turns:
         """Somebody waits for a turn."""
         self.has_failed = False
         self.has_ended = False
-        self._thread = get_ident()
+        self._home = get_ident()
         self.on_turn: Callable[[], None] = _nothing
 
     def take_in(self) -> None:
@@ -303,7 +303,7 @@ class Turns:
 
     def check_thread(self) -> None:
         """Raises RuntimeError in another thread than the one that made this: there it could wake up nobody, or wait for ever."""
-        if get_ident() != self._thread:
+        if get_ident() != self._home:
             raise RuntimeError(
                 "this node belongs to the thread that opened it: call it there by trio.from_thread.run, or use mesh.blocking"
             )
