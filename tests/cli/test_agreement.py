@@ -72,6 +72,7 @@ def test_critical_writes_from_the_shell(shell: Shell) -> None:
     ]
     assert report["authority_known"]
     assert next(row for row in report["decisions"] if row["author"])["rationale"] == "it is near"
+    assert "there is no directory nowhere" in shell.run("quorum", "export", "nowhere/one", "--dir", "a", exit_code=1)
     shell.run("quorum", "export", "one", "--index", str(receipt["index"]), "--dir", "a")
     assert shell.json("verify", "one")["first"] == receipt["index"]
 
@@ -116,6 +117,7 @@ def test_without_a_majority_the_outcome_is_unknown(shell: Shell) -> None:
         assert "quorum reset" in complaint
     shell.until(lambda: "nobody: 1 of 3 voters alive, 2 needed" in shell.run("quorum", "show", "--dir", "a"))  # not who led last
     assert shell.json("quorum", "show", "--dir", "a")["leader"] is None
+    assert "led by nobody: 1 of 3 voters alive" in shell.run("status", "--dir", "a")
     shell.run("keys", "rotate", "--dir", "a")  # the new epoch named its voter by the id of the new key, which is nobody's
     shell.run("quorum", "reset", "--yes", "--dir", "a")
     shell.until(lambda: has_voters(shell, "a", 1) and shell.json("quorum", "show", "--dir", "a")["epoch"] == 2)

@@ -319,6 +319,24 @@ def test_who_presses_ctrl_c_sees_the_same_exit_code_everywhere(
     assert mesh(*arguments).exit_code == 1
 
 
+def test_who_presses_ctrl_c_twice_sees_no_traceback(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the demo ended with a group of them, from the nursery that ended its agents."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise BaseExceptionGroup("nursery", [KeyboardInterrupt(), BaseExceptionGroup("inner", [KeyboardInterrupt()])])
+
+    monkeypatch.setattr("tools.demo.show._run", interrupted)
+    result = mesh("demo")
+    assert (result.exit_code, result.stderr) == (1, "mesh: interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["bench", "sim"])
+def test_lists_are_json_for_programs(mesh: Mesh, command: str) -> None:
+    """Regression: `--list --json` was for people."""
+    listed = json.loads(mesh(command, "--list", "--json").stdout)
+    assert [line.split()[0] for line in mesh(command, "--list").stdout.splitlines()] == list(listed)
+
+
 INTERRUPTED_EARLY = """
 import sys
 

@@ -122,6 +122,8 @@ def test_what_a_newcomer_types(shell: Shell) -> None:
     ]
     entries = shell.json("history", "visits", "--dir", "a")
     assert {(entry["author"], entry["value"]) for entry in entries} == {("a", 5), ("b", -3)}
+    shell.run("put", "tags", "red", "--type", "set", "--dir", "a")
+    assert shell.run("history", "tags", "--dir", "a").split("\t")[3] == "['red']", "not only that something is in it"
     status = shell.json("status", "--dir", "a")
     assert (status["name"], status["synced"], status["members"]) == ("a", True, {"alive": 2})
     assert "a" in shell.run("status", "--dir", "a")

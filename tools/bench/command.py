@@ -68,8 +68,11 @@ def command(
 ) -> None:
     scale = QUICK if quick else FULL
     if as_list:
-        for benchmark in BENCHMARKS:
-            click.echo(f"{benchmark.name:<14}{benchmark.title(scale)}")
+        titles = {benchmark.name: benchmark.title(scale) for benchmark in BENCHMARKS}
+        if as_json:
+            click.echo(json.dumps(titles))
+        else:
+            click.echo("\n".join(f"{name:<14}{title}" for name, title in titles.items()))
         return
     if kept:
         result = results.together([json.loads(path.read_text(encoding="utf-8")) for path in kept])

@@ -71,6 +71,10 @@ class MeshGroup(click.Group):
             code = super().main(*args, **{"prog_name": "mesh", **extra, "standalone_mode": False})
         except (click.exceptions.Exit, click.ClickException, click.Abort, KeyboardInterrupt, MeshError, OSError) as error:
             code = explain(error)
+        except BaseExceptionGroup as group:
+            if group.split(KeyboardInterrupt)[1] is not None:
+                raise
+            code = explain(KeyboardInterrupt())  # a second Ctrl-C, while what the first one asked for was under way
         sys.exit(code if isinstance(code, int) else DONE)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,16 @@ def _quorum(found: dict[str, Any]) -> str:
     if not found["voters"]:
         return "none"
     names = ", ".join(voter["name"] for voter in found["voters"])
-    return f"{found['leader'] or 'nobody is known to lead'} of {names}, index {found['commit_index']}"
+    if found["leader"] is None:
+        return f"led by {why_nobody_leads(found['voters'])}"
+    return f"{found['leader']} of {names}, index {found['commit_index']}"
+
+
+def why_nobody_leads(voters: Sequence[dict[str, Any]]) -> str:
+    alive, needed = sum(voter["state"] == "alive" for voter in voters), len(voters) // 2 + 1
+    if alive >= needed:
+        return "nobody that is known here: the voters elect one now, or cannot reach each other"
+    return f"nobody: {alive} of {len(voters)} voters alive, {needed} needed. Bring them back; if lost for ever: mesh quorum reset"
 
 
 def _clock(offset_s: float | None) -> str:
@@ -175,7 +184,7 @@ def history(path: str, type_name: str | None, directory: Path | None, as_json: b
                 entry["author"],
                 show_time(entry["time"]),
                 entry["type"],
-                show_value(entry["value"]) if entry["kind"] == "value" else f"({entry['kind']})",
+                _written(entry, path) if entry["kind"] == "value" else f"({entry['kind']}{_element(entry, path)})",
                 "yes" if entry["shown"] else "no",
                 entry["why"],
                 entry["dot"],
@@ -183,6 +192,16 @@ def history(path: str, type_name: str | None, directory: Path | None, as_json: b
             for entry in found
         ),
     )
+
+
+def _element(entry: dict[str, Any], path: str) -> str:
+    """Which of a set, a list or a log this write is about: that is in its path."""
+    return " " + entry["path"][len(path) + 1 :] if len(entry["path"]) > len(path) else ""
+
+
+def _written(entry: dict[str, Any], path: str) -> str:
+    element = _element(entry, path).strip()
+    return element if element and entry["value"] is None else f"{show_value(entry['value'])} {element}".strip()
 
 
 def _print_values(items: Iterator[dict[str, Any]], as_json: bool) -> None:

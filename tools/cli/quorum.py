@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from consensus_escalation.quorum import majority
 from mesh.control.json_values import to_json
 from mesh.critical.proof import NotProven, Report, verify_untrusted
 from mesh.errors import ConfigError
@@ -21,7 +20,7 @@ from tools.cli.countersign import known_at, say_proposed
 from tools.cli.enrol import learn_from
 from tools.cli.home import dir_option, find_home
 from tools.cli.keys import bearer_of
-from tools.cli.look import show_time
+from tools.cli.look import show_time, why_nobody_leads
 from tools.cli.output import json_option, print_json, print_pairs, print_table, show_value
 from tools.cli.voters import appoint, dismiss
 from tools.control import Client, ControlError
@@ -46,7 +45,7 @@ def show(directory: Path | None, as_json: bool) -> None:
         raise ControlError("this mesh has no quorum: the first agent enrolled as a voter begins one")
     print_pairs(
         [
-            ("leader", found["leader"] or _why_none(found["voters"])),
+            ("leader", found["leader"] or why_nobody_leads(found["voters"])),
             ("term", str(found["term"])),
             ("epoch", str(found["epoch"])),
             ("agreed", f"up to index {found['commit_index']}, proven here up to {found['proven_index']}"),
@@ -66,13 +65,6 @@ def show(directory: Path | None, as_json: bool) -> None:
         print_table(("REFUSED BY", "ASKED BY", "RULE", "TERM"), refused)
 
 
-def _why_none(voters: Sequence[dict[str, Any]]) -> str:
-    alive, needed = sum(voter["state"] == "alive" for voter in voters), majority(len(voters))
-    if alive >= needed:
-        return "nobody is known to lead: the voters elect one now, or cannot reach each other"
-    return f"nobody: {alive} of {len(voters)} voters alive, {needed} needed. Bring them back; if lost for ever: mesh quorum reset"
-
-
 @quorum.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--index", type=int, help="Only this block: what a receipt names.")
@@ -82,6 +74,8 @@ def export(file: Path, index: int | None, directory: Path | None, as_json: bool)
     """Write all decisions that the local node keeps, with their proof, into FILE. `mesh verify FILE` reads it, anywhere."""
     with Client(find_home(directory).data_dir) as node:
         raw = b"".join(base64.b64decode(piece) for piece in node.stream("ledger", **({} if index is None else {"index": index})))
+    if not file.parent.is_dir():
+        raise ControlError(f"{file}: there is no directory {file.parent}")
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_bytes(raw)
     beside.replace(file)

@@ -74,8 +74,11 @@ Exit status 1: a checker found something, or a limit of the scenario was not kep
 @click.pass_context
 def command(ctx: click.Context, /, name: str | None, as_list: bool, **given: Any) -> None:
     if as_list:
-        for each in scenario.names():
-            click.echo(f"{each:<24}{scenario.load(each).title}: {scenario.load(each).about}")
+        shipped = {each: scenario.load(each) for each in scenario.names()}
+        if given["as_json"]:
+            click.echo(json.dumps({name: {"title": each.title, "about": each.about} for name, each in shipped.items()}))
+        else:
+            click.echo("\n".join(f"{name:<24}{each.title}: {each.about}" for name, each in shipped.items()))
         return
     how = {option: given.pop(option) for option in ("cut_down", "svg_path", "as_json", "seeds", "minutes", "jobs", "keep_in")}
     try:
