@@ -1,15 +1,20 @@
 """Who wants an entry: its author's signature, one for a whole batch.
 
 A batch is entries of one author, numbered in a row, under one `since`. It is signed once, on its first entry, and goes into one
-block undivided, so that every voter can check it before it acknowledges, and anybody later.
+block undivided, so that every voter can check it before it acknowledges, and anybody later. A leader signs its own batches with
+the block that it puts them into.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from consensus_escalation.block import Entry
 from consensus_escalation.types import Keys, Purpose, Voter
+
+BY_BLOCK: Final = b"\0"
+"""In the place of a signature: in a block of its author's it needs none, and anywhere else this is none."""
 
 
 def signed_bytes(batch: Sequence[Entry], keys: Keys) -> bytes:
@@ -22,6 +27,11 @@ def sign_batch(batch: Sequence[Entry], keys: Keys) -> tuple[Entry, ...]:
     """With this agent's own key. `batch` is not empty."""
     first, *others = batch
     return (first._replace(signature=keys.sign(Purpose.ENTRY, signed_bytes(batch, keys))), *others)
+
+
+def own_batch(batch: Sequence[Entry]) -> tuple[Entry, ...]:
+    """For a block of this agent's own; `sign_batch` makes it one for anybody's. `batch` is not empty."""
+    return (batch[0]._replace(signature=BY_BLOCK), *batch[1:])
 
 
 def batches(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:

@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     """The author's own count."""
     body: bytes = b""
     signature: bytes = b""
-    """The author's; a batch of one author carries it once, on its first entry."""
+    """The author's; a batch of one author carries it once, on its first entry. In its own block, `authorship.BY_BLOCK`."""
     evidence: bytes = b""
     """What the entry's class requires: endorsements, a proof, a certified score, the authority's word about a removal."""
 

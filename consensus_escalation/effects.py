@@ -36,6 +36,11 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """The disk works on what was to be persisted: the time to get ready what will be said when it has done so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Persisted:
     number: int
 
@@ -49,6 +54,8 @@ class Submit:
     """The rest of a batch under the signature of `entry`: all of it goes into one block, or none."""
     is_followed: bool = False
     """The next input is another one: no block is cut before that, so that they can share one and go out together."""
+    is_own: bool = False
+    """Of this very agent, which need not convince itself: it signs the block."""
 
     @property
     def batch(self) -> tuple[Entry, ...]:
@@ -118,7 +125,20 @@ class Accuse:
 
 
 Input: TypeAlias = (
-    Received | Tick | Persisted | Submit | Proven | Campaign | Resign | Transfer | Read | Standby | StateTaken | Judged | Accuse
+    Received
+    | Tick
+    | Written
+    | Persisted
+    | Submit
+    | Proven
+    | Campaign
+    | Resign
+    | Transfer
+    | Read
+    | Standby
+    | StateTaken
+    | Judged
+    | Accuse
 )
 
 # ---- records

@@ -35,6 +35,7 @@ from consensus_escalation.effects import (
     Submit,
     Tick,
     Transfer,
+    Written,
 )
 from consensus_escalation.election import Election
 from consensus_escalation.evidence import Evidence
@@ -88,15 +89,7 @@ def nothing_dangerous(_entry: Entry) -> bool:
     return False
 
 
-def anybody(_batch: Sequence[Entry]) -> bool:
-    return True
-
-
-def any_evidence(_raw: bytes) -> bool:
-    return True
-
-
-def any_state(_index: int, _state: bytes) -> bool:
+def anything(*_: object) -> bool:
     return True
 
 
@@ -117,10 +110,10 @@ class Raft:
         pace: Pace | None = None,
         read_score: Callable[[bytes], Score | None] = no_scores,
         is_dangerous: Callable[[Entry], bool] = nothing_dangerous,
-        is_signed: IsSigned = anybody,
-        is_certified: Callable[[bytes], bool] = any_evidence,
+        is_signed: IsSigned = anything,
+        is_certified: Callable[[bytes], bool] = anything,
         counts_keys: bool = True,
-        is_state: Callable[[int, bytes], bool] = any_state,
+        is_state: Callable[[int, bytes], bool] = anything,
         authority: Authority | None = None,
         is_clock_sure: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -235,15 +228,18 @@ class Raft:
     def step(self, given: Input, now: Now) -> list[Effect]:
         core = self._core
         core.now, self._deadline = now, None
+        self._replication.answer()
         match given:
             case Received(sender, message, is_followed):
                 self._received(sender, message, is_followed)
             case Tick():
                 self._tick()
+            case Written():
+                self._replication.sign_ahead()
             case Persisted(number):
                 self._durable(number)
             case Submit():
-                self._submit(given.batch)
+                self._submit(given.batch, given.is_own)
             case Proven(index, digest):
                 if core.log.hash_at(index) == digest:
                     core.commit_to(index)
@@ -476,9 +472,9 @@ class Raft:
         self._taken.update((mark, header.index) for mark in marks(entries))
         self._replication.cut(block)
 
-    def _submit(self, batch: tuple[Entry, ...]) -> None:
+    def _submit(self, batch: tuple[Entry, ...], is_own: bool) -> None:
         size = run_size(batch)
-        reason = self._reason_against(batch, size)
+        reason = self._reason_against(batch, size, is_own)
         if not self.is_settled and reason not in (NOT_LEADER, BUSY) and (reason or self._is_dangerous(batch[0])):
             reason = BUSY  # no is definite, and a former leader's log may hold a copy
         if reason:
@@ -490,7 +486,7 @@ class Raft:
             self._taken.update((mark, 0) for mark in marks(batch))
             self._wait_for_block(batch, size)
 
-    def _reason_against(self, batch: tuple[Entry, ...], size: int) -> str:
+    def _reason_against(self, batch: tuple[Entry, ...], size: int, is_own: bool) -> str:
         core = self._core
         if core.role is not Role.LEADER:
             return NOT_LEADER
@@ -509,7 +505,7 @@ class Raft:
         index = self._taken.get((name_of(batch[0]), len(batch)))
         if index is not None and not 0 < index <= core.commit:  # else the sessions know, for as long as they remember
             return Admission.REPEATED.value
-        if not self._is_signed(batch):
+        if not is_own and not self._is_signed(batch):
             return "not signed by its author"
         time = stamp(core.now.wall, core.ledger.time, core.log.attested)
         judge, found = core.ledger.sessions.judge, Admission.FRESH

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from consensus_escalation.block import Block, Kind, clock_of, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
@@ -123,6 +123,15 @@ class Leading:
         return found
 
 
+class Owed(NamedTuple):
+    """An acknowledgement of blocks that go to the disk. To sign it takes time, which the disk can use."""
+
+    leader: Voter
+    match: int
+    round: int
+    committed: int
+
+
 class Replication:
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -130,6 +139,7 @@ class Replication:
         self._ack = (b"", b"")
         self._unanswered = (0, 0)
         """(term, match): what this voter has stored and will say when the burst is over."""
+        self._owed: Owed | None = None
         self._incoming = Incoming()
         self.proofs: list[bytes] = []
         """Against leaders, found in what they sent; the caller takes them away."""
@@ -362,10 +372,27 @@ class Replication:
         committed = min(message.commit, match)
         term, reached = self._unanswered
         match = max(match, reached) if term == message.term else match
-        self._unanswered = (message.term, match) if is_followed else (0, 0)
-        if not is_followed:  # first of all: the leader waits for it, and nobody for what is applied here
-            core.send(sender, Accepted(core.term, match, message.round, self._sign_ack(match, message.term)))
-        core.commit_to(committed)
+        if is_followed:
+            self._unanswered = (message.term, match)
+            core.commit_to(committed)
+            return
+        self._unanswered = (0, 0)
+        self._owed = Owed(sender, match, message.round, committed)
+        if not fresh:
+            self.answer()
+
+    def answer(self) -> None:
+        """Before anything else is done: what was stored last is acknowledged, then committed."""
+        core, owed = self._core, self._owed
+        if owed is not None:  # first of all: the leader waits for it, and nobody for what is applied here
+            self._owed = None
+            core.send(owed.leader, Accepted(core.term, owed.match, owed.round, self._sign_ack(owed.match, core.term)))
+            core.commit_to(owed.committed)
+
+    def sign_ahead(self) -> None:
+        """A leader, too, knows what it will acknowledge when its disk is ready."""
+        if self.leading is not None and self._core.is_writing:
+            self._sign_ack(self._core.log.last_index, self._core.term)
 
     def is_of_the_future(self, message: Append) -> bool:
         """Whether a block in it claims more than the log allows: nothing that a correct leader sends, whatever its clock says."""

@@ -467,6 +467,9 @@ class Peer(Port):
         """Drain what the quorum's disk should commit, at once and apart from all else."""
         return self.quorum.batch(now)
 
+    def urgent_written(self, now: Now) -> None:
+        self.quorum.burst.written()
+
     def urgent_committed(self, ticket: int, now: Now) -> bool:
         """All of `urgent` up to this ticket is durable: what waited for it goes out with the next `transmits`. False when nothing
         did."""

@@ -4,7 +4,7 @@
 
 Whoever knows the authority's key trusts nobody else: its statements name the voters' keys and the genesis, certificates lead from
 there to the voters of every block, hashes from the certified header to each block before, and each entry bears its author's
-signature. Pure: the command line reads and writes files.
+signature, or the block that it is in. Pure: the command line reads and writes files.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     core.changes, transmits   -> callbacks, socket.send; the turn that follows may wait for REST_SECONDS, if the core may rest
 
     a turn, also when the core's deadline has come, or for a local write:
-    core.urgent               -> journal.submit, and once it is on the disk core.urgent_committed, socket.send
+    core.urgent               -> journal.submit, core.urgent_written; once it is on the disk core.urgent_committed, socket.send
     core.push, core.transmits -> socket.send
     the time                  -> core.tick
     core.transmits            -> socket.send
@@ -75,6 +75,9 @@ class Core(Protocol):
 
     def urgent(self, now: Now) -> QuorumBatch | None:
         """Drain what the journal should commit, at once; None when there is nothing."""
+
+    def urgent_written(self, now: Now) -> None:
+        """The disk works on what `urgent` gave just now: what waits for it can be made ready."""
 
     def urgent_committed(self, ticket: int, now: Now) -> bool:
         """Everything that `urgent` gave up to this ticket is durable. True when something follows from that."""
@@ -234,6 +237,7 @@ class Turns:
     def _turn(self, now: Now) -> None:
         if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
             self._journal.submit(urgent)
+            self._core.urgent_written(now)
             self._journal.begin()
         self._keep_promises(now)
         if self._core.push(now):
@@ -242,6 +246,7 @@ class Turns:
         self._send(now)
         if (urgent := self._core.urgent(now)) is not None:
             self._journal.submit(urgent)
+            self._core.urgent_written(now)
         if self._is_promised:
             self._is_promised = False
             self.wake()

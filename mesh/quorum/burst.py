@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from consensus_escalation.effects import Received
+from consensus_escalation.effects import Received, Written
 from consensus_escalation.messages import Append
 
 
 class Burst:
-    def __init__(self, step: Callable[[Received], None]) -> None:
+    def __init__(self, step: Callable[[Received | Written], None]) -> None:
         self._step = step
         self.waiting: Received | None = None
         """An Append."""
@@ -33,3 +33,7 @@ class Burst:
         before, self.waiting = self.waiting, None
         if before is not None:
             self._step(before)
+
+    def written(self) -> None:
+        """The disk works on what came of it: there is time to sign the acknowledgement until it has done so."""
+        self._step(Written())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
 
-from consensus_escalation.authorship import sign_batch
+from consensus_escalation.authorship import own_batch, sign_batch
 from consensus_escalation.block import RUN_BYTES, TIME_BYTES, Entry, Kind, body_size
 from consensus_escalation.chain import Chain
 from consensus_escalation.docket import CHANGED
@@ -83,7 +83,7 @@ class Courier:
     rng: random.Random
     """Makes the names of lives (`consensus_escalation.sessions`)."""
     send: Callable[[ReplicaId, tuple[Entry, ...]], None]
-    """Hands a batch to this agent's own Raft when `me` is named, else sends it."""
+    """Hands a batch to this agent's own Raft when `me` is named, else signs and sends it."""
     leader: Callable[[], ReplicaId | None]
     wall: Callable[[], int]
     """This agent's clock, microseconds since 1970: log time stands still while nobody writes."""
@@ -253,7 +253,7 @@ class Courier:
             self.send(parcel.sent_to, parcel.batch)
 
     def _batches(self) -> list[tuple[Entry, ...]]:
-        """Drafts as signed batches, numbered in a row, no larger than a block takes; what has to be endorsed goes alone."""
+        """Drafts in batches, numbered in a row, no larger than a block takes. What has to be endorsed goes alone, and signed."""
         found: list[tuple[Entry, ...]] = []
         batch: list[Entry] = []
         size, is_alone = 0, False
@@ -264,13 +264,16 @@ class Courier:
             if batch:
                 follows = entry.number == batch[-1].number + 1 and entry[:3] == batch[-1][:3]
                 if not follows or size + cost > BATCH_BYTES_MAX or is_alone or was_alone:
-                    found.append(sign_batch(batch, self.keys))
+                    found.append(self._packed(batch, was_alone))
                     batch = []
             size = size + cost if batch else RUN_BYTES + cost
             batch.append(entry)
         if batch:
-            found.append(sign_batch(batch, self.keys))
+            found.append(self._packed(batch, is_alone))
         return found
+
+    def _packed(self, batch: Sequence[Entry], is_alone: bool) -> tuple[Entry, ...]:
+        return sign_batch(batch, self.keys) if is_alone else own_batch(batch)
 
     # ---- what comes back
 

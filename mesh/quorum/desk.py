@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from consensus_escalation.authorship import BY_BLOCK, sign_batch
 from consensus_escalation.block import Entry
 from consensus_escalation.chain import Chain
 from consensus_escalation.effects import Submit
@@ -78,14 +79,17 @@ class Desk:
         self.courier: Courier | None = None
         """Of this agent's own entries."""
         self._refusals: list[tuple[Entry, str]] = []
-        self._taken: list[tuple[Entry, ...]] = []
-        """Batches for the log, since the last turn."""
+        self._taken: list[tuple[tuple[Entry, ...], bool]] = []
+        """Batches for the log, since the last turn, and whether they are this agent's."""
 
     def send(self, to: ReplicaId, batch: tuple[Entry, ...]) -> None:
         """An own batch."""
-        seat = self._seat()
+        seat, courier = self._seat(), self.courier
+        is_own = to == self._me and seat is not None and seat.leads
+        if not is_own and courier is not None and batch[0].signature == BY_BLOCK:
+            batch = sign_batch(batch, courier.keys)
         if to == self._me:
-            self._take(batch, forwarded=False)
+            self._take(batch, forwarded=False, is_own=is_own)
         elif seat is not None:
             self._port.send(to, Lane.CRITICAL, Frame.REQUEST, Request(seat.epoch, False, batch).encode())
 
@@ -97,7 +101,7 @@ class Desk:
                 raise Refused("entries of somebody else")
             self._take(request.batch, forwarded=request.forwarded)
 
-    def _take(self, batch: tuple[Entry, ...], *, forwarded: bool) -> None:
+    def _take(self, batch: tuple[Entry, ...], *, forwarded: bool, is_own: bool = False) -> None:
         seat = self._seat()
         assert seat is not None
         if seat.leads and not self._is_permitted(batch):
@@ -107,7 +111,7 @@ class Desk:
         elif seat.leads and has_no_room(batch[0], seat.chain):
             self._refusals += [(entry, Admission.FULL.value if seat.is_settled else BUSY) for entry in batch]
         elif seat.leads:
-            self._taken.append(batch)
+            self._taken.append((batch, is_own))
         elif seat.leader is not None and seat.leader != self._me and not forwarded:
             self._port.send(seat.leader, Lane.CRITICAL, Frame.REQUEST, Request(seat.epoch, True, batch).encode())
         else:
@@ -116,8 +120,8 @@ class Desk:
     def hand_over(self) -> None:
         """What came in one turn goes into the log together."""
         taken, self._taken = self._taken, []
-        for place, batch in enumerate(taken, 1):
-            self._submit(Submit(batch[0], batch[1:], is_followed=place < len(taken)))
+        for place, (batch, is_own) in enumerate(taken, 1):
+            self._submit(Submit(batch[0], batch[1:], is_followed=place < len(taken), is_own=is_own))
 
     def refused(self, entry: Entry, reason: str) -> None:
         """By this agent's own Raft."""

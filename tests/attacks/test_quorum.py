@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from consensus_escalation import certificate, docket, election, raft, replication, verdict
-from consensus_escalation.authorship import sign_batch
+from consensus_escalation.authorship import BY_BLOCK, sign_batch
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.certificate import Ack, ack_bytes
 from consensus_escalation.chain import Chain
@@ -265,14 +265,17 @@ def test_a_retired_voter_tells_a_newcomer_another_history(defended: bool) -> Non
 
 
 @both
-def test_an_entry_in_anothers_name(defended: bool) -> None:
+@pytest.mark.parametrize("signature", [bytes(64), BY_BLOCK])
+def test_an_entry_in_anothers_name(defended: bool, signature: bytes) -> None:
+    """Or in the leader's, which signs its own with the block."""
     with (
         without(defended, quorum_module, "is_signed_untrusted", lambda *_: True),
         open_mesh(5, voters=3, critical=CRITICAL) as mesh,
     ):
         first = settled(mesh)
         body = command_to_bytes(Command(Verb.SET, ("tasks", "1"), cbor.encode("mine")), cbor.encode)
-        entry = Entry(Kind.COMMAND, replica(mesh, 3), mesh.hosts[0].now().wall, 5, body, bytes(64))
+        author = replica(mesh, first if signature == BY_BLOCK else 3)
+        entry = Entry(Kind.COMMAND, author, mesh.hosts[0].now().wall, 5, body, signature)
         say(mesh, MEMBER, first, Frame.REQUEST, Request(1, True, (entry,)).encode())
         mesh.run(0.5)
         assert value(mesh, 0, "tasks/1") == (None if defended else "mine")

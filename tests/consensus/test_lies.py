@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from consensus_escalation.authorship import is_signed_untrusted, is_vouched_for, sign_batch
+from consensus_escalation.authorship import BY_BLOCK, is_signed_untrusted, is_vouched_for, own_batch, sign_batch
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import Impeached, Persist, Persisted, Received, Refused, Submit, Tick
@@ -169,6 +169,21 @@ def test_a_leader_stands_for_its_own_batches_by_its_blocks_and_for_nobody_elses(
     assert not is_taken((own[0], own[2])), "but one batch it has to be"
     assert is_taken(others)
     assert not is_taken((others[0]._replace(signature=bytes(64)), *others[1:]))
+
+
+def test_what_a_leader_signs_with_its_block_is_signed_nowhere_else() -> None:
+    """Else anybody could bring an entry in the leader's name, and the leader would sign it."""
+    keys, own = keys_of(voter(1)), own_batch([entry._replace(signature=b"") for entry in batch(voter(1), b"a", b"b")])
+    assert own[0].signature == BY_BLOCK
+    assert not is_signed_untrusted(own, keys)
+    assert not is_vouched_for(own, voter(2), lambda each: is_signed_untrusted(each, keys)), "another leader's block"
+    assert reasons(alone(), own) == {"not signed by its author"}, "as it comes from outside"
+    raft = alone()
+    effects = raft.step(Submit(own[0], own[1:], is_own=True), Now(0.0, 1 << 60))
+    assert not any(isinstance(effect, Refused) for effect in effects)
+    block = raft.log.get(raft.log.last_index)
+    assert block is not None
+    assert block.entries == own
 
 
 # ---- terms that nobody has reached

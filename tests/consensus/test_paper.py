@@ -23,6 +23,7 @@ from consensus_escalation.effects import (
     SendAtOnce,
     TermAndVote,
     Tick,
+    Written,
 )
 from consensus_escalation.messages import Accepted, Append, AskPreVote, AskVote, Message, PreVote, Rejected, Vote
 from consensus_escalation.quorum import Config
@@ -62,7 +63,8 @@ class One:
     def append(self, term: int, blocks: Sequence[Block], after: int = 0, commit: int = 0) -> list[Effect]:
         before = blocks[after - 1] if after else None
         digest_before, term_before = (before.hash, before.term) if before else (GENESIS.hash, 0)
-        return self.gets(B, Append(term, after, term_before, digest_before, tuple(blocks[after:]), commit, 0))
+        found = self.gets(B, Append(term, after, term_before, digest_before, tuple(blocks[after:]), commit, 0))
+        return found + self.raft.step(Written(), Now(self.time, 0))
 
     def elected(self) -> list[Effect]:
         self.waits(1.0)

@@ -78,6 +78,9 @@ class EchoCore:
     def urgent(self, now: Now) -> QuorumBatch | None:
         return None
 
+    def urgent_written(self, now: Now) -> None:
+        """There is nothing to get ready."""
+
     def urgent_committed(self, ticket: int, now: Now) -> bool:
         raise AssertionError("nothing was urgent")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import pytest
+
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.core import Genesis, Restored
-from consensus_escalation.effects import Effect, Persist, Persisted, Received, Send
-from consensus_escalation.messages import Accepted, Append, AskRead, Rejected
+from consensus_escalation.effects import Effect, Input, Persist, Persisted, Received, Send, Tick, Written
+from consensus_escalation.messages import Accepted, Append, AskRead, AskVote, Rejected
 from consensus_escalation.quorum import Config
 from consensus_escalation.raft import Raft
+from consensus_escalation.types import Position
 from mesh.quorum.burst import Burst
 from tests.consensus.cluster import Now, digest, keys_of, voter
 
@@ -35,7 +38,7 @@ class Follower:
         self.steps = 0
         self.burst = Burst(self._step)
 
-    def _step(self, given: Received) -> None:
+    def _step(self, given: Received | Written) -> None:
         self.steps += 1
         self.effects += self.raft.step(given, NOW)
 
@@ -83,3 +86,28 @@ def test_a_gap_in_a_burst_is_told_at_once() -> None:
     assert [type(answer) for answer in follower.answers()] == [Rejected, Rejected]
     follower.hear(AskRead(1, 7))
     assert follower.steps == 4, "what is no block waits for nothing"
+
+
+def kinds(effects: list[Effect]) -> list[type]:
+    return [type(effect.message) if isinstance(effect, Send) else type(effect) for effect in effects]
+
+
+@pytest.mark.parametrize("given", [Written(), Tick(), Persisted(1)])
+def test_an_acknowledgement_is_signed_when_the_disk_has_the_blocks_or_before_anything_else(given: Input) -> None:
+    """To sign it takes as long as a good disk's answer takes."""
+    raft = Follower().raft
+    assert kinds(raft.step(Received(voter(1), next(chain_of(1))), NOW))[-1] is Persist
+    assert kinds(raft.step(given, NOW)) == [Accepted]
+    assert kinds(raft.step(Written(), NOW)) == []
+
+
+def test_a_vote_in_a_later_term_comes_after_the_acknowledgement() -> None:
+    """Signed after it, that could certify a block which the next leader has replaced."""
+    raft = Follower().raft
+    raft.step(Received(voter(1), next(chain_of(1))), NOW)
+    effects = raft.step(Received(voter(1), AskVote(2, Position(1, 1))), Now(9.0, 1 << 50))
+    assert kinds(effects)[0] is Accepted
+    answer = next(effect.message for effect in effects if isinstance(effect, Send))
+    assert isinstance(answer, Accepted)
+    assert (answer.term, bool(answer.ack)) == (1, True)
+    assert raft.term == 2

@@ -94,6 +94,9 @@ class Toy:
     def urgent(self, now: Now) -> None:
         return None
 
+    def urgent_written(self, now: Now) -> None:
+        """There is nothing to get ready."""
+
     def urgent_committed(self, ticket: int, now: Now) -> bool:
         raise AssertionError("nothing was urgent")
 
