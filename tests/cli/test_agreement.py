@@ -123,6 +123,7 @@ def test_without_a_majority_the_outcome_is_unknown(shell: Shell) -> None:
     shell.until(lambda: has_voters(shell, "a", 1) and shell.json("quorum", "show", "--dir", "a")["epoch"] == 2)
     shell.run("propose", "tasks/1", "2", "--dir", "a")
     assert shell.run("get", "tasks/1", "--dir", "a") == "2\n"
+    assert "WARNING quorum lost" in shell.end(nodes[0]), "it was said in passing"
 
 
 def test_a_command_runs_while_the_lease_is_held(shell: Shell) -> None:

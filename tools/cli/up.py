@@ -23,14 +23,18 @@ from mesh.events import (
     IdentityInUse,
     InviteReused,
     KeyReplaced,
+    LeaderDemoted,
     MemberCut,
     MemberDown,
     MemberRevoked,
     NotAdmitted,
+    QuorumFault,
+    QuorumLost,
     RelayLied,
     SerialReused,
     ShelfFault,
     ShelfForked,
+    StatementIgnored,
     StorageFailing,
 )
 from mesh.net import systemd
@@ -55,7 +59,11 @@ _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, log
 _LEVELS: Final[dict[type[Event], int]] = {
     CatchingUp: logging.DEBUG,
     **dict.fromkeys(
-        (MemberDown, IdentityInUse, InviteReused, NotAdmitted, SerialReused, ShelfFault, StorageFailing, *ENDINGS),
+        (
+            *(MemberDown, IdentityInUse, InviteReused, NotAdmitted, SerialReused, ShelfFault, StatementIgnored, StorageFailing),
+            *(LeaderDemoted, QuorumFault, QuorumLost),
+            *ENDINGS,
+        ),
         logging.WARNING,
     ),
 }
