@@ -44,9 +44,10 @@ from crdt.ids import Dot, ReplicaId, ShelfId, make_dot, shelf_id
 from crdt.journal import JournalEntry
 from crdt.ops import Key, Op, Path, Value
 from crdt.replica import Replica
-from crdt.types.base import Store, ViewType, shown_of
+from crdt.types.base import Store, ViewType
 from crdt.types.custom import Custom
 from crdt.types.local import Local
+from crdt.types.lookup import shown_of
 
 __all__ = [
     "OPTIONS",

@@ -20,7 +20,7 @@ import trio
 from consensus_escalation.anchor import Anchor
 from consensus_escalation.policy import Rule
 from crdt.ids import Dot, ReplicaId, ShelfId
-from crdt.ops import Key, Path, Value
+from crdt.ops import Path, Value
 from crdt.types import CoverPolicy, Handles, PathLike, format_path
 from mesh.config import format_endpoint
 from mesh.critical.clerk import Clerk
@@ -33,7 +33,7 @@ from mesh.durability import Durability
 from mesh.effects import Address
 from mesh.errors import Backpressure, ConfigError, NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import CaughtUp, Change, Event
-from mesh.feed import LIMIT, Watcher
+from mesh.feed import LIMIT
 from mesh.listener import Listener
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
@@ -72,14 +72,13 @@ class Node(Readings, Handles):
         super().__init__(peer)
         self._store, self._socket, self._clock = store, sock, clock
         sink = Durability(store, peer, self._acknowledge)
-        self._driver = Driver(peer, sock, sink, journal, clock, on_changes=self._told_changes, on_events=self._told_events)
+        self._driver = Driver(peer, sock, sink, journal, clock, on_changes=self._tell, on_events=self._told_events)
         self._started = clock.now().monotonic
         self._address = peer.config.address
         self._leaving = trio.CancelScope(shield=True)
         self._last_dot: Dot | None = None
         self._closed = False  # no more writes
         self._ended = False  # no more readers
-        self._watchers: set[Watcher] = set()
         self._event_streams: set[EventStream] = set()
         self._found_at_start: Sequence[Event] = peer.events()
         self._clerk = Clerk(peer, clock, self._driver)
@@ -472,7 +471,7 @@ class Node(Readings, Handles):
     def settle(self) -> None:
         self._check_running()
         if changes := self._peer.changes():
-            self._told_changes(changes)
+            self._tell(changes)
 
     def _check_running(self) -> None:
         """In a node that has ended, or in another thread, a reader would wait for ever and nobody hear of what is told."""
@@ -489,13 +488,9 @@ class Node(Readings, Handles):
         if quorum.chain is not None:
             paths = quorum.keeper.take_changed(quorum.chain)
             if paths or paths is None:
-                self._told_changes([(CRITICAL, path) for path in paths] if paths is not None else self._critical_keys(()))
+                self._tell([(CRITICAL, path) for path in paths] if paths is not None else self._critical_keys(()))
         for question in quorum.keeper.judging.take():
             self._ask_judges.send_nowait(question)
-
-    def _told_changes(self, keys: Sequence[Key]) -> None:
-        for watcher in tuple(self._watchers):
-            watcher.changed(keys)
 
     def _told_events(self, events: Sequence[Event]) -> None:
         for stream in self._event_streams:

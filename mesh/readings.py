@@ -9,16 +9,22 @@ from crdt.native import mypyc_attr
 from crdt.ops import Key, Op, Path
 from crdt.types import format_path, value_key
 from mesh.critical.view import CRITICAL, read_critical
+from mesh.feed import Watcher
 from mesh.peer import Peer
 from mesh.values import Reading, read_value, value_keys
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Readings:
-    """`crdt.types.base.Shows`, and most of `mesh.feed.Source`."""
+    """`crdt.types.base.Shows`, most of `mesh.feed.Source`, and whom changes are told."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._watchers: set[Watcher] = set()
+
+    def _tell(self, keys: Sequence[Key]) -> None:
+        for watcher in tuple(self._watchers):
+            watcher.changed(keys)
 
     @property
     def caught_up(self) -> bool:

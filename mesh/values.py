@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
 from crdt.types import REGISTRY, codes_at, explain_path, format_path, name_of, value_key, value_type
-from crdt.types.base import Shows, shown_of
+from crdt.types.base import Shows
 from crdt.types.cells import dot_of, newest, plain
+from crdt.types.lookup import shown_of
 from mesh.errors import ConfigError, KeyMissing
 from mesh.events import Changed
 from mesh.secrecy.sealing import Sealed

@@ -8,19 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from crdt.ops import Key, Op, Path
-from crdt.types.base import (
-    REGISTRY,
-    CoverPolicy,
-    Explanation,
-    Shows,
-    Store,
-    ViewType,
-    codes_at,
-    keys_of,
-    name_of,
-    shown_of,
-    value_key,
-)
+from crdt.types.base import REGISTRY, CoverPolicy, Explanation, Shows, Store, ViewType, name_of
 from crdt.types.bounded_counter import BOUNDED_COUNTER, BoundedCounter
 from crdt.types.counter import COUNTER, GROW_ONLY_COUNTER, Counter, GrowOnlyCounter
 from crdt.types.custom import CUSTOM, Custom, custom_type
@@ -30,6 +18,7 @@ from crdt.types.handle import Handle
 from crdt.types.handles import Handles
 from crdt.types.list import LIST, List
 from crdt.types.log import LOG, Log
+from crdt.types.lookup import codes_at, keys_of, shown_of, value_key
 from crdt.types.map import Map, tree, value_type
 from crdt.types.multi_value import MULTI_VALUE, MultiValue
 from crdt.types.paths import Element, PathLike, format_path, parse_path

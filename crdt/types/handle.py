@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from crdt.errors import PathError, TypeConflict
 from crdt.ids import Dot
 from crdt.ops import Key, Op, Path, Value
-from crdt.types.base import CoverPolicy, Explanation, Store, ViewType, codes_at, keys_of, name_of, shown_of
+from crdt.types.base import CoverPolicy, Explanation, Store, ViewType, name_of
+from crdt.types.lookup import codes_at, keys_of, shown_of
 from crdt.types.paths import SEGMENTS_MAX, PathLike, format_path, parse_path
 
 T = TypeVar("T")
