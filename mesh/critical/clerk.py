@@ -197,10 +197,12 @@ class Clerk:
             await self._next_turn()
         return chain
 
-    async def decide(self, body: bytes, *, kind: Kind = Kind.COMMAND, idempotency_key: str | bytes | None = None) -> Decided:
-        """What became of this entry, done or void, once a majority has agreed on it. Raises NotCommitted, OutcomeUnknown and
-        Backpressure."""
-        chain = await self._open_chain()
+    async def decide(
+        self, chain: Chain, body: bytes, *, kind: Kind = Kind.COMMAND, idempotency_key: str | bytes | None = None
+    ) -> Decided:
+        """What became of this entry, done or void, once a majority has agreed on it. `chain`: as just asked for. Raises
+        NotCommitted, OutcomeUnknown and Backpressure."""
+        self._check_open()
         named = self._named(chain, idempotency_key) if idempotency_key is not None else None
         key = self._peer.quorum.courier.want(chain, body, kind=kind, key=named)
         waiting = self._awaits(chain, key)
@@ -218,11 +220,10 @@ class Clerk:
         raise decided
 
     async def decide_all(
-        self, bodies: Sequence[bytes], *, idempotency_key: str | bytes | None = None, seconds: float = inf
+        self, chain: Chain, bodies: Sequence[bytes], *, idempotency_key: str | bytes | None = None, seconds: float = inf
     ) -> list[Decided | NotCommitted | OutcomeUnknown]:
-        """What became of each, once all are decided, or after so many seconds as far as they are. Raises NotCommitted when this
-        mesh has no quorum, and Backpressure."""
-        chain = await self._open_chain()
+        """What became of each, once all are decided, or after so many seconds as far as they are. Raises Backpressure."""
+        self._check_open()
         courier, patience = self._peer.quorum.courier, trio.move_on_after(seconds)
         if idempotency_key is None:
             keys = courier.want_all(chain, bodies)
@@ -252,11 +253,6 @@ class Clerk:
         why = f"no answer of a majority within {seconds:g} s: it may still be done" if patience.cancelled_caught else ""
         chosen = idempotency_key is not None
         return [self._decided(key, answer, is_chosen=chosen, why=why) for key, answer in zip(keys, answers, strict=True)]
-
-    async def _open_chain(self) -> Chain:
-        chain = await self.chain()
-        self._check_open()
-        return chain
 
     def _awaits(self, chain: Chain, key: Key) -> _Waiting:
         """Where its answer comes. Another task may wait for the same."""

@@ -189,7 +189,7 @@ async def submit(clerk: Clerk, wanted: Command, idempotency_key: str | bytes | N
     """Waits for the outcome and its proof."""
     while True:
         chain = await clerk.chain()
-        decided = await clerk.decide(_body(_classified(clerk, chain, wanted)), idempotency_key=idempotency_key)
+        decided = await clerk.decide(chain, _body(_classified(clerk, chain, wanted)), idempotency_key=idempotency_key)
         outcome = decided.outcome
         if outcome.status is Status.DONE:
             return await receipt(clerk, decided)
@@ -218,7 +218,7 @@ async def agree(
     bodies, epoch = [_body(_classified(clerk, chain, wish.command)) for wish in wishes], chain.genesis.epoch
     found: list[Receipt | NotCommitted | OutcomeUnknown] = []
     proofs: dict[int, Certificate | None] = {}
-    for decided in await clerk.decide_all(bodies, idempotency_key=idempotency_key, seconds=seconds):
+    for decided in await clerk.decide_all(chain, bodies, idempotency_key=idempotency_key, seconds=seconds):
         if not isinstance(decided, Decided):
             found.append(decided)
         elif decided.outcome.status is not Status.DONE:
@@ -240,15 +240,17 @@ async def change_policy(clerk: Clerk, change: list[Value]) -> Receipt:
     body, chain = encoded(change), await clerk.chain()
     if change[0] == "set" and (why := chain.machine.policy.why_not(Rule(*map(str, change[1:])))):
         raise NotCommitted(why)
-    decided = await clerk.decide(body, kind=Kind.POLICY)
+    decided = await clerk.decide(chain, body, kind=Kind.POLICY)
     if decided.outcome.status is not Status.DONE:
         raise clerk.why_void(decided.outcome)
     return await receipt(clerk, decided)
 
 
 async def receipt(clerk: Clerk, decided: Decided) -> Receipt:
-    chain = await clerk.proven(decided.outcome.index)
-    found = _receipt(chain.genesis.epoch, decided, chain.proof(decided.outcome.index))
+    chain, index = clerk.known_chain, decided.outcome.index
+    if chain is None or chain.proven < index:  # seldom at a leader, whose proof comes with the commit
+        chain = await clerk.proven(index)
+    found = _receipt(chain.genesis.epoch, decided, chain.proof(index))
     if isinstance(found, Receipt):
         return found
     raise found

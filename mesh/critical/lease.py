@@ -102,7 +102,7 @@ async def _until_free(clerk: Clerk, path: Path) -> None:
 
 
 async def _decide(clerk: Clerk, wanted: Command) -> Outcome:
-    return (await clerk.decide(body_of(wanted))).outcome
+    return (await clerk.decide(await clerk.chain(), body_of(wanted))).outcome
 
 
 async def _renew(clerk: Clerk, lease: Lease, milliseconds: int, body: trio.CancelScope) -> None:

@@ -38,6 +38,9 @@ PIECES_PER_WANT: Final = 32
 """32 kB unanswered, as Raft's own snapshots."""
 STEPS_PER_WANT: Final = 8
 ASK_AGAIN_SECONDS_MIN: Final = 0.05
+FED_SECONDS: Final = 0.1
+"""For which a voter that hears its leader leaves it to that one's log to bring what is proven, and again as long as something
+comes. Guess: a few times `thrift.SPARE_SECONDS` and a heartbeat's interval, which repeats what was lost."""
 FRUITLESS_MAX: Final = 5
 """After so many questions in a row that brought nothing, each after twice the time, who was asked is not believed any more."""
 LISTEN_ROUNDS: Final = 3
@@ -78,6 +81,8 @@ class Spread:
         self._ahead: dict[ReplicaId, int] = {}
         self._asked: set[int] = set()
         self._ask_at = inf
+        self._fed = -1
+        """What was here when this agent last left it to its leader's log to go on."""
         self._fruitless = 0
         """Questions in a row that brought nothing."""
         self.hears_of_blocks = False
@@ -99,7 +104,7 @@ class Spread:
         """There is a quorum, or a new epoch of it."""
         self.chain = chain
         self._ahead.clear()
-        self.hears_of_blocks, self._fruitless = False, 0
+        self.hears_of_blocks, self._fruitless, self._fed = False, 0, -1
         self._listens_until = now.monotonic + LISTEN_ROUNDS * self._quick
         self._asked.clear()
         self.drop_fresh()
@@ -311,6 +316,9 @@ class Spread:
     def _pull(self, now: Now) -> None:
         chain = self.chain
         if chain is None or not self._ahead or self._ask_at < inf:
+            return
+        if chain.floor > self._fed and self._guide.hears(now):
+            self._fed, self._ask_at = chain.floor, now.monotonic + FED_SECONDS
             return
         newest = max(self._ahead.values())
         wanted = [at for at in range(chain.floor + 1, min(newest, chain.floor + WANTED_MAX) + 1) if not chain.has(at)]
