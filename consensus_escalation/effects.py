@@ -248,11 +248,8 @@ class Dissent:
 
 
 @dataclass(frozen=True, slots=True)
-class Contradicted:
-    """The leader's log has something else in the place of a block that is committed here. Among the honest, one of the two has
-    lost its disk and begun a second log."""
-
-    index: int
+class SecondLog:
+    """This voter wrote the first block of the leader's log, and its own log begins with another one: its disk was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +299,7 @@ Effect: TypeAlias = (
     | StateRestored
     | Judge
     | Dissent
-    | Contradicted
+    | SecondLog
     | Impeached
     | ReadReady
     | ReadFailed

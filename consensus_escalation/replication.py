@@ -17,7 +17,7 @@ from consensus_escalation.block import Block, Kind, clock_of, config_of
 from consensus_escalation.certificate import HEADERS_MAX, Collector, ack_bytes
 from consensus_escalation.clocks import is_attested_untrusted, latest
 from consensus_escalation.core import Core, Refusal
-from consensus_escalation.effects import Certified, Contradicted
+from consensus_escalation.effects import Certified, SecondLog
 from consensus_escalation.impeachment import equivocation_proof
 from consensus_escalation.messages import Accepted, Append, Rejected, SnapshotPiece, SnapshotTaken
 from consensus_escalation.quorum import Config, reached_by_quorum
@@ -354,9 +354,6 @@ class Replication:
         blocks = self._beyond_base(message)
         prev_index = blocks[0].index - 1 if blocks else message.prev_index
         if not self._joins(message):
-            if message.prev_index <= core.commit:  # no answer: this voter is of no use to that leader, which should replace it
-                core.effects.append(Contradicted(message.prev_index))
-                return
             hint = min(core.log.last_of_term(message.prev_term, message.prev_index), core.log.last_index)
             core.send(sender, Rejected(core.term, message.prev_index, max(hint, core.commit), message.round))
             return
@@ -447,7 +444,8 @@ class Replication:
             self.proofs.append(equivocation_proof(held, block, core.keys))
             return False  # a leader never replaces a block of its own term
         if block.index <= core.commit:
-            return False
+            self._look_for_second_log(block)
+            return False  # and no answer: this voter is of no use to that leader, which should replace it
         if not core.keys.verify(block.header.leader, Purpose.BLOCK, block.header_bytes, block.signature):
             return False  # nobody's, so in nobody's log
         if block.has(Kind.CLOCK) and not is_attested_untrusted(block, config, attested, core.keys):
@@ -456,6 +454,13 @@ class Replication:
             core.refusal = Refusal(core.now.monotonic, block, config)
             return False
         return True
+
+    def _look_for_second_log(self, block: Block) -> None:
+        """A first block that I signed, and is not the one that I have: nobody else can make one, and I make one in a life."""
+        core, header = self._core, block.header
+        is_mine = block.index == 1 and header.leader == core.me
+        if is_mine and core.keys.verify(core.me, Purpose.BLOCK, block.header_bytes, block.signature):
+            core.effects.append(SecondLog())
 
     def _sign_ack(self, match: int, leader_term: int) -> bytes:
         core = self._core

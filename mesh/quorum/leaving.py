@@ -30,8 +30,8 @@ LOG_GONE: Final = (
     "but waits for members that have it. If nobody has it any more, `mesh quorum reset` begins anew"
 )
 LOG_DIFFERS: Final = (
-    "this voter's log is not the one that the leader has: its disk was lost and it began a second log while it was cut off "
-    "(or that leader lies). It does not vote any more, and what it shows under critical prefixes is not what was agreed on. "
+    "this voter's log is not the one that the leader has: its disk was lost, and it began a second log while it was cut "
+    "off. It does not vote any more, and what it shows under critical prefixes is not what was agreed on. "
     "Stop it, move quorum.db, quorum.db-wal and quorum.log away and start it again; once the others have replaced it "
     "(`mesh quorum dismiss`) it can be appointed again"
 )

@@ -24,7 +24,6 @@ from consensus_escalation.core import Genesis, Restored
 from consensus_escalation.effects import (
     Certified,
     Committed,
-    Contradicted,
     Dissent,
     Effect,
     Impeached,
@@ -41,6 +40,7 @@ from consensus_escalation.effects import (
     Received,
     Refused,
     Resign,
+    SecondLog,
     Send,
     SendAtOnce,
     Standby,
@@ -498,7 +498,7 @@ class Quorum:
                     self._inputs.append(Judged(digest, rule))
             case Dissent(proposal, verdict):
                 self.keeper.refused(proposal, verdict)
-            case Contradicted():
+            case SecondLog():
                 self._tell_lost(LOG_DIFFERS)
                 self._is_mute = True
                 self._writer.put_at_once((Forgot(is_over=False),), self._now)

@@ -10,7 +10,7 @@ import pytest
 from consensus_escalation.authorship import BY_BLOCK, is_signed_untrusted, is_vouched_for, own_batch, sign_batch
 from consensus_escalation.block import Block, Entry, Header, Kind, cut
 from consensus_escalation.core import Genesis, Restored
-from consensus_escalation.effects import Impeached, Persist, Persisted, Received, Refused, Submit, Tick
+from consensus_escalation.effects import Impeached, Persist, Persisted, Received, Refused, SecondLog, Submit, Tick
 from consensus_escalation.impeachment import ENTRY_PROOF_BYTES_MAX
 from consensus_escalation.messages import Append, AskVote, Rejected, Vote
 from consensus_escalation.quorum import Config
@@ -42,6 +42,24 @@ def send(leader: Machine, other: Machine, block: Block) -> None:
     assert raft is not None
     before = raft.log.last
     other.step(Received(leader.me, Append(raft.term, before.index, before.term, raft.log.last_hash, (block,), before.index, 0)))
+
+
+@pytest.mark.parametrize("signed_by", [0, 1, 2])
+def test_a_leader_makes_nobody_believe_that_it_lost_its_disk(signed_by: int) -> None:
+    """Who has a second log falls silent. So only its own signature counts, and on a first block."""
+    cluster, leader, other = settled()
+    cluster.submit(leader, "agreed")
+    cluster.advance(0.1)
+    assert leader.raft is not None
+    assert other.raft is not None
+    who = (leader.me, other.me, voter(9))[signed_by]
+    header = Header(1, 1, 1, cluster.genesis.hash, bytes(16), 0, 0, 0, bytes(16), other.me)
+    first = cut(header, cluster.now(leader).wall, (Entry(Kind.NOOP),), keys_of(who))
+    term = leader.raft.term + 1
+    other.step(Received(leader.me, Append(term, 0, 0, cluster.genesis.hash, (first,), 1, 0)))
+    assert bool(other.take(SecondLog)) == (who == other.me)
+    other.step(Received(leader.me, Append(term, 1, 1, bytes(16), (), 1, 0)))
+    assert not other.take(SecondLog), "another hash is the leader's word alone"
 
 
 @pytest.mark.parametrize("size", [20, 500])
