@@ -1,6 +1,6 @@
 """What the quorum promised, on the disk before the promise leaves.
 
-    submit --blocks that follow on the last ones--> quorum.log, written here, synced by a thread -----> on_durable
+    submit --blocks that follow on the last ones--> quorum.log, written here, synced beside it -------> on_durable
        |
        +-----all else, and when that fails--------> queue --> quorum.db, a transaction in another one --> on_durable
 
@@ -28,8 +28,9 @@ from mesh.errors import StorageError
 from mesh.events import Event, StorageFailing, StorageRecovered
 from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
 from mesh.store.block_log import LOG_NAME, NO_LOG, BlockLog, Place, block_rows
+from mesh.store.kernel_sync import best_syncing
 from mesh.store.ledger_file import LedgerFile
-from mesh.store.syncing import LAZY_SECONDS, Syncing, tell
+from mesh.store.syncing import LAZY_SECONDS, tell
 
 log: Final = logging.getLogger("mesh.store.journal")
 
@@ -98,7 +99,7 @@ class FileJournal:
         self._submitted = 0
         """Batches that the thread has."""
         self._told = 0
-        self._sync = Syncing(self._look)
+        self._sync = best_syncing(self._look)
         self._log: BlockLog | None = None
         self._opened: BlockLog | None = None
         """The same from its beginning to `close`: a sync may be at it when it is given up. The thread's."""
@@ -160,14 +161,17 @@ class FileJournal:
         self._end, self._ticket = rows[-1][0], batch.ticket
         if not self._sync.is_under_way:
             self._begin_sync(ring)
-        if ring.is_half_full:
+        if ring.is_half_full and self._log is ring:
             self._queue.put(_Work(*ring.hand_over(), 0, is_submitted=False))
         return True
 
     def _begin_sync(self, ring: BlockLog) -> None:
         self._syncing = (ring.number, self._ticket, time.perf_counter())
-        self._sync.begin(ring.file, lazily=self._is_visited)
-        self._is_visited = False
+        is_lazy, self._is_visited = self._is_visited, False
+        try:
+            self._sync.begin(ring.file, lazily=is_lazy)
+        except OSError as error:  # as when it had begun, and failed
+            self._give_up(ring, error)
 
     def _look(self, seconds: float = 0.0) -> None:
         """Has the sync under way ended, or does it within so many seconds?"""

@@ -145,6 +145,17 @@ def found_in(directory: Path) -> QuorumRestored:
         file.close()
 
 
+@pytest.fixture(autouse=True)
+def by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel does it: `tests/store/test_kernel_sync.py`."""
+    monkeypatch.setattr(journals, "best_syncing", Syncing)
+
+
+def threads(journal: FileJournal) -> Syncing:
+    assert isinstance(journal._sync, Syncing)
+    return journal._sync
+
+
 @asynccontextmanager
 async def opened(directory: Path, told: list[int]) -> AsyncIterator[FileJournal]:
     """A journal that uses its log."""
@@ -356,22 +367,22 @@ async def test_who_comes_by_anyhow_is_not_woken_up(tmp_path: Path, monkeypatch: 
     async with opened(tmp_path, told) as journal:
         for ticket in (2, 3):  # nobody came by at the one before
             journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
-            assert not journal._sync._is_lazy
+            assert not threads(journal)._is_lazy
             await durable(told, ticket)
         journal.visit()
         for ticket in range(4, 10):
             journal.submit(batch(ticket, BlocksStored(blocks(ticket, ticket))))
-            assert journal._sync._is_lazy
-            while journal._sync._ended.locked():  # noqa: ASYNC110  # of another thread
+            assert threads(journal)._is_lazy
+            while threads(journal)._ended.locked():  # noqa: ASYNC110  # of another thread
                 await trio.sleep(0.001)
             assert told[-1] == ticket - 1
             journal.visit()
             assert told[-1] == ticket
         journal.submit(batch(10, BlocksStored(blocks(10, 10))))
-        assert journal._sync._is_lazy
+        assert threads(journal)._is_lazy
         await durable(told, 10)
         journal.submit(batch(11, BlocksStored(blocks(11, 11))))
-        assert not journal._sync._is_lazy
+        assert not threads(journal)._is_lazy
         await durable(told, 11)
 
 
@@ -391,7 +402,7 @@ async def test_who_came_by_too_early_is_told_at_once(tmp_path: Path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(syncing, "sync_data", sync_data)
             journal.submit(batch(2, BlocksStored(blocks(2, 2))))
-            assert journal._sync._is_lazy
+            assert threads(journal)._is_lazy
             journal.visit()
             assert told[-1] == 1
             may_go_on.set()

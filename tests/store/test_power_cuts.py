@@ -168,7 +168,7 @@ class Life:
         patch.setattr(block_log, "RING_BYTES", RING_BYTES)
         patch.setattr(block_log, "RECORD_BYTES_MAX", RING_BYTES // 4)
         self.sync = Sync(self.disk)
-        patch.setattr(journal, "Syncing", lambda _on_end: self.sync)
+        patch.setattr(journal, "best_syncing", lambda _on_end: self.sync)
         patch.setattr(journal, "SimpleQueue", Tasks)
         patch.setattr(journal, "RETRY_SECONDS", 0.0)
         patch.setattr(journal, "time", SimpleNamespace(perf_counter=lambda: 0.0))
