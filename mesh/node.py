@@ -316,7 +316,7 @@ class Node(Readings, Handles):
         """
         found = self._peer.config.predicates.get(name) if isinstance(name, str) else None
         if found is None:
-            raise ConfigError(f"{name!r:.80} is no predicate of this agent: give it to NodeConfig(predicates=[...])")
+            raise ConfigError(f"{name!s:.80} is no predicate of this agent: give it to NodeConfig(predicates=[...])")
         return await change_policy(self._clerk, ["predicate", name, found.version])
 
     async def forget_predicate(self, name: str) -> Receipt:
