@@ -2,7 +2,7 @@
 
     submit --blocks that follow on the last ones--> quorum.log, written here, synced beside it -------> on_durable
        |
-       +-----all else, and when that fails--------> queue --> quorum.db, a transaction in another one --> on_durable
+       +-----all else, and when that fails--------> queue --> quorum.db, a transaction in a thread ----> on_durable
 
 Files apart from the store's, because a critical write waits for these: the store may be in the middle of a transaction of
 thousands of rows, and its batches wait 50 ms for company on purpose. A disk that fails is tried again, and meanwhile nothing is
