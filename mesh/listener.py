@@ -1,6 +1,7 @@
 """Watching a prefix by a call: told what a watcher is told (mesh.watch), in the step in which it arrives.
 
-Where many agents share a machine, to wake a task that waits takes a tenth of what a delivery costs.
+Where many agents share a machine, to wake a task that waits is an eighth of the time until the last of them has a write
+(interpreted, 32 processes, `mesh bench --only convergence`).
 """
 
 from __future__ import annotations
