@@ -119,7 +119,7 @@ def _write_map(out: bytearray, value: Mapping[Any, object], depth: int) -> None:
 
 def _encode_string(value: object) -> bytes:
     if isinstance(value, bytes):
-        return head(_BYTES, len(value)) + value
+        return byte_string(value)
     try:
         raw = str.encode(value)  # type: ignore[arg-type]
     except UnicodeEncodeError:

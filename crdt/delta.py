@@ -21,7 +21,6 @@ HEADER_BYTES_MAX: Final = 76
 """[1, u32, u48, 16 bytes, 16 bytes, u48, 16 bytes]: 1 + 1 + 5 + 9 + 17 + 17 + 9 + 17; with the smallest numbers 20 less."""
 _START: Final = bytes((0x87, FORMAT))
 _HASH_HEAD: Final = 0x40 | HASH_BYTES
-_HASH_START: Final = bytes((_HASH_HEAD,))
 _HASH_FIELD: Final = 1 + HASH_BYTES
 
 
@@ -39,8 +38,8 @@ class Header(NamedTuple):
     def encoded(self) -> bytes:
         """By its layout, as it is read."""
         numbers = codec.unsigned(birth_of(self.shelf)) + codec.unsigned(self.seq)
-        hashes = _HASH_START + self.prev_hash + _HASH_START + self.shelf_digest
-        return _START + numbers + hashes + codec.unsigned(self.gc_floor) + _HASH_START + self.body_hash
+        hashes = codec.byte_string(self.prev_hash) + codec.byte_string(self.shelf_digest)
+        return _START + numbers + hashes + codec.unsigned(self.gc_floor) + codec.byte_string(self.body_hash)
 
 
 class Head:

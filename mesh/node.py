@@ -37,6 +37,7 @@ from mesh.feed import LIMIT
 from mesh.listener import Listener
 from mesh.net.clock import Clock
 from mesh.net.driver import Driver
+from mesh.net.turns import Turns
 from mesh.net.udp import UdpSocket
 from mesh.nursery import open_plain_nursery
 from mesh.paths import parse_path, parse_prefix
@@ -72,7 +73,7 @@ class Node(Readings, Handles):
         super().__init__(peer)
         self._store, self._socket, self._clock = store, sock, clock
         sink = Durability(store, peer, self._acknowledge)
-        self._driver = Driver(peer, sock, sink, journal, clock, on_changes=self._tell, on_events=self._told_events)
+        self._driver = Driver(Turns(peer, sock, sink, journal, clock, on_changes=self._tell, on_events=self._told_events))
         self._started = clock.now().monotonic
         self._address = peer.config.address
         self._leaving = trio.CancelScope(shield=True)

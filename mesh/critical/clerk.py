@@ -86,7 +86,7 @@ def number_of(name: str | bytes) -> int:
     return NAMED | int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") % (NAMED - WAITING_MAX)
 
 
-class Turns(Protocol):
+class Loop(Protocol):
     """What is asked of the driver."""
 
     def wake(self) -> None:
@@ -107,7 +107,7 @@ class Clerk:
         self,
         peer: Peer,
         clock: Clock,
-        driver: Turns,
+        driver: Loop,
     ) -> None:
         self._peer, self._clock, self._check_thread = peer, clock, driver.check_thread
         self._wake, self._hurry, self._next_turn = driver.wake, driver.hurry, driver.next_turn

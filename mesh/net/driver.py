@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 import trio
 
-from crdt.ops import Key
 from mesh.errors import NodeClosed
-from mesh.events import Event
-from mesh.net.clock import Clock
-from mesh.net.turns import Core, Sink, Turns, UrgentSink
-from mesh.net.udp import UdpSocket
+from mesh.net.turns import Turns
 from mesh.nursery import open_plain_nursery
 
 LATE_SECONDS: Final = 0.003
@@ -29,21 +24,11 @@ class Driver:
     more registrations of the socket.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        socket: UdpSocket,
-        store: Sink,
-        journal: UrgentSink,
-        clock: Clock,
-        *,
-        on_changes: Callable[[Sequence[Key]], None],
-        on_events: Callable[[Sequence[Event]], None],
-    ) -> None:
-        self.turns = Turns(core, socket, store, journal, clock, self, on_changes=on_changes, on_events=on_events)
-        self.turn, self.wake, self.hurry = self.turns.turn, self.turns.wake, self.turns.hurry
-        self.check_thread = self.turns.check_thread
-        self._core, self._socket, self._clock = core, socket, clock
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        turns.alarm = self
+        self.turn, self.wake, self.hurry = turns.turn, turns.wake, turns.hurry
+        self.check_thread = turns.check_thread
         self._trio_ahead = 0.0  # seconds, of the core's clock
         self._task: trio.lowlevel.Task  # that keeps the time
         self._waiting = trio.CancelScope()
@@ -79,8 +64,8 @@ class Driver:
         """A turn whenever one is due or somebody calls `wake`."""
         self._task, turns = trio.lowlevel.current_task(), self.turns
         while True:
-            turns.due, self._is_due = self._core.deadline, False
-            self._trio_ahead = trio.current_time() - self._clock.now().monotonic
+            turns.due, self._is_due = turns.core.deadline, False
+            self._trio_ahead = trio.current_time() - turns.clock.now().monotonic
             with trio.CancelScope(deadline=turns.due + self._trio_ahead) as self._waiting:
                 while not self._is_due and not turns.awake:
                     turns.asleep = True
@@ -88,10 +73,10 @@ class Driver:
                     if not self._is_due:
                         turns.awake = False
                         turns.turn()
-                        turns.wait_until(self._core.deadline)
+                        turns.wait_until(turns.core.deadline)
             if self._is_due:
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if self._clock.now().monotonic > turns.due + LATE_SECONDS:
+                if turns.clock.now().monotonic > turns.due + LATE_SECONDS:
                     turns.receive()
             else:  # woken by its own turn
                 await trio.lowlevel.checkpoint()
@@ -108,7 +93,7 @@ class Driver:
         return trio.lowlevel.Abort.FAILED
 
     async def _listen(self) -> NoReturn:
-        wait_readable, socket, turns = trio.lowlevel.wait_readable, self._socket.fileno(), self.turns
+        wait_readable, socket, turns = trio.lowlevel.wait_readable, self.turns.socket.fileno(), self.turns
         try:
             while True:
                 await wait_readable(socket)

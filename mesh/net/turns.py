@@ -139,13 +139,14 @@ class Turns:
         store: Sink,
         journal: UrgentSink,
         clock: Clock,
-        alarm: Alarm,
         *,
         on_changes: Callable[[Sequence[Key]], None],
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
-        self._core, self._socket, self._store, self._clock, self._alarm = core, socket, store, clock, alarm
-        self._journal = journal
+        self.core, self.socket, self.clock = core, socket, clock
+        self.alarm: Alarm
+        """Its driver puts itself here."""
+        self._store, self._journal = store, journal
         journal.on_durable = self._urgent_durable
         self._on_changes, self._on_events = on_changes, on_events
         self._turning = self._is_receiving = False
@@ -170,9 +171,8 @@ class Turns:
         """A delivery is told before anything else is done about it, and leaves the time as it is: where many agents share a
         machine, each of them has its news sooner when none does its book-keeping first.
         """
-        core, now = self._core, self.receive()
-        if self._is_promised:
-            self._keep_promises(now)
+        core, now = self.core, self.receive()
+        self._keep_promises(now)
         if self.awaited or not core.may_rest:  # who waits for a turn may wait for this
             self.turn()
             self.wait_until(core.deadline)
@@ -190,28 +190,28 @@ class Turns:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
         first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
         then what came meanwhile is taken, too."""
-        now = self._clock.now()
+        now = self.clock.now()
         self._is_receiving = True
         self._journal.visit()
         self._is_receiving = False
         paused = now.monotonic >= self._received_at + PAUSE_SECONDS
         self._received_at = now.monotonic
-        socket = self._socket
+        socket = self.socket
         if (first := socket.take()) is not None:
-            self._core.handle_untrusted(*first, now)
+            self.core.handle_untrusted(*first, now)
             left = DRAIN_MAX - 1
-            while more := socket.drain(left) if self._core.gathers or not paused else ():
+            while more := socket.drain(left) if self.core.gathers or not paused else ():
                 paused, left = True, left - len(more)
                 for datagram, address in more:
-                    now = self._clock.now()
-                    self._core.handle_untrusted(datagram, address, now)
+                    now = self.clock.now()
+                    self.core.handle_untrusted(datagram, address, now)
         if socket.has_refused:
             self._tell_refused(now)
         return now
 
     def _tell_refused(self, now: Now) -> None:
-        for address in self._socket.refused():
-            self._core.refused(address, now)
+        for address in self.socket.refused():
+            self.core.refused(address, now)
 
     def turn(self) -> None:
         """Do what is due and carry out what the core asks for. Synchronous; for use between the steps of this trio thread only.
@@ -223,7 +223,7 @@ class Turns:
             raise NodeClosed("this node has ended")
         self._turning = True
         try:
-            self._turn(self._clock.now())
+            self._turn(self.clock.now())
         except Exception:
             self.has_failed = True
             raise
@@ -232,30 +232,35 @@ class Turns:
         self.on_turn()
         if self.awaited:
             self.awaited = False
-            self._alarm.turned()
+            self.alarm.turned()
 
     def _turn(self, now: Now) -> None:
-        if (urgent := self._core.urgent(now)) is not None:  # what came in: the disk works while the core does
-            self._journal.submit(urgent)
-            self._core.urgent_written(now)
+        if self._write_urgent(now):  # what came in: the disk works while the core does
             self._journal.begin()
         self._keep_promises(now)
-        if self._core.push(now):
+        if self.core.push(now):
             self._send(now)
-        self._core.tick(now)
+        self.core.tick(now)
         self._send(now)
-        if (urgent := self._core.urgent(now)) is not None:
-            self._journal.submit(urgent)
-            self._core.urgent_written(now)
+        self._write_urgent(now)
         if self._is_promised:
             self._is_promised = False
             self.wake()
-        if (batch := self._core.batch()) is not None:
+        if (batch := self.core.batch()) is not None:
             self._store.submit(batch)
-        if changes := self._core.changes():
+        if changes := self.core.changes():
             self._on_changes(changes)
-        if events := self._core.events():
+        if events := self.core.events():
             self._on_events(events)
+
+    def _write_urgent(self, now: Now) -> bool:
+        """Whether there was anything."""
+        urgent = self.core.urgent(now)
+        if urgent is None:
+            return False
+        self._journal.submit(urgent)
+        self.core.urgent_written(now)
+        return True
 
     def _keep_promises(self, now: Now) -> None:
         """Whoever waits for what the disk has already hears of it before anything else is done."""
@@ -265,10 +270,10 @@ class Turns:
 
     def _send(self, now: Now) -> bool:
         """Whether there was anything."""
-        transmits = self._core.transmits(now)
+        transmits = self.core.transmits(now)
         for transmit in transmits:
-            self._socket.send(transmit.datagram, transmit.address)
-        if self._socket.has_refused:  # the kernel says it with what is sent next: the socket is no longer readable for it
+            self.socket.send(transmit.datagram, transmit.address)
+        if self.socket.has_refused:  # the kernel says it with what is sent next: the socket is no longer readable for it
             self._tell_refused(now)
             self.wake()
         return bool(transmits)
@@ -277,21 +282,21 @@ class Turns:
         """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
         if self.has_ended:
             return  # the journal is closed last, and writes what waits: there is no socket any more
-        now = self._clock.now()
+        now = self.clock.now()
         if self._is_receiving:
-            self._is_promised |= self._core.urgent_committed(ticket, now)
-        elif not self._core.urgent_committed(ticket, now):
+            self._is_promised |= self.core.urgent_committed(ticket, now)
+        elif not self.core.urgent_committed(ticket, now):
             # A leader whose followers have not answered yet: it waits for them, but not for ever.
-            self.wait_until(min(self.due, self._core.deadline))
+            self.wait_until(min(self.due, self.core.deadline))
         elif self._turning:
             self._is_promised = True
         else:
             self._send(now)
-            if self.awaited or not self._core.may_rest:
+            if self.awaited or not self.core.may_rest:
                 self.turn()
-                self.wait_until(self._core.deadline)
+                self.wait_until(self.core.deadline)
             else:  # a follower, which has said what it was waited for
-                self.wait_until(min(self.due, self._core.deadline))
+                self.wait_until(min(self.due, self.core.deadline))
 
     def wake(self) -> None:
         """Make the loop turn before the event loop waits again. Cheap, never blocks, for calls from the trio thread.
@@ -304,7 +309,7 @@ class Turns:
         self.awake = True
         if self.asleep:
             self.asleep = False
-            self._alarm.ring()
+            self.alarm.ring()
 
     def check_thread(self) -> None:
         """Raises RuntimeError in another thread than the one that made this: there it could wake up nobody, or wait for ever."""
@@ -320,10 +325,10 @@ class Turns:
             self.wake()
             return
         self.turn()
-        self.wait_until(self._core.deadline)
+        self.wait_until(self.core.deadline)
 
     def wait_until(self, due: float) -> None:
         """Trio takes longer to move a deadline than a core to read a header."""
         if due != self.due:
             self.due = due
-            self._alarm.postpone(due)
+            self.alarm.postpone(due)

@@ -150,7 +150,7 @@ class FloorNote(NamedTuple):
 
     def encode(self) -> bytes:
         """By its layout, as most are read: where others wait for a write, floors are encoded before they have it."""
-        parts = [_NOTE_START, array_head(len(self.floors))]
+        parts = [array_head(2), array_head(len(self.floors))]
         for floor in self.floors:
             parts += (array_head(3 + len(floor.loose)), byte_string(floor.shelf), unsigned(floor.seq))
             parts += (byte_string(floor.hash4), *[unsigned(seq) for seq in floor.loose])
@@ -176,7 +176,6 @@ def only_tells_untrusted(payload: bytes) -> bool:
 
 
 _TELLS: Final = bytes((Purpose.TELL,))
-_NOTE_START: Final = bytes((0x82,))
 _FLOOR_HEAD: Final = bytes((0x83, 0x40 | SHELF_ID_BYTES))
 _HASH4_HEAD: Final = 0x40 | SHORT_HASH_BYTES
 _NOTE_BYTES_MIN: Final = 2 + len(_FLOOR_HEAD) + SHELF_ID_BYTES + 1 + 1 + SHORT_HASH_BYTES + 1

@@ -82,12 +82,12 @@ def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
         raise ConfigError(f"patterns come as a list, such as ['robots/7/**'], not {texts!r:.80}")
     texts = tuple(texts)
     for text in texts:
-        if isinstance(text, str) and (odd := sorted(set(text) & _GLOB)):
+        if not isinstance(text, str):
+            raise ConfigError(f"pattern {text!r:.80} is not text")
+        if odd := sorted(set(text) & _GLOB):
             raise ConfigError(
                 f"pattern {text!r}: {odd[0]} means nothing here; * stands for one segment, ** for any number of them"
             )
-        if not isinstance(text, str):
-            raise ConfigError(f"pattern {text!r:.80} is not text")
     return compile_patterns(texts).texts
 
 

@@ -19,6 +19,7 @@ from mesh.net import driver
 from mesh.net.clock import SystemClock
 from mesh.net.driver import Driver
 from mesh.net.open_udp import open_udp
+from mesh.net.turns import Turns
 from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.journal import MemoryJournal
@@ -38,7 +39,7 @@ class Agent:
     journal: MemoryJournal = field(default_factory=MemoryJournal)
 
     def __post_init__(self) -> None:
-        self.driver = Driver(
+        turns = Turns(
             self.core,
             self.socket,
             self,
@@ -47,6 +48,7 @@ class Agent:
             on_changes=self.changes.extend,
             on_events=self.events.extend,
         )
+        self.driver = Driver(turns)
 
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)
