@@ -34,6 +34,9 @@ class Source(Protocol):
     def settle(self) -> None:
         """Tell the watchers what changed until now, so that a new one does not hear of it as news. Raises NodeClosed."""
 
+    def fail(self, error: BaseException) -> None:
+        """The node is to end with this."""
+
 
 class Watcher(Protocol):
     """Whom the node tells which cells changed."""

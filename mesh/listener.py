@@ -7,6 +7,7 @@ Where many agents share a machine, to wake a task that waits is an eighth of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
 from types import TracebackType
 
 from crdt.ops import Key, Path
@@ -17,13 +18,18 @@ from mesh.feed import Feed, Source, Watcher
 class Listener:
     """What `node.listen(prefix, callback)` gives: while the context is open, `callback` is called with what a watcher is told,
     what is there already to begin with. Nothing waits for it, so `Lagged` comes only where more changed than may wait for a
-    watcher while the node caught up."""
+    watcher while the node caught up. It is told one thing at a time, whatever it does. What it raises is the node's end, and told
+    to nobody else: not to who wrote what it was told, and not to the others who watch."""
 
     def __init__(self, watchers: set[Watcher], source: Source, prefix: Path, callback: Callable[[Change], object]) -> None:
         """Raises TypeError."""
         if not callable(callback):
             raise TypeError(f"listen(prefix, callback): {callback!r:.80} cannot be called")
+        if iscoroutinefunction(callback):
+            raise TypeError(f"listen(prefix, callback): nobody would await {callback!r:.80}: a task is what `watch` is for")
         self._watchers, self._source, self._prefix, self._callback = watchers, source, prefix, callback
+
+        self._is_telling = False
 
     def __enter__(self) -> Listener:
         self._source.settle()
@@ -40,9 +46,18 @@ class Listener:
             self.wake()
 
     def wake(self) -> None:
-        feed, source, callback = self._feed, self._source, self._callback
-        while self in self._watchers and (change := feed.next(hold=not source.caught_up)) is not None:
-            callback(change)
+        if self._is_telling:  # by the callback itself: it is told when it has returned
+            return
+        source, callback = self._source, self._callback
+        self._is_telling = True
+        try:
+            while self in self._watchers and (change := self._feed.next(hold=not source.caught_up)) is not None:
+                callback(change)
+        except BaseException as error:  # noqa: BLE001 - whoever brought the change has nothing to do with it, and others wait for it
+            self.end()
+            source.fail(error)
+        finally:
+            self._is_telling = False
 
     def end(self) -> None:
         self._watchers.discard(self)

@@ -474,6 +474,9 @@ class Node(Readings, Handles):
         if changes := self._peer.changes():
             self._tell(changes)
 
+    def fail(self, error: BaseException) -> None:
+        self._driver.fail(error)
+
     def _check_running(self) -> None:
         """In a node that has ended, or in another thread, a reader would wait for ever and nobody hear of what is told."""
         self._driver.check_thread()

@@ -34,6 +34,7 @@ class Driver:
         self._waiting = trio.CancelScope()
         self._is_due = False
         self._turned = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery
 
     @property
     def has_ended(self) -> bool:
@@ -47,8 +48,8 @@ class Driver:
         """
         task_status.started()
         try:
-            async with open_plain_nursery() as nursery:
-                nursery.start_soon(self._listen)
+            async with open_plain_nursery() as self._nursery:
+                self._nursery.start_soon(self._listen)
                 try:
                     await self._keep_time()
                 except trio.Cancelled:
@@ -120,3 +121,12 @@ class Driver:
 
     def turned(self) -> None:
         self._turned.unpark_all()
+
+    def fail(self, error: BaseException) -> None:
+        if self.turns.has_ended:
+            raise error
+        self._nursery.start_soon(_raise, error)
+
+
+async def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -124,6 +124,9 @@ class Alarm(Protocol):
     def turned(self) -> None:
         """There was a turn. Called only where somebody awaits one (`Turns.awaited`)."""
 
+    def fail(self, error: BaseException) -> None:
+        """Whoever runs this is to end with it."""
+
 
 def _nothing() -> None:
     pass
@@ -279,10 +282,19 @@ class Turns:
         return bool(transmits)
 
     def _urgent_durable(self, ticket: int) -> None:
-        """Somebody waits for what may go out now: turn here, not when the loop comes round again."""
-        if self.has_ended:
+        """Somebody waits for what may go out now: turn here, not when the loop comes round again. Who tells this is often a task
+        of the event loop's own: what it raised would end the program, with all other nodes in it."""
+        if self.has_ended or self.has_failed:
             return  # the journal is closed last, and writes what waits: there is no socket any more
-        now = self.clock.now()
+        try:
+            self._committed(ticket, self.clock.now())
+        except Exception as error:
+            if self._turning or self._is_receiving:
+                raise
+            self.has_failed = True
+            self.alarm.fail(error)
+
+    def _committed(self, ticket: int, now: Now) -> None:
         if self._is_receiving:
             self._is_promised |= self.core.urgent_committed(ticket, now)
         elif not self.core.urgent_committed(ticket, now):

@@ -455,6 +455,29 @@ async def test_a_core_that_failed_is_not_asked_again() -> None:
         assert one.core.ticks == []
 
 
+@pytest.mark.parametrize("where", ["urgent_committed", "tick"])
+async def test_a_core_that_fails_when_the_disk_is_ready_fails_as_in_a_turn(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: it came out of whoever told it, a task of trio's own: all of the program ended with a TrioInternalError. So it
+    did when the disk was ready after the core had failed, before the driver's end."""
+
+    def fail(*_: object) -> bool:
+        raise AssertionError("a bug in the core")
+
+    async with agent() as one:
+        with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="a bug in the core")):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(one.driver.run)
+                await trio.testing.wait_all_tasks_blocked()
+                monkeypatch.setattr(one.core, "urgent_committed", lambda _ticket, _now: True)
+                monkeypatch.setattr(one.core, where, fail)
+                one.journal.on_durable(1)
+                monkeypatch.undo()
+                ticks = len(one.core.ticks)
+                one.journal.on_durable(2)
+                await trio.sleep(2)
+        assert len(one.core.ticks) == ticks
+
+
 async def test_a_crash_of_the_core_comes_out() -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="a bug in the core")):
         async with agent() as one, trio.open_nursery() as nursery:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from mesh.events import Change, Changed, Lagged, Synced
 from mesh.feed import LIMIT, Watcher
 from mesh.listener import Listener
 from tests.node.agents import PATIENCE_S, Mesh, open_nodes
+from tests.node.test_critical import CRITICAL
 from tests.node.test_watch import Values, brief
 
 
@@ -73,6 +77,55 @@ def test_what_cannot_be_called_is_said_at_once() -> None:
         Listener(set(), Values(), (), nothing)
 
 
+async def test_a_callback_that_nobody_would_await_is_said_at_once() -> None:
+    """Regression: it was called, and never run."""
+
+    async def later(change: Change) -> None:
+        await trio.lowlevel.checkpoint()
+
+    with pytest.raises(TypeError, match="a task is what `watch` is for"):
+        Listener(set(), Values(), (), later)
+    with pytest.raises(TypeError, match="a task is what `watch` is for"):
+        Listener(set(), Values(), (), partial(later))
+
+
+def test_a_callback_is_told_one_thing_at_a_time() -> None:
+    """Regression: one that opened another listener, which has all told what changed, was called inside itself."""
+    source, watchers, steps = Values(a=1), set[Watcher](), list[str]()
+
+    def follow(change: Change) -> None:
+        steps.append("begins")
+        if brief([change]) == [("a", 1)]:
+            tell(watchers, source.set("b", 2))
+        steps.append("ends")
+
+    with Listener(watchers, source, (), follow):
+        assert steps == ["begins", "ends"] * 3, "a, Synced, b"
+
+
+def test_what_a_callback_raises_is_the_nodes_and_others_are_told() -> None:
+    """Regression: it came out of whatever brought the change, so others that watch never heard of that. When it raised at what
+    was there already it went on being called after that."""
+    source, watchers, heard, error = Values(a=1), set[Watcher](), list[list[Change]](), RuntimeError("the callback's own")
+
+    def fail(change: Change) -> None:
+        if isinstance(change, Changed) and change.value == 2:
+            raise error
+
+    with ExitStack() as stack:
+        for _ in range(8):  # watchers have no order: whoever fails is first of some
+            heard.append([])
+            stack.enter_context(Listener(watchers, source, (), heard[-1].append))
+            stack.enter_context(Listener(watchers, source, (), fail))
+        tell(watchers, source.set("a", 2))
+        assert [brief(each) for each in heard] == [[("a", 1), Synced(), ("a", 2)]] * 8
+        assert source.failed == [error] * 8
+        assert len(watchers) == 8, "who failed is told nothing else"
+        with Listener(watchers, source, (), fail):
+            assert len(source.failed) == 9
+            assert len(watchers) == 8
+
+
 async def test_a_callback_hears_of_others_and_may_write() -> None:
     async with open_nodes("one", "two") as (one, two):
         answered = trio.Event()
@@ -103,3 +156,42 @@ async def test_what_a_callback_raises_ends_the_node_and_comes_out_of_it() -> Non
 
     with pytest.raises(RuntimeError, match="the callback's own"):
         await write()
+
+
+async def test_what_a_callback_raises_at_what_is_there_ends_the_node_too() -> None:
+    """Regression: who caught it had a node that called the callback again, although its block had not begun."""
+
+    def fail(change: Change) -> None:
+        raise RuntimeError("the callback's own")
+
+    async def read() -> None:
+        async with mesh.open_node(Mesh().config("one")) as one:
+            with suppress(RuntimeError), one.listen("", fail):
+                pass
+            await trio.sleep(PATIENCE_S)
+
+    with pytest.raises(RuntimeError, match="the callback's own"):
+        await read()
+
+
+async def test_what_a_callback_raises_at_a_critical_write_ends_only_its_node(tmp_path: Path) -> None:
+    """Regression: a voter hears of those when its disk is done, in a task of trio's own. All nodes of the program ended with it,
+    by TrioInternalError."""
+    one_mesh = Mesh(CRITICAL)
+
+    def fail(change: Change) -> None:
+        if isinstance(change, Changed):
+            raise RuntimeError("the callback's own")
+
+    async def write() -> None:
+        async with mesh.open_node(one_mesh.config("one", voter=True, data_dir=tmp_path)) as one:
+            await one.critical("tasks/0").set(0)
+            with one.listen("tasks/1", fail):
+                await one.critical("tasks/1").set(1)
+                await trio.sleep(PATIENCE_S)
+
+    async with mesh.open_node(Mesh().config("other")) as other:
+        with pytest.raises(RuntimeError, match="the callback's own"):
+            await write()
+        other.register("a").set(1)
+        await other.flush()

@@ -29,6 +29,7 @@ class Values:
     def __init__(self, **values: int) -> None:
         self.values = {parse_path(path): value for path, value in values.items()}
         self.caught_up = True
+        self.failed: list[BaseException] = []
 
     def set(self, path: str, value: int | None) -> list[Key]:
         if value is None:
@@ -50,6 +51,9 @@ class Values:
 
     def settle(self) -> None:
         pass
+
+    def fail(self, error: BaseException) -> None:
+        self.failed.append(error)
 
     def read_value(self, key: Key) -> Reading:
         value = self.values.get(key[1])
