@@ -30,7 +30,7 @@ from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
 from mesh.store.block_log import LOG_NAME, NO_LOG, BlockLog, Place, block_rows
 from mesh.store.kernel_sync import best_syncing
 from mesh.store.ledger_file import LedgerFile
-from mesh.store.syncing import LAZY_SECONDS, tell
+from mesh.store.syncing import LAZY_SECONDS, Syncing, tell
 
 log: Final = logging.getLogger("mesh.store.journal")
 
@@ -170,8 +170,11 @@ class FileJournal:
         is_lazy, self._is_visited = self._is_visited, False
         try:
             self._sync.begin(ring.file, lazily=is_lazy)
-        except OSError as error:  # as when it had begun, and failed
-            self._give_up(ring, error)
+        except OSError as error:  # nothing about the file: a kernel before 4.18 does not know this, nor do some sandboxes
+            log.info("a thread syncs the quorum's log: %s", error)
+            self._sync.close()
+            self._sync = Syncing(self._look)
+            self._sync.begin(ring.file, lazily=is_lazy)
 
     def _look(self, seconds: float = 0.0) -> None:
         """Has the sync under way ended, or does it within so many seconds?"""

@@ -84,7 +84,7 @@ class KernelSyncing:
             os.eventfd_read(self._eventfd)
 
     def begin(self, file: int, *, lazily: bool = False) -> None:
-        """As `Syncing.begin`; `lazily` makes no difference. Raises OSError."""
+        """As `Syncing.begin`; `lazily` makes no difference. Raises OSError where the kernel does not do this to that file."""
         assert not self.is_under_way
         row = (0, 0, 0, _IOCB_CMD_FDSYNC, 0, file, 0, 0, 0, 0, _IOCB_FLAG_RESFD, self._eventfd)
         _IOCB.pack_into(self._block, 0, *row)
