@@ -351,8 +351,14 @@ class Authority:
 
     def observe_untrusted(self, statements: Iterable[bytes]) -> list[str]:
         """Learns what the mesh knows, in any order: serials that are in use, names, redeemed invites. Gives one line for each
-        statement that it did not take."""
-        return self.directory.restore(statements)
+        statement that it did not take. Raises ConfigError for what are no statements of anybody."""
+        if isinstance(statements, bytes | str) or not isinstance(statements, Iterable):
+            raise ConfigError(f"statements={statements!r:.80}: a list of statements, as `node.statements()` gives them")
+        listed = list(statements)
+        for each in listed:
+            if not isinstance(each, bytes):
+                raise ConfigError(f"a statement is bytes, as `node.statements()` lists them, not {each!r:.80}")
+        return self.directory.restore(listed)
 
     # --- serials and names
 

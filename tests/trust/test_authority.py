@@ -64,6 +64,10 @@ def test_a_restored_authority_goes_on_above_what_the_mesh_knows() -> None:
     tool.certify(A.public_key, name="a")
     tool.revoke("a", honoured=[])
     assert backup.observe_untrusted([b"junk", *reversed(tool.statements)]) != []
+    wrong: Any
+    for wrong in (None, 7, b"12345678", "text", [None], [b"junk", "text"], {1: b""}):  # Regression: an AttributeError or so
+        with pytest.raises(ConfigError, match=r"as `node\.statements\(\)`"):
+            backup.observe_untrusted(wrong)
     assert backup.directory.serial_max == 3
     with pytest.raises(ConfigError, match="reissue"):
         backup.certify(A.public_key, name="other")
