@@ -51,6 +51,7 @@ from mesh.effects import Address
 from mesh.errors import NodeClosed, NotCommitted, OutcomeUnknown
 from mesh.events import Change, Event
 from mesh.feed import LIMIT
+from mesh.listener import Listener
 from mesh.node import Node
 from mesh.start import open_node as open_async_node
 from mesh.swim.roster import Member
@@ -191,6 +192,11 @@ class BlockingNode:
     def watch(self, prefix: PathLike = "", *, limit: int = LIMIT) -> BlockingReader[Change]:
         return BlockingReader(self._thread, self._thread.call(partial(self._node.watch, prefix, limit=limit)))
 
+    def listen(self, prefix: PathLike, callback: Callable[[Change], object]) -> BlockingListener:
+        """As `Node.listen`. `callback` is called in the node's thread: there it may read and write, not wait; what it raises ends
+        the node, and comes out of `open_node`."""
+        return BlockingListener(self._thread, self._thread.call(self._node.listen, prefix, callback))
+
     def events(self, *, limit: int = LIMIT) -> BlockingReader[Event]:
         return BlockingReader(self._thread, self._thread.call(partial(self._node.events, limit=limit)))
 
@@ -281,6 +287,21 @@ class BlockingReader(Generic[E]):
         return items
 
 
+class BlockingListener:
+    """What `listen` gives: its callback is called while the block lasts, and not after it."""
+
+    def __init__(self, thread: _NodeThread, listener: Listener) -> None:
+        self._thread, self._listener = thread, listener
+
+    def __enter__(self) -> Self:
+        self._thread.call(self._listener.__enter__)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with suppress(NodeClosed):  # it ended the listener itself
+            self._thread.call(self._listener.end)
+
+
 class _NodeThread:
     """A thread that runs a node, and the way in for other threads."""
 
@@ -315,14 +336,19 @@ class _NodeThread:
             raise self._failure
 
     def call(self, function: Callable[..., R], *arguments: Any) -> R:
-        """Run a function in the node's thread."""
+        """Run a function in the node's thread; that is here in what `listen` calls."""
+        if threading.current_thread() is self._thread:
+            return function(*arguments)
         try:
             return trio.from_thread.run_sync(function, *arguments, trio_token=self._token)
         except trio.RunFinishedError:
             raise NodeClosed("this node has ended: use it inside its with block") from self._failure
 
     def wait(self, function: Callable[[], Awaitable[R]], timeout: float | None = None) -> R:
-        """Run an async function in the node's thread. Raises TimeoutError after so many seconds, and ValueError."""
+        """Run an async function in the node's thread. Raises TimeoutError after so many seconds, ValueError, and RuntimeError
+        where that thread itself would wait."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("what `listen` calls must not wait: have another thread do this")
         seconds = seconds_of(timeout)
 
         async def bounded() -> R:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,46 @@ def test_handles_read_and_write(node: mesh.blocking.BlockingNode) -> None:
     assert node.log("log").append("entry")
     assert list(node.log("log")) == ["entry"]
     assert node.history("pose")[0].author == "a"
+
+
+def test_a_listener_is_called_in_the_nodes_thread_and_may_write(node: mesh.blocking.BlockingNode) -> None:
+    heard, threads, doubled = list[Any](), set[str](), threading.Event()
+
+    def double(change: mesh.Change) -> None:
+        threads.add(threading.current_thread().name)
+        if isinstance(change, mesh.Changed):
+            heard.append(change.value)
+            node.register("twice").set(2 * node.register(change.path).value)
+            assert "x" not in node.set("seen")
+            with pytest.raises(RuntimeError, match="have another thread do this"):
+                node.flush()
+            doubled.set()
+
+    node.register("once/a").set(1)
+    with node.listen("once", double):
+        assert heard == [1], "what is there, before the block"
+        doubled.clear()
+        node.register("once/a").set(21)
+        assert doubled.wait(PATIENCE_S)
+        assert node.register("twice").value == 42
+    node.register("once/a").set(4)
+    node.flush()
+    assert heard == [1, 21]
+    assert threads == {"mesh node a"}
+
+
+def test_what_a_callback_raises_ends_the_node() -> None:
+    def fail(change: mesh.Change) -> None:
+        if isinstance(change, mesh.Changed):
+            raise LookupError("the callback's own")
+
+    def write() -> None:
+        with mesh.blocking.open_node(Mesh().config("a")) as node, node.watch("b") as changes, node.listen("", fail):
+            node.register("a").set(1)
+            assert [type(change) for change in changes] == [mesh.Synced]
+
+    with pytest.raises(LookupError, match="the callback's own"):
+        write()
 
 
 def test_sets_compare_and_combine(node: mesh.blocking.BlockingNode) -> None:
