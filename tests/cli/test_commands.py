@@ -61,6 +61,13 @@ def test_every_command_says_what_it_does(mesh: Mesh) -> None:
         assert page.stdout.startswith(f"Usage: mesh {name}")
 
 
+def test_a_group_alone_shows_what_there_is(mesh: Mesh) -> None:
+    """Regression: `mesh` alone said all of its help in one line."""
+    for name in ((), ("keys",), ("quorum",)):
+        shown = mesh(*name)
+        assert shown.output == mesh(*name, "--help").stdout
+
+
 def test_what_is_not_there_is_wrong_usage(mesh: Mesh) -> None:
     """Verbs that are there are not tried: some of them would run."""
     assert "No such command" in the_complaint(mesh("frobnicate"), 2)

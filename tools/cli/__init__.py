@@ -83,9 +83,16 @@ class MeshGroup(click.Group):
         return found is not None and found.origin is not None
 
 
+_NOTHING_ASKED: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""Since click 8.2. Before, it showed the help by itself."""
+
+
 def explain(error: BaseException) -> int:
-    """Say on stderr, in one line, what went wrong; the exit code for it."""
+    """Say on stderr, in one line, what went wrong; the exit code for it. Who asked for nothing is shown what there is."""
     match error:
+        case click.UsageError() if isinstance(error, _NOTHING_ASKED):
+            click.echo(error.format_message(), err=True)
+            return USAGE
         case click.exceptions.Exit():
             return error.exit_code
         case click.UsageError():
