@@ -147,6 +147,8 @@ class Ledger:
             numbers += [number for score in ledger.scores.values() for number in score[1:]]
             if any(type(number) is not int or not 0 <= number < 1 << 64 for number in numbers):
                 raise TypeError("numbers")
+            if any(type(voter) is not bytes for voter in (*ledger.scores, *ledger.demoted)):
+                raise TypeError("voters")
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise Malformed("ledger has another shape") from error
         return ledger

@@ -196,30 +196,57 @@ class Sessions:
         return [self.floor, rows]
 
     def load(self, value: Any) -> None:
-        """Into an empty one. Raises TypeError, ValueError, KeyError or IndexError for anything that `to_value` does not make."""
+        """Into an empty one. Raises TypeError or ValueError for anything that `to_value` does not make: it would not show before
+        a key is looked for, or forgotten."""
         self.floor, rows = value
+        _check_numbers(self.floor)
         for row in rows:
-            if type(row[3]) is int and len(row) == 5 and isinstance(row[4], list | tuple):
-                self._load_life((row[0], row[1], row[2]), row[3], row[4])
+            if len(row) == 5:
+                self._load_life(*row)
             else:
-                since, author, number, *past = row
-                self._named[author, number] = (since, _past(*past))
-                self._oldest_names.append((since, author, number))
-                self._names_of[author] += 1
-                self.count += 1
+                self._load_name(*row)
         heapify(self._oldest_lives)
         heapify(self._oldest_names)
         if self.count > OUTCOMES_MAX or len(self._named) > NAMES_MAX:
             raise ValueError("more outcomes than are ever kept")
 
-    def _load_life(self, place: LifeKey, highest: int, rows: Any) -> None:
-        self._lives[place] = Life(highest, {count: _past(*past) for count, *past in rows})
+    def _load_life(self, since: Any, author: Any, life: Any, highest: Any, rows: Any) -> None:
+        _check_numbers(since, life, highest, *[count for count, *_ in rows])
+        place, outcomes = (since, _author(author), life), {count: _past(*past) for count, *past in rows}
+        if place in self._lives or len(outcomes) < len(rows) or max(life >> LIFE_BITS, highest >> COUNT_BITS):
+            raise ValueError("a life twice, or beyond its numbers")
+        if any(not highest - WINDOW < count <= highest for count in outcomes):
+            raise ValueError("outcomes outside of the window")
+        self._lives[place] = Life(highest, outcomes)
         self._oldest_lives.append(place)
         self.count += len(rows)
 
+    def _load_name(self, since: Any, author: Any, number: Any, *past: Any) -> None:
+        _check_numbers(since, number)
+        if (_author(author), number) in self._named or number < NAMED:
+            raise ValueError("a name twice, or none")
+        self._named[author, number] = (since, _past(*past))
+        self._oldest_names.append((since, author, number))
+        self._names_of[author] += 1
+        self.count += 1
 
-def _past(index: int, term: int, reason: str, check: int) -> Past:
+
+def _past(index: Any, term: Any, reason: Any, check: Any) -> Past:
+    _check_numbers(index, term, check)
+    if type(reason) is not str:
+        raise TypeError("a reason is a text")
     return Past(index, term, reason, check)
+
+
+def _author(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise TypeError("an author is some bytes")
+    return value
+
+
+def _check_numbers(*numbers: Any) -> None:
+    if any(type(number) is not int or not 0 <= number < 1 << 64 for number in numbers):
+        raise TypeError("numbers")
 
 
 def _life_of(key: Key) -> LifeKey:

@@ -22,6 +22,8 @@ PIECES_IN_FLIGHT: Final = 32
 """As TCP's first windows on a LAN: 28 kB unanswered. Guess."""
 SNAPSHOT_BYTES_MAX: Final = 64 << 20
 """Critical state is small (owners, leases); a receiver takes no more than this into memory. Guess."""
+PLACES_MAX: Final = 1 << 63
+"""Above it no disk keeps the place of a snapshot (SQLite: 64 bits and a sign)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ def snapshot_from_bytes_untrusted(raw: bytes, keys: Keys, read_score: ReadScore)
     except Malformed as error:
         raise Malformed("snapshot is no CBOR") from error
     match value:
-        case [int(index), int(term), bytes(digest), int(config_index), config, ledger, bytes(state)] if (
-            len(digest) == HASH_BYTES and min(index, term, config_index) >= 0
-        ):
+        case [int(index), int(term), bytes(digest), int(config_index), config, ledger, bytes(state)] if len(
+            digest
+        ) == HASH_BYTES and all(0 <= each < PLACES_MAX for each in (index, term, config_index)):
             found = Snapshot(Position(term, index), digest, config_index, config_from_value_untrusted(config), ledger, state)
             return found, Ledger.from_value_untrusted(ledger, read_score)
         case _:
