@@ -466,7 +466,7 @@ class Node(Readings, Handles):
         now = self._clock.now()
         dot = self._peer.draft(type, path, payload, removed=removed, covers=covers, while_alive=while_alive, now=now)
         self._last_dot = dot
-        self._driver.wake()
+        self._driver.wrote()
         return dot
 
     def settle(self) -> None:

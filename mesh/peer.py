@@ -98,8 +98,8 @@ class Peer(Port):
         self._complain_at = -inf
         self._closing: list[ReplicaId] = []
         """No members any more; closed once they have been told why."""
-        self._hurried = False  # something came in since the last tick that is not restful
-        self.unsettled: Now | None = None  # when the first delta did
+        self._hurried = False  # something came in since the last tick that is not restful, or is to be on the disk soon
+        self.unsettled: Now | None = None  # when the first delta did, or was pushed
         self.directory = config.directory(self.notify)
         for complaint in self.directory.restore((*membership.statements, *restored.statements)):
             self.notify(StatementIgnored(complaint))
@@ -248,7 +248,7 @@ class Peer(Port):
 
     @property
     def may_rest(self) -> bool:
-        """Whether what came in since the last tick shows already, or in `transmits`, and nothing is to be told for it."""
+        """Whether what came in or was pushed since the last tick shows, here or in `transmits`, and nothing else is told."""
         return not (
             self._hurried
             or self._events
@@ -266,13 +266,13 @@ class Peer(Port):
         return self.quorum.burst.waiting is not None
 
     def push(self, now: Now) -> bool:
-        """Sign what was written here and queue it, if it is due, before anything else of a turn is done: others wait for it. True
-        when there was something."""
+        """Sign and queue what was written here, if it is due, before all else: others wait. True when there was something."""
         self._now = now
         if now.monotonic < self._draft_due:
             return False
         self._housekeeper.tick(now, sealing=True)
         self._seal(now)
+        self.unsettled, self._hurried = self.unsettled or now, self._hurried or self.config.durable
         return True
 
     def tick(self, now: Now) -> None:

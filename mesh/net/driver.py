@@ -27,7 +27,7 @@ class Driver:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         turns.alarm = self
-        self.turn, self.wake, self.hurry = turns.turn, turns.wake, turns.hurry
+        self.turn, self.wake, self.wrote, self.hurry = turns.turn, turns.wake, turns.wrote, turns.hurry
         self.check_thread = turns.check_thread
         self._trio_ahead = 0.0  # seconds, of the core's clock
         self._task: trio.lowlevel.Task  # that keeps the time
@@ -62,10 +62,10 @@ class Driver:
         raise AssertionError("it keeps the time for ever")
 
     async def _keep_time(self) -> NoReturn:
-        """A turn whenever one is due or somebody calls `wake`."""
+        """A turn whenever one is due or somebody calls `wake` or `wrote`."""
         self._task, turns = trio.lowlevel.current_task(), self.turns
         while True:
-            turns.due, self._is_due = turns.core.deadline, False
+            turns.due, self._is_due = turns.wanted, False
             self._trio_ahead = trio.current_time() - turns.clock.now().monotonic
             with trio.CancelScope(deadline=turns.due + self._trio_ahead) as self._waiting:
                 while not self._is_due and not turns.awake:
@@ -73,16 +73,17 @@ class Driver:
                     await trio.lowlevel.wait_task_rescheduled(self._over)
                     if not self._is_due:
                         turns.awake = False
-                        turns.turn()
-                        turns.wait_until(turns.core.deadline)
+                        turns.woken()
             if self._is_due:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 if turns.clock.now().monotonic > turns.due + LATE_SECONDS:
                     turns.receive()
+                turns.awake = False
+                turns.turn()
             else:  # woken by its own turn
                 await trio.lowlevel.checkpoint()
-            turns.awake = False
-            turns.turn()
+                turns.awake = False
+                turns.woken()
 
     def _over(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         """The wait is cancelled: by its deadline, then it just ends, or because this driver is to end."""

@@ -6,7 +6,8 @@
 
     a turn, also when the core's deadline has come, or for a local write:
     core.urgent               -> journal.submit, core.urgent_written; once it is on the disk core.urgent_committed, socket.send
-    core.push, core.transmits -> socket.send
+    core.push, core.transmits -> socket.send; if nothing else was called for and the core may rest: core.changes -> callbacks, and
+                                 what follows may wait for REST_SECONDS
     the time                  -> core.tick
     core.transmits            -> socket.send
     core.urgent               -> journal.submit, for what this turn brought about
@@ -51,7 +52,8 @@ class Core(Protocol):
 
     @property
     def may_rest(self) -> bool:
-        """Whether all that came in since the last tick shows already in `changes` and `transmits`, and nothing else follows."""
+        """Whether all that came in or was pushed since the last tick shows already in `changes` and `transmits`, and nothing else
+        follows."""
 
     @property
     def gathers(self) -> bool:
@@ -59,7 +61,7 @@ class Core(Protocol):
 
     @property
     def unsettled(self) -> Now | None:
-        """When the first of what a turn is to settle soon came in since the last one; None: nothing did."""
+        """When the first of what a turn is to settle soon came in, or was pushed, since the last one; None: nothing did."""
 
     def push(self, now: Now) -> bool:
         """Make what was written here ready to be sent, if it is due. True when there was something."""
@@ -133,7 +135,8 @@ def _nothing() -> None:
 
 
 class Turns:
-    """`wake` is how a local write tells that there is something to send; `on_turn` is called after every turn."""
+    """`wrote` is how a local write tells that there is something to send, `wake` is for all else; `on_turn` is called after every
+    turn."""
 
     def __init__(
         self,
@@ -162,7 +165,9 @@ class Turns:
         self.asleep = False
         """Nothing is done until `due`, or a call."""
         self.awake = False
-        """Somebody called."""
+        """Somebody called, ..."""
+        self._is_whole = False
+        """... and not only to have sent what was written here."""
         self.awaited = False
         """Somebody waits for a turn."""
         self.has_failed = False
@@ -224,6 +229,7 @@ class Turns:
         """
         if self.has_failed:
             raise NodeClosed("this node has ended")
+        self._is_whole = False
         self._turning = True
         try:
             self._turn(self.clock.now())
@@ -236,6 +242,37 @@ class Turns:
         if self.awaited:
             self.awaited = False
             self.alarm.turned()
+
+    def woken(self) -> None:
+        """The turn that somebody called for. Where it was only to send what was written here, those who receive it may need this
+        processor: all else waits, as after a delivery.
+        """
+        if self._is_whole or self.awaited or self.has_failed or not self._send_news():
+            self.turn()
+        self.wait_until(self.wanted)
+
+    def _send_news(self) -> bool:
+        """What was written here is sent, and told; whether that is all for now."""
+        core = self.core
+        try:
+            now = self.clock.now()
+            if core.push(now):
+                self._send(now)
+            if not core.may_rest:
+                return False
+            if changes := core.changes():
+                self._on_changes(changes)
+        except Exception:
+            self.has_failed = True
+            raise
+        return True
+
+    @property
+    def wanted(self) -> float:
+        """When the next turn is due, in monotonic seconds of the core's clock."""
+        core = self.core
+        came = core.unsettled
+        return core.deadline if came is None else min(core.deadline, came.monotonic + self.rest_seconds)
 
     def _turn(self, now: Now) -> None:
         if self._write_urgent(now):  # what came in: the disk works while the core does
@@ -315,6 +352,11 @@ class Turns:
 
         All writes made until the calling task next yields are then one turn, so they share a delta and a datagram.
         """
+        self._is_whole = True
+        self.wrote()
+
+    def wrote(self) -> None:
+        """As `wake`, where nothing is wanted but that it is sent (`woken`)."""
         if self.awake:
             return
         self.check_thread()

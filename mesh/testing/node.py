@@ -144,7 +144,7 @@ class VirtualNode(Handles):
         before = list(self.cells(key)) if self.on_write else []
         dot = self.peer.draft(type, path, payload, removed=removed, covers=covers, while_alive=while_alive, now=host.now())
         self._last_dot = dot
-        host.wake_soon()
+        host.wrote()
         for told in self.on_write:
             told(Written(host.number, key, dot, before, removed, covers, while_alive))
         return dot

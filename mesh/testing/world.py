@@ -55,6 +55,7 @@ class Core(Protocol):
     @property
     def unsettled(self) -> Now | None: ...
     def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None: ...
+    def push(self, now: Now) -> bool: ...
     def tick(self, now: Now) -> None: ...
     def transmits(self, now: Now) -> Sequence[Transmit]: ...
     def events(self) -> Sequence[Any]: ...
@@ -97,6 +98,7 @@ class Host(Generic[CoreT]):
         "_busy_until",
         "_inbox",
         "_inbox_bytes",
+        "_is_whole",
         "_rests_until",
         "_spin_count",
         "_spin_since",
@@ -152,6 +154,8 @@ class Host(Generic[CoreT]):
         self._inbox_bytes = 0
         self._busy_until = 0
         self._awake = False
+        self._is_whole = False
+        """The turn that was called for is not only to send what was written here."""
         self._timer_at = -1
         self._rests_until = NEVER
         """World time of the turn that waits, though nothing asks for it: what was told then is settled."""
@@ -206,6 +210,7 @@ class Host(Generic[CoreT]):
         self._inbox_bytes = 0
         self._timer_at = -1
         self._rests_until = NEVER
+        self._is_whole = False
         self._world.marks["crash"] += 1
         self._world.record(b"crash", self.number, 0)
 
@@ -233,15 +238,25 @@ class Host(Generic[CoreT]):
 
     def wake_soon(self) -> None:
         """As `wake`, when virtual time goes on: calls until then are one turn of the driver."""
+        self._is_whole = True
+        self.wrote()
+
+    def wrote(self) -> None:
+        """As `wake_soon`, where nothing is wanted but that it is sent: the rest of the turn rests as after a delivery."""
         if not self._awake:
             self._awake = True
             self._world.at(self._world.time, self._woken)
 
     def _woken(self) -> None:
         self._awake = False
-        if self._busy_until > self._world.time and self.core is not None:
+        if self.core is None:
+            return
+        if self._busy_until > self._world.time:
             self._arm(self._busy_until)
-        self.wake()
+        elif self._is_whole or self._inbox:
+            self._run()
+        else:
+            self._send_news(self.core, self.clock.now(self._world.time))
 
     def deliver(self, datagram: bytes, address: Address) -> None:
         world = self._world
@@ -292,8 +307,16 @@ class Host(Generic[CoreT]):
             self._drain(core, now)
         self._turn(core, now)
 
+    def _send_news(self, core: CoreT, now: Now) -> None:
+        core.push(now)
+        if core.may_rest:
+            self._rest(core, now)
+            self._arm(max(self._wanted(core), self._world.time + 1, self._busy_until))
+        else:
+            self._turn(core, now)
+
     def _rest(self, core: CoreT, now: Now) -> None:
-        """What came is told and answered, and that is all for now."""
+        """What came is told and answered, what was written here is sent, and that is all for now."""
         self.runs += 1
         if self._send(core, now):
             self._arm(max(self._wanted(core), self._world.time + 1, self._busy_until))
@@ -309,6 +332,7 @@ class Host(Generic[CoreT]):
         world, time = self._world, self._world.time
         self.runs += 1
         self._rests_until = NEVER
+        self._is_whole = False
         core.tick(now)
         self._send(core, now)
         batch = core.batch()

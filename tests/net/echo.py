@@ -17,11 +17,13 @@ class Answered(Event):
 
 
 class EchoCore:
-    """Answers n with n + 1 below `limit`. A write is sent at the next turn and recorded in a batch."""
+    """Answers n with n + 1 below `limit`. A write is sent at the next turn and recorded in a batch; a draft is pushed first, once
+    `push_at` has come."""
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.deadline = math.inf
+        self.push_at = 0.0
         self.received: list[int] = []
         self.ticks: list[Now] = []
         self.handled: list[Now] = []
@@ -31,6 +33,7 @@ class EchoCore:
         self.settles_at_once = False
         self.unsettled: Now | None = None
         self._transmits: list[Transmit] = []
+        self._drafted: list[Transmit] = []
         self._changes: list[Key] = []
         self._events: list[Event] = []
         self._written: dict[str, bytes] = {}
@@ -38,6 +41,12 @@ class EchoCore:
     def write(self, number: int, to: Address) -> None:
         self._transmits.append(Transmit(to, b"%d" % number))
         self._written[str(number)] = b"written"
+
+    def draft(self, number: int, to: Address) -> None:
+        self._drafted.append(Transmit(to, b"%d" % number))
+        self._written[str(number)] = b"written"
+        self._changes.append((1, (str(number),)))
+        self.deadline = min(self.deadline, self.push_at)
 
     def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None:
         if self.poison:
@@ -57,9 +66,17 @@ class EchoCore:
         self.gone.append(address)
 
     def push(self, now: Now) -> bool:
-        return False
+        if not self._drafted or now.monotonic < self.push_at:
+            return False
+        self._transmits += self._drafted
+        self._drafted.clear()
+        if self.deadline == self.push_at:
+            self.deadline = math.inf
+        self.unsettled = self.unsettled or now
+        return True
 
     def tick(self, now: Now) -> None:
+        self.push(now)
         self.ticks.append(now)
         self.unsettled = None
         if now.monotonic >= self.deadline:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -14,57 +12,15 @@ import trio.testing
 
 from crdt.ops import Key
 from mesh.effects import REST_SECONDS, Now
-from mesh.events import Event
 from mesh.net import driver
 from mesh.net.clock import SystemClock
-from mesh.net.driver import Driver
 from mesh.net.open_udp import open_udp
-from mesh.net.turns import Turns
 from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.journal import MemoryJournal
 from mesh.store.rows import Batch
+from tests.net.agents import Agent, agent, until
 from tests.net.echo import Answered, EchoCore
-
-
-@dataclass
-class Agent:
-    """A core with its socket, driver and everything that came out of it."""
-
-    core: EchoCore
-    socket: UdpSocket
-    batches: list[Batch] = field(default_factory=list)
-    changes: list[Key] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    journal: MemoryJournal = field(default_factory=MemoryJournal)
-
-    def __post_init__(self) -> None:
-        turns = Turns(
-            self.core,
-            self.socket,
-            self,
-            self.journal,
-            SystemClock(),
-            on_changes=self.changes.extend,
-            on_events=self.events.extend,
-        )
-        self.driver = Driver(turns)
-
-    def submit(self, batch: Batch) -> None:
-        self.batches.append(batch)
-
-
-@asynccontextmanager
-async def agent(limit: int = 0) -> AsyncIterator[Agent]:
-    with await open_udp("127.0.0.1:0") as socket:
-        yield Agent(EchoCore(limit), socket)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Wait on the real clock; a condition that never comes fails the test."""
-    with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110  # what a core has seen is plain data: it has no event to wait for
-            await trio.sleep(0.001)
 
 
 async def test_two_cores_talk_and_everything_they_ask_for_happens() -> None:

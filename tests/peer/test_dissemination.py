@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 import crdt
+from mesh.effects import REST_SECONDS
+from mesh.store.rows import Batch
 from mesh.testing import Link, Mesh, open_mesh
 from mesh.testing.delay import Fixed
 
@@ -42,6 +44,32 @@ def test_without_loss_every_delta_is_received_once() -> None:
         assert len(digests(mesh)) == 1
         assert counter(mesh, "deltas_duplicate") == 0
         assert counter(mesh, "repairs") == 0
+
+
+def test_what_is_settled_after_a_write_waits_until_others_have_it() -> None:
+    """It took a core from them, where they share a machine."""
+    with open_mesh(4, seed=1, durable=False) as mesh:
+        mesh.run(20.0)
+        mesh.node(0).register("key").set(1)
+        mesh.run(0.01)
+        assert [mesh.node(number).register("key").value for number in range(4)] == [1] * 4
+        assert mesh.peer(0).unsettled is not None
+        mesh.run(REST_SECONDS)
+        assert mesh.peer(0).unsettled is None
+
+
+def test_who_has_a_disk_settles_a_write_at_once() -> None:
+    """What it wrote itself was on the disk a quarter of a second later than it could be."""
+    with open_mesh(4, seed=1) as mesh:
+        mesh.run(20.0)
+        batches: list[Batch] = []
+        mesh.on_durable = lambda _host, rows: batches.extend(rows)
+        mesh.node(0).register("key").set(1)
+        mesh.run(0.0)
+        assert mesh.peer(0).unsettled is None
+        assert not mesh.node(0).is_flushed()
+        mesh.run(0.1)
+        assert any(row.shelf == mesh.node(0).shelf for batch in batches for row in batch.journal)
 
 
 def test_the_last_lost_delta_is_found_without_waiting_for_a_digest() -> None:

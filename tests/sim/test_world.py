@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mesh.effects import Transmit
+from mesh.effects import REST_SECONDS, Now, Transmit
 from mesh.testing import SECOND, Clock, Fixed, Link, LogNormal, SimulationError, Uniform, World
 from tests.sim.toy import Toy, core, facts, toy_world, write
 
@@ -66,6 +66,48 @@ def test_a_datagram_arrives_after_the_links_delay_on_the_receivers_own_clock() -
     world.run(1.0)
     [(time, datagram)] = core(world.hosts[1]).heard
     assert (round(time, 6), datagram) == (101.0015, b"hello")
+
+
+class Resting(Toy):
+    """Pushes what is to be sent, and is in no hurry with the rest."""
+
+    may_rest = True
+    unsettled: Now | None = None
+    pushes = 0
+
+    def push(self, now: Now) -> bool:
+        self.pushes += 1
+        self.unsettled = self.unsettled or now
+        return True
+
+    def tick(self, now: Now) -> None:
+        self.ticks += 1
+        self.unsettled = None
+
+
+def test_once_a_write_was_sent_the_rest_of_its_turn_rests_as_in_the_driver() -> None:
+    world: World[Toy] = World(1)
+    told: list[bytes] = []
+    world.observers.append(lambda _host, _events, changes: told.extend(changes))
+    host = world.add_host(lambda boot: Resting(boot, []))
+    host.start()
+    resting, turns = core(host), core(host).ticks
+    assert isinstance(resting, Resting)
+    for number in range(2):
+        resting.write(b"%d" % number)
+        host.wrote()
+    world.run(0.0)
+    assert (resting.pushes, told, resting.ticks) == (1, [b"0", b"1"], turns)
+    world.run(REST_SECONDS / 2)
+    host.wrote()
+    world.run(REST_SECONDS / 2 - 0.001)
+    assert resting.ticks == turns
+    world.run(0.001)
+    assert resting.ticks == turns + 1, "counted from the first"
+    host.wrote()
+    host.wake_soon()
+    world.run(0.0)
+    assert resting.ticks == turns + 2, "more was wanted"
 
 
 def test_every_start_has_fresh_randomness_and_the_restored_state() -> None:

@@ -35,7 +35,7 @@ class Toy:
     """PUSH = b"+" fact; OFFER = b"?" facts; the answer to an offer is a push of what it lacks."""
 
     may_rest = False
-    unsettled = None
+    unsettled: Now | None = None
 
     def __init__(self, boot: Boot, peers: Sequence[Address]) -> None:
         self.facts: set[bytes] = set(boot.restored or ())
@@ -69,6 +69,9 @@ class Toy:
         elif datagram[:1] == b"?":
             theirs = set(datagram[1:].split(b","))
             self._out += [Transmit(address, b"+" + fact) for fact in sorted(self.facts - theirs)]
+
+    def push(self, now: Now) -> bool:
+        return False
 
     def tick(self, now: Now) -> None:
         self.ticks += 1
