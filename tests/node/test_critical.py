@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -313,8 +314,11 @@ async def test_a_lease_is_held_by_one_and_passed_on() -> None:
 
 async def test_a_lease_lasts_as_long_as_its_block() -> None:
     async with open_quorum("a", voters=1) as (a,):
-        async with a.lease("locks/1", ttl=0.3) as lease:
-            await trio.sleep(0.8)
+        async with a.lease("locks/1", ttl=1.5) as lease:
+            renewed = {lease._good_until}
+            while len(renewed) <= 4:  # two seconds; less patience than that and a busy machine would end it
+                await trio.sleep(0.05)
+                renewed.add(lease._good_until)
             assert not lease.lost
             held = a._peer.quorum.chain.machine.lease(("locks", "1"))  # type: ignore[union-attr]
             assert held is not None
@@ -322,22 +326,18 @@ async def test_a_lease_lasts_as_long_as_its_block() -> None:
         assert a._peer.quorum.chain.machine.lease(("locks", "1")) is None  # type: ignore[union-attr]
 
 
-async def test_a_lease_that_cannot_be_renewed_cancels_its_block_in_time() -> None:
+async def test_a_lease_that_cannot_be_renewed_cancels_its_block_and_ends() -> None:
+    """When exactly: tests/node/test_lease.py."""
     async with open_quorum("a", voters=1) as (a,):
-        submit, worked = a._peer.quorum._desk._submit, list[float]()
+        submit = a._peer.quorum._desk._submit
 
         async def work() -> None:
             async with a.lease("locks/1", ttl=3.0):
                 a._peer.quorum._desk._submit = lambda _given: None
-                begun = trio.current_time()
-                try:
-                    await trio.sleep(PATIENCE_S)
-                finally:
-                    worked.append(trio.current_time() - begun)
+                await trio.sleep_forever()
 
         with pytest.raises(mesh.LeaseLost):
             await work()
-        assert worked[0] < 3.0, "it stopped before the lease had run out"
         a._peer.quorum._desk._submit = submit
         await until(lambda: a._peer.quorum.chain.machine.lease(("locks", "1")) is None)  # type: ignore[union-attr]
 
@@ -403,7 +403,10 @@ async def test_a_person_may_take_longer_than_a_machine() -> None:
     async with open_quorum("a", "b", "c", judges=[mesh.time_limit(person, 10.0)]) as (_, _, c):
         await c.propose(mesh.Thought(intent="valve.open", path="valves/3", value="open"))
         assert c.critical("valves/3").value == "open"
-    assert len(asked) <= 3, "nobody is asked twice, though the author sent it again and again"
+    # A busy machine may have elected another leader meanwhile, whose proposal is another one.
+    assert max(Counter(question.id for question in asked).values()) <= 3, (
+        "nobody is asked twice, though it was sent again and again"
+    )
 
 
 async def test_several_dangerous_writes_at_once_are_endorsed_one_by_one() -> None:
