@@ -323,11 +323,13 @@ class Machine:
         form, index, term, epoch, config, policy, ledger_value, cell_rows, lease_rows = value
         if form != SNAPSHOT_FORMAT:
             raise Malformed("state has another format")
-        if not all(type(number) is int for number in (index, term, epoch)) or type(config) is not bytes:
+        if not all(_is_number(number) for number in (index, term, epoch)) or type(config) is not bytes:
             raise Malformed("state has another shape")
         ledger = Ledger.from_value_untrusted(ledger_value, self.ledger.read_score)
         cells = {parse_path(tuple(path)): _cell(*rest) for path, *rest in cell_rows}
         leases = {parse_path(tuple(path)): _lease(*rest) for path, *rest in lease_rows}
+        for cell in cells.values():
+            self._decode_untrusted(cell.value)  # else who reads it later finds that it is none
         weight = sum(len(cell.value) + _path_bytes(path) + CELL_BYTES for path, cell in cells.items())
         if weight > STATE_BYTES_MAX or len(leases) > LEASES_MAX:
             raise Malformed("more state than is ever kept")
@@ -337,15 +339,19 @@ class Machine:
 
 
 def _cell(value: bytes, index: int, author: bytes) -> Cell:
-    if not type(value) is type(author) is bytes or type(index) is not int:
+    if not type(value) is type(author) is bytes or not _is_number(index):
         raise Malformed("a cell has another shape")
     return Cell(value, index, author)
 
 
 def _lease(holder: bytes, *numbers: int) -> Lease:
-    if type(holder) is not bytes or not all(type(number) is int for number in numbers):
+    if type(holder) is not bytes or not all(_is_number(number) for number in numbers):
         raise Malformed("a lease has another shape")
     return Lease(holder, *numbers)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 64
 
 
 def as_lists(value: Any) -> Any:
