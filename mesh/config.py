@@ -42,7 +42,7 @@ class NodeConfig:
     """Where state, known peers and the control socket live. None: memory only, and every start begins with nothing."""
 
     preset: str = "lan"
-    """Timing and rates: "lan", "robot_wifi", "wan" or "lora"."""
+    """Timing and rates: "local", "lan", "robot_wifi", "wan" or "lora"."""
 
     coalesce_ms: float = 5.0
     """Writes that follow each other within so many milliseconds share a delta; the first after a quiet moment goes at once."""

@@ -309,6 +309,11 @@ class Beliefs:
         record = self._roster.get(member)
         return record is not None and record.state in LIVING and not self.is_settled(member)
 
+    def is_unrefused(self, record: Record) -> bool:
+        """Whether my word that its machine refused us would still hasten anything."""
+        claim = Accusation(record.replica, record.incarnation, self._myself.replica, self._myself.incarnation, Reason.REFUSED)
+        return record.state in LIVING and self._adds(record, claim)
+
     # ---- burials
 
     def tick(self, now: Now) -> None:

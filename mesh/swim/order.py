@@ -6,11 +6,15 @@ average, but the first one only after 4.6 intervals in one crash of a hundred. H
 that all members share: in each round, the living in the order of their ids meet in pairs, each time other ones. Each of a pair
 picks a moment of the round. Whoever comes first pings; the other has heard of it by then and is content, so two members are
 probed for one question and one answer. Who crashed is asked in the next round at the latest, two intervals later at most (but
-for the one who is left over where the number of members is odd). Rounds need no clock: each ping carries the number of its
-round, and whoever is behind follows.
+for the one who is left over where the number of members is odd).
 
-The sixth probe follows a shuffled round-robin of one's own. Whatever a liar does with the numbers of rounds, every member is
-still probed as SWIM does it, at a sixth of the pace.
+Rounds need no clock: each ping says how far its round is, and whoever is behind follows. Who has just started names no round
+until it was told one: else every second start would drag the whole mesh along to a number of its own, and for seconds, while
+some have followed and others have not, pairs do not match and a crash waits for luck. Where nobody tells one, all have just
+started; then the wall clocks say where to begin, and where they are wrong the rule above mends it.
+
+In every sixth round one more probe follows a shuffled round-robin of one's own. Whatever a liar does with the numbers of rounds,
+every member is still probed as SWIM does it, at a sixth of the pace.
 """
 
 from __future__ import annotations
@@ -22,11 +26,17 @@ from math import gcd
 from typing import Final
 
 from crdt.ids import ReplicaId
+from mesh.effects import Now
 
 OWN_ORDER_EVERY: Final = 6
 """Guess: a sixth of the rounds is worth independence from what others say."""
 ROUNDS: Final = 1 << 16
 """Round numbers wrap around and are compared as serial numbers (RFC 1982)."""
+STEPS: Final = 256
+"""Of a round: how far it is, as a ping names it. Fine enough for all to be in step within a hundredth of an interval."""
+PLACES: Final = ROUNDS * STEPS
+UNTOLD_TURNS: Final = 3
+"""Turns of one's own without being told a round, before one begins it. Guess: its partners should have pinged it by then."""
 
 
 class ProbeOrder:
@@ -34,8 +44,10 @@ class ProbeOrder:
         self._me = me
         self._interval = interval
         self._rng = rng
-        self._round = rng.randrange(ROUNDS)
+        self._round = 0
         self._round_at = 0.0
+        self._untold = UNTOLD_TURNS
+        """Turns left to wait for somebody who names a round; 0: one is known."""
         self._turns = rng.randrange(OWN_ORDER_EVERY)
         self._own: list[ReplicaId] = []
 
@@ -56,12 +68,28 @@ class ProbeOrder:
         """When to probe in the next round: at any time of it, so that all members do not speak at once."""
         return self.round_began(now) + self._interval * (1.0 + self._rng.random())
 
-    def heard(self, number: int, now: float) -> None:
-        """Another member's ping was of this round: follow it if it is ahead."""
-        ahead = (number - self.round(now)) % ROUNDS
-        if 0 < ahead < ROUNDS // 2:
-            self._round = number % ROUNDS
-            self._round_at = now
+    def place(self, now: float) -> int | None:
+        """What a ping says: the round and how far it is, in `STEPS`. None while no round is known."""
+        if self._untold:
+            return None
+        step = int((now - self.round_began(now)) / self._interval * STEPS)
+        return self._round * STEPS + min(max(step, 0), STEPS - 1)
+
+    def heard(self, place: int, now: float) -> None:
+        """Where another member's ping is: follow it if it is ahead, or if we have just started."""
+        mine = self.place(now)
+        if mine is None or 0 < (place - mine) % PLACES < PLACES // 2:
+            self._untold = 0
+            self._round, step = divmod(place % PLACES, STEPS)
+            self._round_at = now - self._interval * step / STEPS
+
+    def begin(self, now: Now) -> None:
+        """A turn of one's own has come. When nobody has named a round for long enough, all begin it, by their wall clocks."""
+        if self._untold == 1:
+            place = now.wall * STEPS // round(self._interval * 1_000_000)
+            self.heard(place, now.monotonic)
+        elif self._untold:
+            self._untold -= 1
 
     @property
     def is_own(self) -> bool:
@@ -69,18 +97,21 @@ class ProbeOrder:
         return (self._turns + 1) % OWN_ORDER_EVERY == 0
 
     def partner(self, living: Sequence[ReplicaId], now: float) -> ReplicaId | None:
-        """Of this round. `living`: ascending, without me. None for who is left over."""
+        """Of this round. `living`: ascending, without me. None for who is left over, and while no round is known."""
+        if self._untold:
+            return None
         mine = bisect_left(living, self._me)  # my place among all, me included
         place = partner(self.round(now), mine, len(living) + 1)
         return None if place is None else living[place - (place > mine)]
 
-    def next(self, living: Sequence[ReplicaId], now: float) -> ReplicaId | None:
-        """Whom to probe in this round. None when there is nobody."""
+    def next(self, living: Sequence[ReplicaId], now: float) -> tuple[ReplicaId | None, ReplicaId | None]:
+        """Whom to probe in this round: the partner, and somebody of one's own order. None where there is nobody."""
         own = self.is_own
         self.skip()
         if not living:
-            return None
-        return (None if own else self.partner(living, now)) or self._next_of_own(living)
+            return None, None
+        partner = self.partner(living, now)
+        return partner, self._next_of_own(living) if own or partner is None else None
 
     def skip(self) -> None:
         """This round's partner has been heard."""

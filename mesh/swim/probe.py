@@ -33,7 +33,7 @@ from mesh.swim.clock import PeerClocks
 from mesh.swim.config import SwimConfig
 from mesh.swim.coordinates import COORDINATE_BYTES, Coordinates, coordinate_untrusted
 from mesh.swim.health import LocalHealth
-from mesh.swim.order import ROUNDS, ProbeOrder
+from mesh.swim.order import PLACES, ProbeOrder
 from mesh.swim.roster import BUCKET_HASH_BYTES, Roster, State
 from mesh.swim.roundtrip import RoundTrips
 from mesh.wire.cbor import decode_untrusted, encode
@@ -159,16 +159,18 @@ class Prober:
 
     # ---- asking
 
-    def probe(self, target: ReplicaId, now: Now) -> None:
-        """Begin, unless we are asking it already."""
+    def probe(self, target: ReplicaId, now: Now, *, refused: bool = False) -> None:
+        """Begin, unless we are asking it already. `refused`: its machine said just now that nobody listens there."""
         if target in self._targets:
             return
         probe = Probe(target, self._new_number(detailed=self.lacks_clocks(now)), now.monotonic)
+        probe.refused = refused
         self._probes[probe.number] = self._targets[target] = probe
         probe.timed = target in self.open_sessions
         probe.deadline = now.monotonic + self.patience(target)
         self._counters["probes"] += 1
         self.ping(target, probe.number, now)
+        self._hasten(probe, now)
 
     def ping(self, target: ReplicaId, number: int | None, now: Now) -> None:
         """One ping. Without a number: not a probe, the answer counts as a sign of life only."""
@@ -178,7 +180,7 @@ class Prober:
         self._send_ping(target, number, now)
 
     def _send_ping(self, target: ReplicaId, number: int, now: Now) -> None:
-        ping = [number, self._order.round(now.monotonic), self._roster.short_digest()]
+        ping = [number, self._order.place(now.monotonic), self._roster.short_digest()]
         self._port.send(target, Lane.LIVENESS, Frame.PING, encode(ping))
 
     def ping_in_session(self, target: ReplicaId, now: Now) -> bool:
@@ -224,15 +226,21 @@ class Prober:
             if probe.nonce is not None:
                 del self._nonces[probe.nonce]
 
-    def refused(self, address: Address, now: Now) -> None:
-        """The machine there says that nobody listens: do not wait for the time that an answer would take."""
+    def refused(self, address: Address, now: Now) -> bool:
+        """The machine there says that nobody listens: do not wait for the time that an answer would take. Whether anybody there
+        was being asked.
+        """
+        asked = False
         for probe in self._probes.values():
             if self._lives_at(probe.target, address):
-                probe.refused = True
+                asked = probe.refused = True
                 self._hasten(probe, now)
         for relay in self._relays.values():
-            if relay.nack_at < inf and self._lives_at(relay.target, address):
-                self._nack(relay)
+            if self._lives_at(relay.target, address):
+                asked = True
+                if relay.nack_at < inf:
+                    self._nack(relay)
+        return asked
 
     def _lives_at(self, member: ReplicaId, address: Address) -> bool:
         record = self._roster.records.peek(member)
@@ -294,9 +302,13 @@ class Prober:
         return patience * self._health.factor
 
     def _hasten(self, probe: Probe, now: Now) -> None:
-        """Whoever was asked has answered, and the target's machine has said that nobody listens: go on at once."""
-        if probe.refused and len(probe.nacks) >= len(probe.asked):
-            probe.deadline = now.monotonic
+        """Go on when all witnesses of this round have said nack: at once where the target's machine said that nobody listens,
+        else when the ping beside them has had its usual time.
+        """
+        witnesses = probe.rounds[-1] if probe.rounds else ()
+        if (probe.refused or witnesses) and probe.nacks.issuperset(witnesses):
+            enough = now.monotonic if probe.refused else probe.sent_at[-1] + self.patience(probe.target)
+            probe.deadline = min(probe.deadline, max(now.monotonic, enough))
 
     def _nack(self, relay: _Relay) -> None:
         relay.nack_at = inf
@@ -319,10 +331,11 @@ class Prober:
     def ping_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> bytes | None:
         """Answer. Returns the hash of the member list of the peer; None when it asks on behalf of another. Raises Malformed."""
         match decode_untrusted(payload):
-            case (int(number), int(turn), bytes(digest)) if (
-                _is_number(number) and 0 <= turn < ROUNDS and len(digest) == BUCKET_HASH_BYTES
+            case (int(number), int() | None as place, bytes(digest)) if (
+                _is_number(number) and (place is None or 0 <= place < PLACES) and len(digest) == BUCKET_HASH_BYTES
             ):
-                self._order.heard(turn, now.monotonic)
+                if place is not None:
+                    self._order.heard(place, now.monotonic)
                 self._attach(peer)
                 self._port.send(peer, Lane.LIVENESS, Frame.ACK, encode(self._ack(number, now)))
                 return digest

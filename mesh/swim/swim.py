@@ -9,8 +9,8 @@
     reconnect.py    calling those who are gone    quota.py      how much one member may accuse
     roundtrip.py, coordinates.py, clock.py        what probes measure besides
 
-A crash, told in times of the `lan` preset: 0.12 s until somebody's probe comes by, 0.2 s until it has failed (directly, through
-three witnesses, through three others), a few ms until everybody has the accusation, 0.2 s until three of four checkers have
+A silent death, told in times of the `lan` preset: 0.2 s until somebody's probe comes by, 0.15 s until it has failed (directly,
+through three witnesses, through three others), a few ms until everybody has the accusation, 0.3 s until three of four checkers have
 confirmed it, and 1.0 s of silence after the accusation, which a member that only stalled would have broken. Then everybody buries
 it, each by itself and at the same time. Nothing is sent about that: who was not there sees the accusations in the lists.
 """
@@ -120,6 +120,8 @@ class Swim:
         self._reconnect = Reconnect(config, self._roster, port, rng, seeds, address, self._prober.ping_in_session)
         self._looks: dict[ReplicaId, float] = {}
         """Members to probe out of turn, and when."""
+        self._searched_at = -inf
+        """When it was last looked up who lives at an address."""
         self._next_probe = 0.0
         self._started = False
         self._called_at = self._stalled_at = -inf
@@ -203,12 +205,13 @@ class Swim:
         self._prober.open_sessions.discard(peer)
 
     def refused(self, address: Address, now: Now) -> None:
-        """The operating system says that nobody listens at this address (ICMP port unreachable). A hint: it is not authenticated,
-        so it hastens probes and, when two members say so, suspicion; it accuses nobody.
+        """The operating system says that nobody listens at this address (ICMP port unreachable), whatever was sent there. A hint:
+        it is not authenticated, so it begins or hastens a probe and, when two members say so, suspicion; it accuses nobody.
         """
         self._wake(now)
         self._stale = True
-        self._prober.refused(address, now)
+        if not self._prober.refused(address, now):
+            self._probe_where_nobody_listens(address, now)
 
     @property
     def own_claim(self) -> bytes:
@@ -454,12 +457,19 @@ class Swim:
     def _probe_in_turn(self, now: Now) -> None:
         if now.monotonic < self._next_probe:
             return
-        own = self._order.is_own
-        target = self._order.next(self._roster.living, now.monotonic)
-        if target is not None and target in self._roster.suspects and self._beliefs.is_settled(target):
-            target, own = self._order.another(self.alive()), True  # one more accuser would change nothing
-        if target is not None and (own or self._prober.lacks_clocks(now) or not self._has_spoken(target, now)):
-            self._prober.probe(target, now)
+        living = self._roster.living
+        if living:
+            self._order.begin(now)
+        partner, other = self._order.next(living, now.monotonic)
+        if partner is not None and (self._prober.lacks_clocks(now) or not self._has_spoken(partner, now)):
+            if self._beliefs.is_settled(partner):
+                other = other or self._order.another(self.alive())  # one more accuser would change nothing
+            else:
+                self._prober.probe(partner, now)
+        if other is not None and self._beliefs.is_settled(other):
+            other = self._order.another(self.alive())
+        if other is not None:
+            self._prober.probe(other, now)
         self._probe_in_next_round(now)
 
     def _has_spoken(self, partner: ReplicaId, now: Now) -> bool:
@@ -476,6 +486,22 @@ class Swim:
             del self._looks[target]
             if self._beliefs.is_worth_a_look(target):
                 self._prober.probe(target, now)
+
+    def _probe_where_nobody_listens(self, address: Address, now: Now) -> None:
+        """Not every datagram is a ping, and the word of a machine comes once: a probe that begins while a handshake waits for
+        its next try would not hear of it. Once in an interval and member: others can send such words, too.
+        """
+        at, roster = now.monotonic, self._roster
+        if at - self._searched_at < self._config.push_spacing_seconds or self._farewell.over:
+            return
+        self._searched_at = at  # goes through all members
+        target = next((member for member in roster.living if roster.lives_at(member, address)), None)
+        record = roster.get(target) if target is not None else None
+        if record is None or at - record.checked_at < self._config.probe_interval_seconds:
+            return
+        record.checked_at = at
+        if self._beliefs.is_unrefused(record):
+            self._prober.probe(record.replica, now, refused=True)
 
     def _look(self, target: ReplicaId, at: float) -> None:
         self._looks[target] = min(at, self._looks.get(target, inf))

@@ -12,7 +12,7 @@ import pytest
 from crdt.ids import ReplicaId
 from mesh.effects import Now
 from mesh.events import MemberDown
-from mesh.swim.order import ROUNDS, ProbeOrder, partner
+from mesh.swim.order import PLACES, ROUNDS, STEPS, ProbeOrder, partner
 from mesh.sync.pull import Puller
 from mesh.testing import Mesh, open_mesh
 from mesh.wire.cbor import encode
@@ -104,20 +104,16 @@ def test_hostile_members_that_answer_no_probe_for_others_make_nobody_dead() -> N
 def test_liars_about_the_ring_leave_nobody_unprobed(defended: bool) -> None:
     """Rounds are numbered in pings; liars make everybody jump about the ring, past the dead one. Undefended: only the ring."""
 
-    def ring_only(self: ProbeOrder, living: Sequence[ReplicaId], now: float) -> ReplicaId | None:
-        return living[0] if living else None  # where the liars' numbers lead, always the same one
+    def ring_only(self: ProbeOrder, living: Sequence[ReplicaId], now: float) -> tuple[ReplicaId | None, ReplicaId | None]:
+        return (living[0] if living else None), None  # where the liars' numbers lead, always the same one
 
     with open_mesh(AGENTS, seed=5) as mesh, without(defended, ProbeOrder, "next", ring_only):
         rng = random.Random(1)
         for number in HOSTILE:
             order = mesh.peer(number).swim._order
 
-            def lie(now: float, *, order: ProbeOrder = order) -> int:
-                ProbeOrder.round(order, now)  # its own goes on
-                return rng.randrange(ROUNDS)
-
-            vars(order)["round"] = lie
-            vars(order)["next"] = lambda living, now: None
+            vars(order)["place"] = lambda now: rng.randrange(PLACES)
+            vars(order)["next"] = lambda living, now: (None, None)
         first = min(mesh.memberships[number].replica_id for number in range(AGENTS))
         crashed = next(n for n in honest(mesh, *HOSTILE) if mesh.memberships[n].replica_id != first)
         mesh.crash(crashed)
@@ -141,7 +137,7 @@ def test_a_liar_that_is_everybodys_next_partner_hides_nobody(defended: bool) -> 
         crashed = victims[-1]
         watchers = victims[:-1]
         for number in HOSTILE:
-            vars(mesh.peer(number).swim._order)["next"] = lambda living, now: None
+            vars(mesh.peer(number).swim._order)["next"] = lambda living, now: (None, None)
         mesh.crash(crashed)
         for turn in range(400):
             liar = HOSTILE[turn % len(HOSTILE)]
@@ -152,7 +148,7 @@ def test_a_liar_that_is_everybodys_next_partner_hides_nobody(defended: bool) -> 
                 theirs += theirs >= mine
                 ahead = swim._order.round(now) + 1
                 number = next(n for n in range(ahead, ROUNDS + ahead) if partner(n % ROUNDS, mine, len(living) + 1) == theirs)
-                ping = encode([turn % 64 * 4, number % ROUNDS, swim._roster.short_digest()])
+                ping = encode([turn % 64 * 4, number % ROUNDS * STEPS, swim._roster.short_digest()])
                 say(mesh, liar, victim, Frame.PING, ping)
             mesh.run(0.03)
         known = [n for n in watchers if any(e.replica == mesh.memberships[crashed].replica_id for e in told(mesh, n, MemberDown))]

@@ -125,7 +125,7 @@ bind = {bind}
 # Some members to start with, host:port. Others are found through them, and remembered.
 seeds = {seeds}
 
-# Timing: lan, robot_wifi, wan or lora.
+# Timing: local, lan, robot_wifi, wan or lora.
 preset = {preset}
 
 # Database and control socket, and who this node is, relative to this file.
