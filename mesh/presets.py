@@ -55,8 +55,8 @@ LAN: Final = Preset(
         probe_timeout_max_seconds=0.5,  # memberlist LAN ProbeTimeout
         witnesses=3,  # memberlist IndirectChecks
         indirect_rounds=2,  # computed, see the field
-        suspicion_min_seconds=1.0,  # measured: no false death in hours with stalls of up to 1 s; a probe adds 0.2 s
-        suspicion_max_seconds=4.0,  # guess: 4 x; memberlist has 6 x its minimum
+        suspicion_min_seconds=1.05,  # measured: no false death in hours with stalls of up to 1 s; a probe adds 0.15 s
+        suspicion_max_seconds=4.0,  # guess: about 4 x; memberlist has 6 x its minimum
         suspicion_refused_seconds=0.3,  # guess: one probe interval for the word of a living suspect to come round
         confirmations=3,  # Lifeguard, LHA-Suspicion: K = 3
         checkers=4,  # guess: one more than confirmations: one of them may be ill

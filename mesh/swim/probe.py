@@ -331,8 +331,8 @@ class Prober:
     def ping_untrusted(self, peer: ReplicaId, payload: bytes, now: Now) -> bytes | None:
         """Answer. Returns the hash of the member list of the peer; None when it asks on behalf of another. Raises Malformed."""
         match decode_untrusted(payload):
-            case (int(number), int() | None as place, bytes(digest)) if (
-                _is_number(number) and (place is None or 0 <= place < PLACES) and len(digest) == BUCKET_HASH_BYTES
+            case (int(number), place, bytes(digest)) if (
+                _is_number(number) and _is_place(place) and len(digest) == BUCKET_HASH_BYTES
             ):
                 if place is not None:
                     self._order.heard(place, now.monotonic)
@@ -453,6 +453,11 @@ def _vouch_payload(prober: ReplicaId, number: int) -> bytes:
 
 def _is_number(number: int) -> bool:
     return 0 <= number < 1 << NUMBER_BITS
+
+
+def _is_place(place: object) -> bool:
+    """A round and how far it is, or none."""
+    return place is None or (isinstance(place, int) and 0 <= place < PLACES)
 
 
 def _is_nonce(number: int) -> bool:

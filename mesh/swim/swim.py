@@ -10,9 +10,9 @@
     roundtrip.py, coordinates.py, clock.py        what probes measure besides
 
 A silent death, told in times of the `lan` preset: 0.2 s until somebody's probe comes by, 0.15 s until it has failed (directly,
-through three witnesses, through three others), a few ms until everybody has the accusation, 0.3 s until three of four checkers have
-confirmed it, and 1.0 s of silence after the accusation, which a member that only stalled would have broken. Then everybody buries
-it, each by itself and at the same time. Nothing is sent about that: who was not there sees the accusations in the lists.
+through three witnesses, three others), a few ms until everybody has the accusation, 0.3 s until three of four checkers have
+confirmed it, and 1.05 s of silence after the accusation, which a member that only stalled would have broken. Then everybody
+buries it, each by itself and at the same time. Nothing is sent about that: who was not there sees the accusations in the lists.
 """
 
 from __future__ import annotations
