@@ -119,6 +119,25 @@ def processes_marked(mark: str) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("text", ["", "[1", "[]", "7", "{}", '{"benchmarks": 7}', '{"benchmarks": [{"name": "size"}]}'])
+def test_a_file_of_something_else_is_said_to_be_that(tmp_path: Path, text: str) -> None:
+    """Regression: a traceback."""
+    (tmp_path / "other.json").write_text(text)
+    shown = CliRunner().invoke(cli, ["bench", "--from", str(tmp_path / "other.json")])
+    assert shown.exit_code == 2
+    assert "is nothing that `mesh bench --keep` wrote" in shown.stderr
+
+
+def test_what_cannot_be_written_is_said_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: an hour later, and the figures were gone."""
+    monkeypatch.setattr(runner, "run", None)
+    (tmp_path / "other.md").write_text("no tables here\n")
+    for option, file, says in (("--keep", "nowhere/kept.json", "No such file"), ("--update", "other.md", "to write between")):
+        shown = CliRunner().invoke(cli, ["bench", "--shared-network", "--only", "size", option, str(tmp_path / file)])
+        assert shown.exit_code in (1, 2)
+        assert says in shown.stderr
+
+
 def test_ctrl_c_leaves_no_process() -> None:
     mark = secrets.token_hex(8)
     bench = subprocess.Popen(

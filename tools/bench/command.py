@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 import trio
@@ -74,9 +74,13 @@ def command(
         else:
             click.echo("\n".join(f"{name:<14}{title}" for name, title in titles.items()))
         return
+    if update is not None:
+        _around_tables(update)  # what cannot be written is said before an hour has gone by
     if kept:
-        result = results.together([json.loads(path.read_text(encoding="utf-8")) for path in kept])
+        result = results.together([_read(path) for path in kept])
     else:
+        if keep is not None:
+            keep.open("a").close()
         chosen = runner.choose(BENCHMARKS, only)
         if not shared_network and not enter_private_network():
             click.echo("no network namespace: traffic counts include whatever else uses loopback on this machine", err=True)
@@ -122,6 +126,16 @@ class _Bar:
         self._progress.advance(self._task)
 
 
+def _read(kept: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(kept.read_text(encoding="utf-8"))
+        if not all({"name", "title", "plot", "figures", "contestants"} <= benchmark.keys() for benchmark in result["benchmarks"]):
+            raise KeyError("of a benchmark")
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise click.UsageError(f"{kept} is nothing that `mesh bench --keep` wrote", click.get_current_context()) from error
+    return cast(dict[str, Any], result)
+
+
 def _keep(path: Path | None, result: dict[str, Any]) -> None:
     """After every benchmark, so that an hour is not lost to Ctrl-C."""
     if path is not None:
@@ -136,13 +150,18 @@ def _draw(result: dict[str, Any], directory: Path) -> None:
             (directory / f"{benchmark['name']}.svg").write_text(ecdf(benchmark["plot"], curves), encoding="utf-8")
 
 
-def _update(document: Path, tables: str) -> None:
+def _around_tables(document: Path) -> tuple[str, str]:
     text = document.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise click.UsageError(f"{document} has no lines {BEGIN!r} and {END!r} to write between")
-    document.write_text(f"{head}{begin}\n\n{tables}\n\n{end}{tail}", encoding="utf-8")
+    return head, tail
+
+
+def _update(document: Path, tables: str) -> None:
+    head, tail = _around_tables(document)
+    document.write_text(f"{head}{BEGIN}\n\n{tables}\n\n{END}{tail}", encoding="utf-8")
 
 
 def _show(result: dict[str, Any], console: Console) -> None:
