@@ -82,8 +82,20 @@ class TokenBucket:
         return self._at + max(0.0, tokens - self.tokens) / self.rate + _ROUNDING_S
 
 
+class Parcel:
+    """Frames of one lane that one datagram holds: mostly all that waits for a peer. It never changes, so those to whom the same
+    goes share it."""
+
+    __slots__ = ("frames", "lane", "plain")
+
+    def __init__(self, lane: int, frames: tuple[bytes, ...]) -> None:
+        self.lane = lane
+        self.frames = frames
+        self.plain = frames[0] if len(frames) == 1 else b"".join(frames)
+
+
 class Outbox:
-    """What waits for one peer. Made for each burst, so it is nothing but its frames until they are contended."""
+    """What waits for one peer, where it is more than a parcel."""
 
     __slots__ = ("_credit", "_lane_bytes", "_queues", "size")
 

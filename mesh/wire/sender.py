@@ -11,7 +11,7 @@ from mesh.effects import Address, Transmit
 from mesh.wire.counters import Counters
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.limits import TransportLimits
-from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, PLAIN_BYTES_MAX, Outbox, encode_frame, pack
+from mesh.wire.packer import DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX, PLAIN_BYTES_MAX, Outbox, Parcel, encode_frame, pack
 from mesh.wire.session import DATA_OVERHEAD_BYTES
 from mesh.wire.tables import Peer
 
@@ -24,7 +24,7 @@ _SEALED_PER_PLAIN: Final = DATAGRAM_BYTES_MAX / PLAIN_BYTES_MAX
 class Sender:
     """The outboxes of all peers. Seals what their byte budgets allow."""
 
-    __slots__ = ("_counters", "_dirty", "_last_frame", "_limits", "_packed", "_ready", "_throttled")
+    __slots__ = ("_counters", "_dirty", "_last_frame", "_limits", "_packed", "_parcel_max", "_ready", "_throttled")
 
     def __init__(self, limits: TransportLimits, counters: Counters) -> None:
         self._limits = limits
@@ -34,6 +34,7 @@ class Sender:
         self._ready: list[Transmit] = []
         self._last_frame: tuple[int, bytes, bytes] = (-1, b"", b"")
         self._packed: tuple[list[bytes], list[bytes]] = ([], [])
+        self._parcel_max = min(PLAIN_BYTES_MAX, limits.lane_bytes_max)
 
     @property
     def has_frames(self) -> bool:
@@ -53,17 +54,43 @@ class Sender:
             frame = encode_frame(kind, payload)
             self._last_frame = (kind, payload, frame)
         limits, counters = self._limits, self._counters
+        before: Parcel | None = None
+        parcel = self._with(None, lane, frame)
         for peer in peers:
-            outbox = peer.outbox
-            if outbox is None:
-                outbox = peer.outbox = Outbox()
-            dropped = outbox.put(lane, frame, limits.lane_bytes_max if peer.sessions else limits.lane_bytes_max_unopened)
+            self._dirty[peer.replica] = peer
+            if peer.outbox is None and peer.sessions:
+                if peer.parcel is not before:
+                    before = peer.parcel
+                    parcel = self._with(before, lane, frame)
+                if parcel is not None:
+                    peer.parcel = parcel
+                    continue
+            bytes_max = limits.lane_bytes_max if peer.sessions else limits.lane_bytes_max_unopened
+            dropped = self._outbox(peer).put(lane, frame, bytes_max)
             if dropped:
                 counters.drops[f"queue_full_{lane.name.lower()}"] += dropped
-            self._dirty[peer.replica] = peer
         counters.frames_sent[kind] += len(peers)
         counters.frame_bytes_sent[kind] += len(peers) * len(frame)
         counters.bytes_sent_by_lane[lane] += len(peers) * len(frame)
+
+    def _with(self, before: Parcel | None, lane: int, frame: bytes) -> Parcel | None:
+        """A parcel with this frame, too; None where that is none."""
+        if before is None:
+            return Parcel(lane, (frame,)) if len(frame) <= self._parcel_max else None
+        if before.lane != lane or len(before.plain) + len(frame) > self._parcel_max:
+            return None
+        return Parcel(lane, (*before.frames, frame))
+
+    def _outbox(self, peer: Peer) -> Outbox:
+        """What waits for a peer, as something that can be added to and taken from."""
+        outbox = peer.outbox
+        if outbox is None:
+            outbox = peer.outbox = Outbox()
+            parcel, peer.parcel = peer.parcel, None
+            if parcel is not None:
+                for frame in parcel.frames:
+                    outbox.put(parcel.lane, frame, self._limits.lane_bytes_max)
+        return outbox
 
     def emit(self, address: Address, datagram: bytes) -> None:
         """A datagram of its own: handshakes and answers."""
@@ -71,7 +98,7 @@ class Sender:
 
     def wake(self, peer: Peer) -> None:
         """Its frames may go now."""
-        if peer.outbox is not None:
+        if _waits(peer):
             self._dirty[peer.replica] = peer
 
     def forget(self, peer: Peer) -> None:
@@ -81,27 +108,29 @@ class Sender:
     def clear(self, peer: Peer) -> int:
         """Drops what waits. Returns how many frames."""
         self.forget(peer)
-        outbox, peer.outbox = peer.outbox, None
-        return outbox.clear() if outbox is not None else 0
+        if not _waits(peer):
+            return 0
+        outbox = self._outbox(peer)
+        peer.outbox = None
+        return outbox.clear()
 
     def take_early(self, peer: Peer, room: int) -> bytes:
         """Frames that go along with a CONNECT."""
-        if peer.outbox is None:
+        if not _waits(peer):
             return b""
-        early = b"".join(peer.outbox.take(room))
-        if not peer.outbox.size:
+        outbox = self._outbox(peer)
+        early = b"".join(outbox.take(room))
+        if not outbox.size:
             self.clear(peer)
         return early
 
     def take_deltas(self, peer: Peer, room: int) -> list[bytes]:
         """Frames that go along with an INIT."""
-        return peer.outbox.take_kinds(Lane.FRESH, EARLY_KINDS, room) if peer.outbox is not None else []
+        return self._outbox(peer).take_kinds(Lane.FRESH, EARLY_KINDS, room) if _waits(peer) else []
 
     def give_back(self, peer: Peer, frames: Sequence[bytes]) -> None:
         """They went along, and were not taken. Where there is no session, they wait for the next handshake."""
-        if peer.outbox is None:
-            peer.outbox = Outbox()
-        peer.outbox.put_back(Lane.FRESH, frames)
+        self._outbox(peer).put_back(Lane.FRESH, frames)
         if peer.sessions:
             self.wake(peer)
 
@@ -113,9 +142,12 @@ class Sender:
         return unopened
 
     def flush(self, now: float) -> list[Transmit]:
-        for peer in list(self._dirty.values()):
-            if self._flush_peer(peer, now):
-                self.forget(peer)
+        dirty, self._dirty = self._dirty, {}
+        for peer in dirty.values():
+            if not self._flush_peer(peer, now):
+                self._dirty[peer.replica] = peer
+            elif self._throttled:
+                self._throttled.pop(peer.replica, None)
         ready, self._ready = self._ready, []
         counters = self._counters
         counters.datagrams_sent += len(ready)
@@ -125,12 +157,19 @@ class Sender:
 
     def _flush_peer(self, peer: Peer, now: float) -> bool:
         """Seals what may go. True when nothing is left."""
-        outbox = peer.outbox
-        if outbox is None:
+        if not _waits(peer):
             return True
         session = peer.sessions[0].session
         bucket = peer.bucket
         budget = bucket.refill(now)
+        parcel = peer.parcel
+        if parcel is not None and len(parcel.plain) * _SEALED_PER_PLAIN + DATA_OVERHEAD_BYTES <= budget:
+            peer.parcel = None
+            datagram = session.seal(parcel.plain)
+            bucket.tokens -= len(datagram)
+            self._ready.append(Transmit(session.address, datagram))
+            return True
+        outbox = self._outbox(peer)
         if _sealed_bytes(outbox) <= budget:
             frames = outbox.take_all()
             peer.outbox = None
@@ -150,6 +189,11 @@ class Sender:
             return True
         self._throttled[peer.replica] = bucket.ready_at(min(_sealed_bytes(outbox), DATAGRAM_BYTES_MAX))
         return False
+
+
+def _waits(peer: Peer) -> bool:
+    """Whether there is something for it."""
+    return peer.parcel is not None or peer.outbox is not None
 
 
 def _sealed_bytes(outbox: Outbox) -> float:

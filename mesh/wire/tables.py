@@ -11,7 +11,7 @@ from mesh.effects import Address, Now
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.handshake import COOKIE_LIFETIME_S
 from mesh.wire.limits import CONNECTS_BURST, CONNECTS_PER_S, MOVES_S, RESET_OBEYED_S, TransportLimits
-from mesh.wire.packer import Outbox, TokenBucket
+from mesh.wire.packer import Outbox, Parcel, TokenBucket
 from mesh.wire.session import Session
 
 
@@ -29,6 +29,7 @@ class Peer:
         "moved_at",
         "opened_at",
         "outbox",
+        "parcel",
         "public_key",
         "replica",
         "reset_at",
@@ -42,8 +43,9 @@ class Peer:
     """Newest first: the first one is sent on, all are received on."""
     shared: bytes | None
     """X25519 of both identities, once it was needed."""
+    parcel: Parcel | None
     outbox: Outbox | None
-    """None while nothing waits: most of a thousand peers are quiet at any moment."""
+    """What waits: the one or the other. Both None while nothing does: most of a thousand peers are quiet at any moment."""
     early: TokenBucket | None
     """How many of its INITs may bring frames along; None before the first did."""
     early_nonce: bytes
@@ -57,6 +59,7 @@ class Peer:
         self.address = address
         self.shared = None
         self.sessions = []
+        self.parcel = None
         self.outbox = None
         self.bucket = TokenBucket(limits.rate_bytes_per_s, limits.burst_bytes)
         self.connects = TokenBucket(CONNECTS_PER_S, CONNECTS_BURST)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from math import inf
+
+import pytest
 
 from crdt.ids import ReplicaId
 from mesh.wire.counters import Counters
 from mesh.wire.crypto import LIBSODIUM
 from mesh.wire.frames import Frame, Lane
 from mesh.wire.limits import TransportLimits
+from mesh.wire.packer import Outbox
 from mesh.wire.sender import Sender
 from mesh.wire.session import derive
 from mesh.wire.tables import Entry, Peer
@@ -56,3 +60,44 @@ def test_when_its_budget_allows_the_rest_the_rest_goes() -> None:
         assert not sender.flush(0.0)
         assert len(sender.flush(sender.deadline)) == 1
         assert sender.deadline == inf
+
+
+def test_what_goes_to_many_is_one_parcel() -> None:
+    """31 boxes of 1.6 kB each were made, filled and thrown away for a write."""
+    limits = TransportLimits()
+    sender, peers = Sender(limits, Counters()), []
+    for number in range(3):
+        _, peer = sender_with(limits)
+        peer.replica = ReplicaId(bytes([number] * 8))
+        peers.append(peer)
+    sender.send(peers, Lane.FRESH, Frame.DELTA, b"delta")
+    sender.send(peers, Lane.FRESH, Frame.FLOOR, b"floor")
+    assert len({id(peer.parcel) for peer in peers}) == 1
+    assert len(sender.flush(0.0)) == 3
+    assert not sender.has_frames
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_parcels_and_outboxes_send_the_same(seed: int) -> None:
+    """Whatever is queued, what waits in a parcel goes as it would from an outbox."""
+    rng = random.Random(seed)
+    limits = TransportLimits(rate_bytes_per_s=5_000.0, burst_bytes=4_000.0, lane_bytes_max=rng.choice([900, 2_000, 20_000]))
+    (one, packed), (other, loose) = sender_with(limits), sender_with(limits)
+    sent: list[list[bytes]] = [[], []]
+    now = 0.0
+    for _ in range(60):
+        if rng.random() < 0.7:
+            lane = rng.choice([Lane.FRESH, Lane.FRESH, *Lane])
+            payload = rng.randbytes(rng.choice([10, 100, 600, 1_100]))
+            if loose.outbox is None:
+                loose.outbox = Outbox()  # never a parcel
+            for sender, peer in ((one, packed), (other, loose)):
+                sender.send([peer], lane, Frame.DELTA, payload)
+        else:
+            now += rng.choice([0.0, 0.01, 0.5])
+            for sender, datagrams in zip((one, other), sent, strict=True):
+                datagrams += [transmit.datagram for transmit in sender.flush(now)]
+            assert one.has_frames == other.has_frames
+            assert one.deadline == other.deadline
+    assert sent[0] == sent[1]
+    assert one._counters.as_dict() == other._counters.as_dict()
