@@ -139,16 +139,17 @@ class Ledger:
         """Raises Malformed."""
         ledger = cls(read_score)
         try:
-            ledger.time, ledger.attested, ledger.policy_index, scores, demoted, sessions = value  # type: ignore[misc]
+            time, attested, policy_index, scores, demoted, sessions = value  # type: ignore[misc]
             ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]
             ledger.demoted = {Voter(voter): index for voter, index in demoted}  # type: ignore[has-type]
             ledger.sessions.load(sessions)  # type: ignore[has-type]
-            numbers = [ledger.time, ledger.attested, ledger.policy_index, *ledger.demoted.values()]
+            numbers = [time, attested, policy_index, *ledger.demoted.values()]  # type: ignore[has-type]
             numbers += [number for score in ledger.scores.values() for number in score[1:]]
             if any(type(number) is not int or not 0 <= number < 1 << 64 for number in numbers):
                 raise TypeError("numbers")
             if any(type(voter) is not bytes for voter in (*ledger.scores, *ledger.demoted)):
                 raise TypeError("voters")
+            ledger.time, ledger.attested, ledger.policy_index = time, attested, policy_index  # type: ignore[has-type]
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise Malformed("ledger has another shape") from error
         return ledger

@@ -166,6 +166,7 @@ async def test_what_a_callback_raises_at_what_is_there_ends_the_node_too() -> No
 
     async def read() -> None:
         async with mesh.open_node(Mesh().config("one")) as one:
+            one.register("a").set(1)  # else there may be nothing to tell yet
             with suppress(RuntimeError), one.listen("", fail):
                 pass
             await trio.sleep(PATIENCE_S)
