@@ -83,8 +83,10 @@ class ProbeOrder:
             self._round, step = divmod(place % PLACES, STEPS)
             self._round_at = now - self._interval * step / STEPS
 
-    def begin(self, now: Now) -> None:
+    def begin(self, now: Now, living: Sequence[ReplicaId]) -> None:
         """A turn of one's own has come. When nobody has named a round for long enough, all begin it, by their wall clocks."""
+        if not living:
+            return
         if self._untold == 1:
             place = now.wall * STEPS // round(self._interval * 1_000_000)
             self.heard(place, now.monotonic)

@@ -34,7 +34,7 @@ from mesh.swim.config import SwimConfig
 from mesh.swim.coordinates import COORDINATE_BYTES, Coordinates, coordinate_untrusted
 from mesh.swim.health import LocalHealth
 from mesh.swim.order import PLACES, ProbeOrder
-from mesh.swim.roster import BUCKET_HASH_BYTES, Roster, State
+from mesh.swim.roster import BUCKET_HASH_BYTES, Record, Roster, State
 from mesh.swim.roundtrip import RoundTrips
 from mesh.wire.cbor import decode_untrusted, encode
 from mesh.wire.frames import Frame, Lane
@@ -155,6 +155,8 @@ class Prober:
         self._targets: dict[ReplicaId, Probe] = {}
         self._nonces: dict[int, Probe] = {}
         self._last_number = rng.getrandbits(NUMBER_BITS)
+        self._searched_at = -inf
+        """When it was last looked up who lives at an address."""
         self._relays: dict[int, _Relay] = {}
 
     # ---- asking
@@ -241,6 +243,23 @@ class Prober:
                 if relay.nack_at < inf:
                     self._nack(relay)
         return asked
+
+    def search(self, address: Address, is_worth_it: Callable[[Record], bool], now: Now) -> None:
+        """Probe who lives where nobody listens. Not every datagram is a ping, and the word of a machine comes once: a probe that
+        begins while a handshake waits for its next try would not hear of it. Once in an interval and member: others can send
+        such words, too.
+        """
+        at, roster = now.monotonic, self._roster
+        if at - self._searched_at < self._config.push_spacing_seconds:
+            return
+        self._searched_at = at  # goes through all members
+        target = next((member for member in roster.living if roster.lives_at(member, address)), None)
+        record = roster.get(target) if target is not None else None
+        if record is None or at - record.checked_at < self._config.probe_interval_seconds:
+            return
+        record.checked_at = at
+        if is_worth_it(record):
+            self.probe(record.replica, now, refused=True)
 
     def _lives_at(self, member: ReplicaId, address: Address) -> bool:
         record = self._roster.records.peek(member)

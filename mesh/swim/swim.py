@@ -120,8 +120,6 @@ class Swim:
         self._reconnect = Reconnect(config, self._roster, port, rng, seeds, address, self._prober.ping_in_session)
         self._looks: dict[ReplicaId, float] = {}
         """Members to probe out of turn, and when."""
-        self._searched_at = -inf
-        """When it was last looked up who lives at an address."""
         self._next_probe = 0.0
         self._started = False
         self._called_at = self._stalled_at = -inf
@@ -210,8 +208,8 @@ class Swim:
         """
         self._wake(now)
         self._stale = True
-        if not self._prober.refused(address, now):
-            self._probe_where_nobody_listens(address, now)
+        if not self._prober.refused(address, now) and not self._farewell.over:
+            self._prober.search(address, self._beliefs.is_unrefused, now)
 
     @property
     def own_claim(self) -> bytes:
@@ -457,10 +455,8 @@ class Swim:
     def _probe_in_turn(self, now: Now) -> None:
         if now.monotonic < self._next_probe:
             return
-        living = self._roster.living
-        if living:
-            self._order.begin(now)
-        partner, other = self._order.next(living, now.monotonic)
+        self._order.begin(now, self._roster.living)
+        partner, other = self._order.next(self._roster.living, now.monotonic)
         if partner is not None and (self._prober.lacks_clocks(now) or not self._has_spoken(partner, now)):
             if self._beliefs.is_settled(partner):
                 other = other or self._order.another(self.alive())  # one more accuser would change nothing
@@ -486,22 +482,6 @@ class Swim:
             del self._looks[target]
             if self._beliefs.is_worth_a_look(target):
                 self._prober.probe(target, now)
-
-    def _probe_where_nobody_listens(self, address: Address, now: Now) -> None:
-        """Not every datagram is a ping, and the word of a machine comes once: a probe that begins while a handshake waits for
-        its next try would not hear of it. Once in an interval and member: others can send such words, too.
-        """
-        at, roster = now.monotonic, self._roster
-        if at - self._searched_at < self._config.push_spacing_seconds or self._farewell.over:
-            return
-        self._searched_at = at  # goes through all members
-        target = next((member for member in roster.living if roster.lives_at(member, address)), None)
-        record = roster.get(target) if target is not None else None
-        if record is None or at - record.checked_at < self._config.probe_interval_seconds:
-            return
-        record.checked_at = at
-        if self._beliefs.is_unrefused(record):
-            self._prober.probe(record.replica, now, refused=True)
 
     def _look(self, target: ReplicaId, at: float) -> None:
         self._looks[target] = min(at, self._looks.get(target, inf))

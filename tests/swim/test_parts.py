@@ -184,10 +184,10 @@ def test_where_all_have_just_started_their_clocks_say_where_to_begin() -> None:
     for order, monotonic in zip(orders, (1.0, 500.0, 7e6), strict=True):
         for turn in range(UNTOLD_TURNS):
             assert order.place(monotonic) is None
-            order.begin(Now(monotonic, 1_700_000_000_123_456 + turn * 10))
+            order.begin(Now(monotonic, 1_700_000_000_123_456 + turn * 10), [replica(9)])
         assert order.round(monotonic) == 1_700_000_000_123_456 // 250_000 % ROUNDS
         place = order.place(monotonic)
-        order.begin(Now(monotonic, 0))
+        order.begin(Now(monotonic, 0), [replica(9)])
         assert order.place(monotonic) == place, "once"
 
 
