@@ -119,3 +119,17 @@ def test_a_name_stands_for_one_type_of_exception() -> None:
             if isinstance(each, ast.ExceptHandler) and each.name and each.type:
                 types.setdefault(each.name, set()).add(ast.unparse(each.type))
         assert all(len(kinds) == 1 for kinds in types.values()), f"{path}: {types}"
+
+
+def test_what_is_put_first_exists() -> None:
+    """After a renaming: `python -m tools.bench.hot_functions --write`."""
+    lines = (ROOT / "tools" / "hot.txt").read_text().splitlines()
+    assert len(lines) > 100
+    paths = set(PATHS)
+    for line in lines:
+        module, _, function = line.partition(" ")
+        assert module.replace(".", "/") + ".py" in paths, line
+        found: object = importlib.import_module(module)
+        for name in function.split("."):
+            found = getattr(found, name, None)
+        assert found is not None, line
