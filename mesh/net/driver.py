@@ -27,7 +27,7 @@ class Driver:
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
         turns.alarm = self
-        self.turn, self.wake, self.wrote, self.hurry = turns.turn, turns.wake, turns.wrote, turns.hurry
+        self.wake, self.wrote, self.hurry = turns.wake, turns.wrote, turns.hurry
         self.check_thread = turns.check_thread
         self._trio_ahead = 0.0  # seconds, of the core's clock
         self._task: trio.lowlevel.Task  # that keeps the time
@@ -54,7 +54,7 @@ class Driver:
                     await self._keep_time()
                 except trio.Cancelled:
                     if not self.turns.has_failed:
-                        self.turn()
+                        self.turns.turn()
                     raise
         finally:
             self.turns.has_ended = True
@@ -74,6 +74,8 @@ class Driver:
                     if not self._is_due:
                         turns.awake = False
                         turns.woken()
+            if turns.has_failed:
+                await trio.sleep_forever()  # until what failed has ended this, too
             if self._is_due:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 if turns.clock.now().monotonic > turns.due + LATE_SECONDS:
@@ -103,6 +105,17 @@ class Driver:
         except Exception:
             turns.has_failed = True
             raise
+
+    def turn(self) -> None:
+        """A turn now, in a task of the user's. A core that fails in it comes out of this driver, as it always does, and is
+        NodeClosed here."""
+        try:
+            self.turns.turn()
+        except NodeClosed:
+            raise
+        except Exception as error:
+            self.fail(error)
+            raise NodeClosed("this node has ended") from error
 
     async def next_turn(self) -> None:
         """Raises NodeClosed when there is none."""

@@ -247,7 +247,9 @@ class Turns:
         """The turn that somebody called for. Where it was only to send what was written here, those who receive it may need this
         processor: all else waits, as after a delivery.
         """
-        if self._is_whole or self.awaited or self.has_failed or not self._send_news():
+        if self.has_failed:
+            return  # whoever met the failure brings it out
+        if self._is_whole or self.awaited or not self._send_news():
             self.turn()
         self.wait_until(self.wanted)
 

@@ -19,6 +19,7 @@ EARLY_KINDS: Final = frozenset((Frame.DELTA,))
 """What may go along with an INIT (mesh.wire.early): signed by its author, numbered, and passed on by anybody anyway, so that to
 hear it again, or late, changes nothing."""
 _SEALED_PER_PLAIN: Final = DATAGRAM_BYTES_MAX / PLAIN_BYTES_MAX
+_NOTHING: Final[tuple[list[bytes], list[bytes]]] = ([], [])
 
 
 class Sender:
@@ -33,7 +34,7 @@ class Sender:
         self._throttled: dict[ReplicaId, float] = {}  # waits for its byte budget until then
         self._ready: list[Transmit] = []
         self._last_frame: tuple[int, bytes, bytes] = (-1, b"", b"")
-        self._packed: tuple[list[bytes], list[bytes]] = ([], [])
+        self._packed: tuple[list[bytes], list[bytes]] = _NOTHING
         self._parcel_max = min(PLAIN_BYTES_MAX, limits.lane_bytes_max)
 
     @property
@@ -148,6 +149,7 @@ class Sender:
                 self._dirty[peer.replica] = peer
             elif self._throttled:
                 self._throttled.pop(peer.replica, None)
+        self._packed = _NOTHING
         ready, self._ready = self._ready, []
         counters = self._counters
         counters.datagrams_sent += len(ready)

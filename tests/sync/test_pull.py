@@ -163,7 +163,7 @@ def test_all_that_is_asked_for_at_once_is_answered() -> None:
     """Regression: a WANT named more than its answer may hold, and for the rest the asker waited in vain: two seconds, where no
     round trip was measured yet.
     """
-    with open_mesh(4, seed=4) as mesh:
+    with open_mesh(4, seed=2) as mesh:  # no probe of the asker's falls into the cut, so it suspects nobody
         mesh.cut([0], [1, 2, 3])
         for number in range(REPAIRS_PER_WANT - 2):
             for author in (1, 2, 3):
