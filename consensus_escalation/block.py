@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from consensus_escalation.quorum import Config, config_from_value_untrusted, config_to_value
-from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Purpose, Voter
+from consensus_escalation.types import BLOCK_BYTES_MAX, HASH_BYTES, Keys, Purpose, Voter, are_numbers
 from crdt.errors import Malformed
 
 
@@ -32,7 +32,6 @@ class Kind(IntEnum):
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
-_INT: Final = {int}
 _BYTES: Final = {bytes}
 _HASH_SIZES: Final = {HASH_BYTES}
 
@@ -160,7 +159,7 @@ def entries_from_runs_untrusted(value: object) -> tuple[Entry, ...]:
             raise Malformed("a run of entries has another shape")
         code, author, since, number, signature, evidence, bodies = run
         if (
-            not _are_numbers((code, since, number))
+            not are_numbers((code, since, number))
             or {*map(type, (author, signature, evidence))} != _BYTES
             or code not in _KINDS
             or not isinstance(bodies, list | tuple)
@@ -191,11 +190,6 @@ def _are_commands(entries: Sequence[Entry]) -> bool:
     return all(entry.kind is Kind.COMMAND for entry in entries)
 
 
-def _are_numbers(values: tuple[object, ...]) -> bool:
-    """Whether all are integers of 64 bits that are not negative."""
-    return {*map(type, values)} == _INT and min(values) >= 0 and max(values) < 1 << 64  # type: ignore[type-var,operator]
-
-
 def header_from_bytes_untrusted(raw: bytes, keys: Keys) -> Header:
     """Raises Malformed."""
     try:
@@ -207,7 +201,7 @@ def header_from_bytes_untrusted(raw: bytes, keys: Keys) -> Header:
     epoch, index, term, before, body, config_index, policy_index, applied_index, result, leader = value
     hashes = (before, body, result)
     if (
-        not _are_numbers((epoch, index, term, config_index, policy_index, applied_index))
+        not are_numbers((epoch, index, term, config_index, policy_index, applied_index))
         or {*map(type, (leader, *hashes))} != _BYTES
         or {*map(len, hashes)} != _HASH_SIZES
         or len(leader) != 8

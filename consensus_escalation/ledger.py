@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from consensus_escalation.block import Block, Entry, Kind, time_of
 from consensus_escalation.sessions import Admission, Key, Past, Sessions
-from consensus_escalation.types import Voter
+from consensus_escalation.types import Voter, are_numbers
 from crdt.errors import Malformed
 
 SCORE_MAX: Final = 15
@@ -143,9 +143,8 @@ class Ledger:
             ledger.scores = {Voter(row[0]): Score(*row) for row in scores}  # type: ignore[has-type]
             ledger.demoted = {Voter(voter): index for voter, index in demoted}  # type: ignore[has-type]
             ledger.sessions.load(sessions)  # type: ignore[has-type]
-            numbers = [time, attested, policy_index, *ledger.demoted.values()]  # type: ignore[has-type]
-            numbers += [number for score in ledger.scores.values() for number in score[1:]]
-            if any(type(number) is not int or not 0 <= number < 1 << 64 for number in numbers):
+            scored = [number for score in ledger.scores.values() for number in score[1:]]
+            if not are_numbers((time, attested, policy_index, *ledger.demoted.values(), *scored)):  # type: ignore[has-type]
                 raise TypeError("numbers")
             if any(type(voter) is not bytes for voter in (*ledger.scores, *ledger.demoted)):
                 raise TypeError("voters")

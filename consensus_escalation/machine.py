@@ -21,6 +21,7 @@ from consensus_escalation.leases import FULL, LEASES_MAX, Lease, Leases, fencing
 from consensus_escalation.ledger import Ledger, ReadScore, key_of
 from consensus_escalation.policy import NOT_ENDORSED, POLICY, SILENCE, Judgement, Policy, Predicate, State, Subject, subject_of
 from consensus_escalation.sessions import Admission, Past
+from consensus_escalation.types import are_numbers
 from crdt.codec import decode_untrusted as plain_decode_untrusted
 from crdt.codec import encode as plain_encode
 from crdt.digest import digest_16
@@ -323,7 +324,7 @@ class Machine:
         form, index, term, epoch, config, policy, ledger_value, cell_rows, lease_rows = value
         if form != SNAPSHOT_FORMAT:
             raise Malformed("state has another format")
-        if not all(_is_number(number) for number in (index, term, epoch)) or type(config) is not bytes:
+        if not are_numbers((index, term, epoch)) or type(config) is not bytes:
             raise Malformed("state has another shape")
         ledger = Ledger.from_value_untrusted(ledger_value, self.ledger.read_score)
         cells = {parse_path(tuple(path)): _cell(*rest) for path, *rest in cell_rows}
@@ -339,19 +340,15 @@ class Machine:
 
 
 def _cell(value: bytes, index: int, author: bytes) -> Cell:
-    if not type(value) is type(author) is bytes or not _is_number(index):
+    if not type(value) is type(author) is bytes or not are_numbers((index,)):
         raise Malformed("a cell has another shape")
     return Cell(value, index, author)
 
 
 def _lease(holder: bytes, *numbers: int) -> Lease:
-    if type(holder) is not bytes or not all(_is_number(number) for number in numbers):
+    if type(holder) is not bytes or not are_numbers(numbers):
         raise Malformed("a lease has another shape")
     return Lease(holder, *numbers)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 64
 
 
 def as_lists(value: Any) -> Any:

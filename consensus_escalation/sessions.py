@@ -20,6 +20,8 @@ from enum import Enum
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
+from consensus_escalation.types import are_numbers
+
 REMEMBERED_MICROSECONDS: Final = 24 * 3600 * 1_000_000
 AHEAD_MICROSECONDS: Final = 2 * 3600 * 1_000_000
 """How far `since` may be ahead of log time: an agent's own clock may be an hour off its peers' median (DESIGN section 1) and the
@@ -245,7 +247,7 @@ def _author(value: Any) -> bytes:
 
 
 def _check_numbers(*numbers: Any) -> None:
-    if any(type(number) is not int or not 0 <= number < 1 << 64 for number in numbers):
+    if not are_numbers(numbers):
         raise TypeError("numbers")
 
 

@@ -14,6 +14,12 @@ Voter = ReplicaId
 """A voter or learner is named by its replica id: one identity for gossip and agreement."""
 
 HASH_BYTES: Final = 16
+_INT: Final = {int}
+
+
+def are_numbers(values: tuple[object, ...]) -> bool:
+    """Whether all (one at least) are integers of 64 bits that are not negative; a truth value is none."""
+    return {*map(type, values)} == _INT and min(values) >= 0 and max(values) < 1 << 64  # type: ignore[type-var,operator]
 
 
 class Now(Protocol):

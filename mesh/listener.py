@@ -28,7 +28,6 @@ class Listener:
         if iscoroutinefunction(callback):
             raise TypeError(f"listen(prefix, callback): nobody would await {callback!r:.80}: a task is what `watch` is for")
         self._watchers, self._source, self._prefix, self._callback = watchers, source, prefix, callback
-
         self._is_telling = False
 
     def __enter__(self) -> Listener:

@@ -189,10 +189,7 @@ class Turns:
             self._on_changes(changes)
         sent = self._send(now)
         came = core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
-        wanted = self.due if came is not None and not sent else core.deadline
-        if came is not None:
-            wanted = min(wanted, came.monotonic + self.rest_seconds)
-        self.wait_until(wanted)
+        self.wait_until(self._settled_by(came, self.due if came is not None and not sent else core.deadline))
 
     def receive(self) -> Now:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
@@ -273,8 +270,11 @@ class Turns:
     def wanted(self) -> float:
         """When the next turn is due, in monotonic seconds of the core's clock."""
         core = self.core
-        came = core.unsettled
-        return core.deadline if came is None else min(core.deadline, came.monotonic + self.rest_seconds)
+        return self._settled_by(core.unsettled, core.deadline)
+
+    def _settled_by(self, came: Now | None, due: float) -> float:
+        """The time that is due, or sooner, so that what came has not rested for longer than it may."""
+        return due if came is None else min(due, came.monotonic + self.rest_seconds)
 
     def _turn(self, now: Now) -> None:
         if self._write_urgent(now):  # what came in: the disk works while the core does

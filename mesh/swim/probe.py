@@ -253,7 +253,7 @@ class Prober:
         if at - self._searched_at < self._config.push_spacing_seconds:
             return
         self._searched_at = at  # goes through all members
-        target = next((member for member in roster.living if roster.lives_at(member, address)), None)
+        target = roster.living_at(address)
         record = roster.get(target) if target is not None else None
         if record is None or at - record.checked_at < self._config.probe_interval_seconds:
             return

@@ -87,8 +87,7 @@ class Reconnect:
         """By a living member: mostly the one that was found there last."""
         found = self._living_at.get(seed, self._roster.residents.get(seed))
         if found is None or not self._roster.lives_at(found, seed):
-            found = next((member for member in self._roster.living if self._roster.lives_at(member, seed)), None)
-            self._living_at[seed] = found
+            found = self._living_at[seed] = self._roster.living_at(seed)
         return found is not None
 
     def _call_many(self, now: Now) -> None:

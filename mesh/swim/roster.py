@@ -335,6 +335,10 @@ class Roster:
         record = self.records.peek(replica)
         return record is not None and record.state in LIVING and record.address == address
 
+    def living_at(self, address: Address) -> ReplicaId | None:
+        """The first living member that is said to live there. Goes through all of them."""
+        return next((member for member in self.living if self.lives_at(member, address)), None)
+
     def _toggle(self, replica: ReplicaId, mark: int) -> None:
         self.digest ^= mark
         self._bucket_digests[bucket_of(replica)] ^= mark

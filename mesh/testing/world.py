@@ -311,7 +311,7 @@ class Host(Generic[CoreT]):
         core.push(now)
         if core.may_rest:
             self._rest(core, now)
-            self._arm(max(self._wanted(core), self._world.time + 1, self._busy_until))
+            self._arm_for(core)
         else:
             self._turn(core, now)
 
@@ -319,7 +319,7 @@ class Host(Generic[CoreT]):
         """What came is told and answered, what was written here is sent, and that is all for now."""
         self.runs += 1
         if self._send(core, now):
-            self._arm(max(self._wanted(core), self._world.time + 1, self._busy_until))
+            self._arm_for(core)
         changes = core.changes()
         if changes:
             for observer in self._world.observers:
@@ -349,7 +349,7 @@ class Host(Generic[CoreT]):
         events, changes = core.events(), core.changes()
         for observer in world.observers:
             observer(self, events, changes)
-        self._arm(max(self._wanted(core), time + 1, self._busy_until))
+        self._arm_for(core)
 
     def _send(self, core: CoreT, now: Now) -> bool:
         """Whether there was anything."""
@@ -380,6 +380,10 @@ class Host(Generic[CoreT]):
         self.datagrams_received += 1
         self.bytes_received += len(datagram)
         core.handle_untrusted(datagram, address, now)
+
+    def _arm_for(self, core: CoreT) -> None:
+        """The core's deadline, when virtual time has gone on and the machine is not busy."""
+        self._arm(max(self._wanted(core), self._world.time + 1, self._busy_until))
 
     def _arm(self, time: int) -> None:
         """At most one timer counts. One that is too early is kept and looks again when it fires: deadlines mostly move on."""

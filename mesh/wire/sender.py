@@ -161,15 +161,12 @@ class Sender:
         """Seals what may go. True when nothing is left."""
         if not _waits(peer):
             return True
-        session = peer.sessions[0].session
         bucket = peer.bucket
         budget = bucket.refill(now)
         parcel = peer.parcel
         if parcel is not None and len(parcel.plain) * _SEALED_PER_PLAIN + DATA_OVERHEAD_BYTES <= budget:
             peer.parcel = None
-            datagram = session.seal(parcel.plain)
-            bucket.tokens -= len(datagram)
-            self._ready.append(Transmit(session.address, datagram))
+            self._seal(peer, parcel.plain)
             return True
         outbox = self._outbox(peer)
         if _sealed_bytes(outbox) <= budget:
@@ -184,13 +181,17 @@ class Sender:
                 self._packed = (frames, pack(frames))
             frames = self._packed[1]
         for plain in frames:
-            datagram = session.seal(plain)
-            bucket.tokens -= len(datagram)
-            self._ready.append(Transmit(session.address, datagram))
+            self._seal(peer, plain)
         if peer.outbox is None:
             return True
         self._throttled[peer.replica] = bucket.ready_at(min(_sealed_bytes(outbox), DATAGRAM_BYTES_MAX))
         return False
+
+    def _seal(self, peer: Peer, plain: bytes) -> None:
+        session = peer.sessions[0].session
+        datagram = session.seal(plain)
+        peer.bucket.tokens -= len(datagram)
+        self._ready.append(Transmit(session.address, datagram))
 
 
 def _waits(peer: Peer) -> bool:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
+import trio.testing
 
 from crdt.ops import Key
 from mesh.events import Event
@@ -51,6 +52,19 @@ class Agent:
 async def agent(limit: int = 0) -> AsyncIterator[Agent]:
     with await open_udp("127.0.0.1:0") as socket:
         yield Agent(EchoCore(limit), socket)
+
+
+@asynccontextmanager
+async def writing(rest_seconds: float = 3600.0, *, may_rest: bool = True) -> AsyncIterator[tuple[Agent, UdpSocket]]:
+    """An agent whose loop runs and has nothing to do, and the socket of somebody to write to. What rests does so for so long."""
+    async with agent() as writer, trio.open_nursery() as nursery:
+        with await open_udp("127.0.0.1:0") as receiver:
+            writer.driver.turns.rest_seconds = rest_seconds
+            await nursery.start(writer.driver.run)
+            await trio.testing.wait_all_tasks_blocked()
+            writer.core.may_rest = may_rest
+            yield writer, receiver
+        nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:

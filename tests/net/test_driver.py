@@ -19,7 +19,7 @@ from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.journal import MemoryJournal
 from mesh.store.rows import Batch
-from tests.net.agents import Agent, agent, until
+from tests.net.agents import Agent, agent, until, writing
 from tests.net.echo import Answered, EchoCore
 
 
@@ -41,21 +41,17 @@ async def test_two_cores_talk_and_everything_they_ask_for_happens() -> None:
 
 async def test_a_local_write_leaves_before_the_event_loop_waits_again() -> None:
     """The datagram is in the receiver's socket when the writer comes back, and all writes of one step share a turn."""
-    async with agent() as one, trio.open_nursery() as nursery:
-        with await open_udp("127.0.0.1:0") as receiver:
-            await nursery.start(one.driver.run)
-            await trio.testing.wait_all_tasks_blocked()
-            turns = len(one.core.ticks)
-            for number in range(3):
-                one.core.write(number, receiver.address)
-                one.driver.wake()
-            assert receiver.drain() == []  # nothing happens behind the writer's back
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.checkpoint()
-            assert [datagram for datagram, _ in receiver.drain()] == [b"0", b"1", b"2"]
-            assert one.batches == [Batch(meta=dict.fromkeys("012", b"written"))]
-            assert len(one.core.ticks) == turns + 1
-        nursery.cancel_scope.cancel()
+    async with writing(may_rest=False) as (one, receiver):
+        turns = len(one.core.ticks)
+        for number in range(3):
+            one.core.write(number, receiver.address)
+            one.driver.wake()
+        assert receiver.drain() == []  # nothing happens behind the writer's back
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        assert [datagram for datagram, _ in receiver.drain()] == [b"0", b"1", b"2"]
+        assert one.batches == [Batch(meta=dict.fromkeys("012", b"written"))]
+        assert len(one.core.ticks) == turns + 1
 
 
 async def test_who_is_in_a_hurry_does_not_wait_for_the_event_loop() -> None:

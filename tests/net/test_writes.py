@@ -9,102 +9,75 @@ import trio.testing
 from mesh.effects import REST_SECONDS, Now
 from mesh.errors import NodeClosed
 from mesh.net.clock import SystemClock
-from mesh.net.open_udp import open_udp
 from mesh.nursery import open_plain_nursery
 from mesh.store.rows import Batch
-from tests.net.agents import agent, until
+from tests.net.agents import agent, until, writing
 
 
 async def test_once_a_write_was_sent_and_told_the_rest_of_its_turn_rests() -> None:
     """Its book-keeping took a core just when those who received it needed one."""
-    async with agent() as writer, trio.open_nursery() as nursery:
-        with await open_udp("127.0.0.1:0") as receiver:
-            writer.driver.turns.rest_seconds = 3600.0
-            await nursery.start(writer.driver.run)
+    async with writing() as (writer, receiver):
+        turns = len(writer.core.ticks)
+        for number in (1, 2):
+            writer.core.draft(number, receiver.address)
+            writer.driver.wrote()
+            assert receiver.drain() == []
             await trio.testing.wait_all_tasks_blocked()
-            turns, writer.core.may_rest = len(writer.core.ticks), True
-            for number in (1, 2):
-                writer.core.draft(number, receiver.address)
-                writer.driver.wrote()
-                assert receiver.drain() == []
-                await trio.testing.wait_all_tasks_blocked()
-                assert [datagram for datagram, _ in receiver.drain()] == [b"%d" % number]
-                assert writer.changes == [(1, (str(each),)) for each in range(1, number + 1)]
-            assert len(writer.core.ticks) == turns, "the turn came before its time"
-            assert writer.batches == []
-            writer.driver.wake()
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(writer.core.ticks) == turns + 1
-            assert writer.batches == [Batch(meta=dict.fromkeys("12", b"written"))]
-        nursery.cancel_scope.cancel()
+            assert [datagram for datagram, _ in receiver.drain()] == [b"%d" % number]
+            assert writer.changes == [(1, (str(each),)) for each in range(1, number + 1)]
+        assert len(writer.core.ticks) == turns, "the turn came before its time"
+        assert writer.batches == []
+        writer.driver.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(writer.core.ticks) == turns + 1
+        assert writer.batches == [Batch(meta=dict.fromkeys("12", b"written"))]
 
 
 async def test_what_rests_after_a_write_is_settled_soon_also_of_who_writes_on() -> None:
-    async with agent() as writer, trio.open_nursery() as nursery:
-        with await open_udp("127.0.0.1:0") as receiver:
-            await nursery.start(writer.driver.run)
-            await trio.testing.wait_all_tasks_blocked()
-            turns, writer.core.may_rest = len(writer.core.ticks), True
-            began = SystemClock().now().monotonic
-            number = 0
-            while len(writer.core.ticks) == turns:
-                writer.core.draft(number := number + 1, receiver.address)
-                writer.driver.wrote()
-                await trio.sleep(0.01)
-            assert writer.core.ticks[-1].monotonic - began >= REST_SECONDS * 0.9
-            assert len(receiver.drain()) > 1
-        nursery.cancel_scope.cancel()
+    async with writing(REST_SECONDS) as (writer, receiver):
+        turns = len(writer.core.ticks)
+        began = SystemClock().now().monotonic
+        number = 0
+        while len(writer.core.ticks) == turns:
+            writer.core.draft(number := number + 1, receiver.address)
+            writer.driver.wrote()
+            await trio.sleep(0.01)
+        assert writer.core.ticks[-1].monotonic - began >= REST_SECONDS * 0.9
+        assert len(receiver.drain()) > 1
 
 
 @pytest.mark.parametrize("first", ["wake", "wrote"])
 async def test_who_wants_more_than_a_write_sent_has_a_whole_turn(first: str) -> None:
     """In whichever order both are called for in one step."""
-    async with agent() as writer, trio.open_nursery() as nursery:
-        with await open_udp("127.0.0.1:0") as receiver:
-            writer.driver.turns.rest_seconds = 3600.0
-            await nursery.start(writer.driver.run)
-            await trio.testing.wait_all_tasks_blocked()
-            writer.core.may_rest = True
-            calls = [writer.driver.wake, writer.driver.wrote]
-            for number, call in enumerate(calls if first == "wake" else calls[::-1]):
-                writer.core.draft(number, receiver.address)
-                call()
-            await trio.testing.wait_all_tasks_blocked()
-            assert writer.batches == [Batch(meta=dict.fromkeys("01", b"written"))]
-            assert len(receiver.drain()) == 2
-        nursery.cancel_scope.cancel()
+    async with writing() as (writer, receiver):
+        calls = [writer.driver.wake, writer.driver.wrote]
+        for number, call in enumerate(calls if first == "wake" else calls[::-1]):
+            writer.core.draft(number, receiver.address)
+            call()
+        await trio.testing.wait_all_tasks_blocked()
+        assert writer.batches == [Batch(meta=dict.fromkeys("01", b"written"))]
+        assert len(receiver.drain()) == 2
 
 
 async def test_a_core_that_may_not_rest_has_a_whole_turn_for_a_write() -> None:
     """One with a disk: what it wrote is to be there soon."""
-    async with agent() as writer, trio.open_nursery() as nursery:
-        with await open_udp("127.0.0.1:0") as receiver:
-            writer.driver.turns.rest_seconds = 3600.0
-            await nursery.start(writer.driver.run)
-            await trio.testing.wait_all_tasks_blocked()
-            writer.core.draft(1, receiver.address)
-            writer.driver.wrote()
-            await trio.testing.wait_all_tasks_blocked()
-            assert writer.batches == [Batch(meta={"1": b"written"})]
-        nursery.cancel_scope.cancel()
+    async with writing(may_rest=False) as (writer, receiver):
+        writer.core.draft(1, receiver.address)
+        writer.driver.wrote()
+        await trio.testing.wait_all_tasks_blocked()
+        assert writer.batches == [Batch(meta={"1": b"written"})]
 
 
 async def test_a_write_that_waits_for_company_is_sent_when_it_is_due() -> None:
-    async with agent() as writer, trio.open_nursery() as nursery:
-        with await open_udp("127.0.0.1:0") as receiver:
-            writer.driver.turns.rest_seconds = 3600.0
-            await nursery.start(writer.driver.run)
-            await trio.testing.wait_all_tasks_blocked()
-            writer.core.may_rest = True
-            writer.core.push_at = due = SystemClock().now().monotonic + 0.1
-            writer.core.draft(1, receiver.address)
-            writer.driver.wrote()
-            await trio.testing.wait_all_tasks_blocked()
-            assert writer.changes == [(1, ("1",))], "it shows here at once"
-            assert receiver.drain() == []
-            await until(receiver.drain)
-            assert SystemClock().now().monotonic >= due
-        nursery.cancel_scope.cancel()
+    async with writing() as (writer, receiver):
+        writer.core.push_at = due = SystemClock().now().monotonic + 0.1
+        writer.core.draft(1, receiver.address)
+        writer.driver.wrote()
+        await trio.testing.wait_all_tasks_blocked()
+        assert writer.changes == [(1, ("1",))], "it shows here at once"
+        assert receiver.drain() == []
+        await until(receiver.drain)
+        assert SystemClock().now().monotonic >= due
 
 
 async def test_a_core_that_fails_at_a_write_is_not_asked_again() -> None:

@@ -9,6 +9,7 @@ meanwhile) is left out. It needs the interpreted protocol: compiled functions te
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -54,19 +55,19 @@ async def _calls() -> list[list[CodeType]]:
 
                 told = trio.Event()
                 sys.setprofile(note)
-                writer.register("robots/r7/pose").set(number)
-                with trio.move_on_after(1.0):
-                    await told.wait()
-                    await trio.lowlevel.checkpoint()
-                sys.setprofile(None)
+                try:
+                    writer.register("robots/r7/pose").set(number)
+                    with trio.move_on_after(1.0):
+                        await told.wait()
+                        await trio.lowlevel.checkpoint()
+                finally:
+                    sys.setprofile(None)
                 runs.append(list(called))
     return runs
 
 
 def _compiled() -> dict[str, str]:
     """Module by file."""
-    import runpy
-
     paths: list[str] = runpy.run_path(str(ROOT / "setup.py"))["modules"]()
     return {str(ROOT / path): path.removesuffix(".py").replace("/", ".") for path in paths}
 
