@@ -181,25 +181,26 @@ def _single_untrusted(shelf: ShelfId, seq: int, raw: bytes) -> Body | None:
             end += first - 0x5F if first < 0x78 else 2 + raw[end + 1]
         if not 0 <= end - path_at <= PATH_BYTES_KEPT or max(credential, charter) >= SERIAL_LIMIT:
             return None
-        path = _plain_path_untrusted(raw[at + 5 : end])
+        path = _known_path_untrusted(raw[at + 5 : end])
         payload, end = _plain_payload_untrusted(raw, end)
     except (IndexError, Malformed):
         return None
     if path is None or end != len(raw):
         return None
-    rights = _rights_of(credential, charter)
-    op = tuple.__new__(Op, (VALUE, type_code, path, payload, _NO_COVERS, shelf, make_dot(seq, 0), time, rights))
+    rights = _known_rights(credential, charter)
+    op = _new(_OP, (VALUE, type_code, path, payload, _NO_COVERS, shelf, make_dot(seq, 0), time, rights))
     return Body(shelf, seq, raw, rights, (op,), plain=True)
 
 
 _SINGLE_START: Final = b"\x84\x82"
 """[[credential, charter], time, [], [op]]"""
 _SINGLE_OP: Final = b"\x80\x81\x84" + bytes((VALUE,))
+_OP: Final[Any] = Op
+_new: Final[Any] = tuple.__new__
 _DOUBLE: Final = struct.Struct(">d")
 _FLOAT: Final = struct.Struct(">f")
 
 
-@lru_cache(maxsize=PATHS_KEPT)
 def _plain_path_untrusted(raw: bytes) -> Path | None:
     """`[0, text, ...]`; most writes replace an earlier one, so its path comes again, and is one object then. None when it is
     something else, or wrong."""
@@ -219,6 +220,9 @@ def _plain_path_untrusted(raw: bytes) -> Path | None:
     if raw[0] != 0x81 + len(segments) or len(segments) > SEGMENTS_MAX:
         return None
     return _path_untrusted((), (0, *segments))
+
+
+_known_path_untrusted: Final = lru_cache(maxsize=PATHS_KEPT)(_plain_path_untrusted)
 
 
 def _plain_payload_untrusted(raw: bytes, at: int) -> tuple[Value, int]:
@@ -246,9 +250,11 @@ FLOAT_MAX: Final = 3e38
 """Nearly the largest number of single precision. Larger ones take the long way."""
 
 
-@lru_cache(maxsize=4096)
 def _rights_of(credential: int, charter: int) -> Rights:
     return same(Rights(credential, charter))
+
+
+_known_rights: Final = lru_cache(maxsize=4096)(_rights_of)
 
 
 def is_fresh(shelf: ShelfId, seq: int, index: int, op: Op) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, final
 
 from crdt import codec
 from crdt.body import Body, Decode, body_from_bytes_untrusted, hash_of, same
@@ -24,16 +24,26 @@ _HASH_HEAD: Final = 0x40 | HASH_BYTES
 _HASH_FIELD: Final = 1 + HASH_BYTES
 
 
-class Header(NamedTuple):
+@final
+class Header:
     """What an author signs. On the wire [format, birth, seq, prev_hash, shelf_digest, gc_floor, body_hash]; the replica id
     travels outside (COSE kid)."""
 
-    shelf: ShelfId
-    seq: int
-    prev_hash: bytes
-    shelf_digest: bytes
-    gc_floor: int
-    body_hash: bytes
+    __slots__ = ("body_hash", "gc_floor", "prev_hash", "seq", "shelf", "shelf_digest")
+
+    def __init__(self, shelf: ShelfId, seq: int, prev_hash: bytes, shelf_digest: bytes, gc_floor: int, body_hash: bytes) -> None:
+        self.shelf = shelf
+        self.seq = seq
+        self.prev_hash = prev_hash
+        self.shelf_digest = shelf_digest
+        self.gc_floor = gc_floor
+        self.body_hash = body_hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Header) and self.shelf == other.shelf and self.encoded() == other.encoded()
+
+    def __hash__(self) -> int:
+        return hash((self.shelf, self.seq, self.body_hash))
 
     def encoded(self) -> bytes:
         """By its layout, as it is read."""

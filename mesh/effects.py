@@ -6,7 +6,7 @@ The peer core never touches a socket, a clock or a disk. It is given a `Now` wit
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias, final
 
 Address: TypeAlias = tuple[str, int]
 """(numeric host, port)."""
@@ -17,17 +17,28 @@ of its own (with 0.1 s and ten writes a second, half of the deliveries had one, 
 """
 
 
-class Now(NamedTuple):
+@final
+class Now:
     """Both clocks, read once per call. Timers use `monotonic`; only write times, expiry and clock checks see `wall`."""
 
-    monotonic: float
-    """Seconds, from an arbitrary start, never falling."""
-    wall: int
-    """Microseconds since 1970, as this machine believes."""
+    __slots__ = ("monotonic", "wall")
+
+    def __init__(self, monotonic: float, wall: int) -> None:
+        self.monotonic = monotonic
+        """Seconds, from an arbitrary start, never falling."""
+        self.wall = wall
+        """Microseconds since 1970, as this machine believes."""
+
+    def __repr__(self) -> str:
+        return f"Now({self.monotonic}, {self.wall})"
 
 
-class Transmit(NamedTuple):
+@final
+class Transmit:
     """Send this datagram. It may be lost; nothing waits for it."""
 
-    address: Address
-    datagram: bytes
+    __slots__ = ("address", "datagram")
+
+    def __init__(self, address: Address, datagram: bytes) -> None:
+        self.address = address
+        self.datagram = datagram

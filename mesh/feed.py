@@ -60,14 +60,20 @@ class Stage(Enum):
     """Changes are told as they come."""
 
 
+_SNAPSHOT: Final = Stage.SNAPSHOT
+_CLOSING: Final = Stage.CLOSING
+_LIVE: Final = Stage.LIVE
+
+
 class Feed:
     """What one watcher has yet to be told. No clock, no trio: the node pushes keys in, the reader pulls changes out."""
 
     def __init__(self, source: Source, prefix: Path, limit: int = LIMIT) -> None:
         self._source = source
+        self._watched_key, self._read_value = source.watched_key, source.read_value  # found once: each change asks them
         self._prefix = prefix
         self._limit = limit
-        self._stage = Stage.SNAPSHOT
+        self._stage = _SNAPSHOT
         self._backlog = deque(source.watched_keys(prefix))
         self._pending: dict[Key, int] = {}  # changes per key, the key that waits longest first
         self._waiting = 0  # changes that are not told yet, those that found no room in pending too
@@ -78,7 +84,7 @@ class Feed:
         """Cells changed. True when that concerns this watcher."""
         depth, before = len(self._prefix), self._waiting
         for cell_key in keys:
-            key = self._source.watched_key(cell_key)
+            key = self._watched_key(cell_key)
             if key[1][:depth] != self._prefix:
                 continue
             self._waiting += 1
@@ -93,7 +99,7 @@ class Feed:
     @property
     def is_quiet(self) -> bool:
         """All that happened was told."""
-        return self._stage is Stage.LIVE and not (self._pending or self._backlog or self._overflow)
+        return self._stage is _LIVE and not (self._pending or self._backlog or self._overflow)
 
     def next(self, *, hold: bool = False) -> Change | None:
         """The next thing to tell, None when there is none now. `hold`: the node is catching up, keep changes and Synced back."""
@@ -102,12 +108,12 @@ class Feed:
                 if change := self._read(self._backlog.popleft()):
                     return change
             elif hold:
-                self._stage = Stage.SNAPSHOT
+                self._stage = _SNAPSHOT
                 return None
-            elif self._stage is Stage.SNAPSHOT:
+            elif self._stage is _SNAPSHOT:
                 self._gather()
-            elif self._stage is Stage.CLOSING:
-                self._stage = Stage.LIVE
+            elif self._stage is _CLOSING:
+                self._stage = _LIVE
                 return Synced()
             elif self._overflow or self._waiting > self._limit:
                 lagged = Lagged(self._waiting)
@@ -129,12 +135,13 @@ class Feed:
             self._backlog.extend(self._pending)
         self._pending.clear()
         self._waiting, self._overflow = 0, False
-        self._stage = Stage.CLOSING
+        self._stage = _CLOSING
 
     def _read(self, key: Key) -> Changed | None:
         """The value now, whatever waits of it. None when the reader knows: housekeeping moves cells and shows nothing new."""
         self._waiting -= self._pending.pop(key, 0)
-        change, mark = self._source.read_value(key)
+        reading = self._read_value(key)
+        change, mark = reading.change, reading.mark
         if change.dot is not None:
             news = self._told.get(key) != mark
             self._told[key] = mark

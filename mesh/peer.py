@@ -229,16 +229,17 @@ class Peer(Port):
         first, intake = received[0], self.intake
         if first.fresh:
             self.swim.heard_from(first.peer, now)
-        for peer, _, kind, payload, _ in received:
+        for each in received:
+            kind, payload = each.kind, each.payload
             if kind is Frame.DELTA:
                 self.unsettled = self.unsettled or now
-            elif kind is Frame.FLOOR and first.kind is Frame.DELTA and intake.puts_off(peer, payload):
+            elif kind is Frame.FLOOR and first.kind is Frame.DELTA and intake.puts_off(each.peer, payload):
                 continue
             elif kind not in RESTFUL:
                 self._hurried = True
                 if self.unsettled:  # it may ask for what they brought
                     self._settle(now)
-            intake.take_untrusted(peer, kind, payload, now)
+            intake.take_untrusted(each.peer, kind, payload, now)
 
     def refused(self, address: Address, now: Now) -> None:
         """The operating system says that nobody listens at this address. A hint that hastens probes: anybody can forge it."""
@@ -304,9 +305,7 @@ class Peer(Port):
     @property
     def deadline(self) -> float:
         """Monotonic seconds of the next tick wanted."""
-        alone = inf if self.sync.synced else self._alone_at
-        if alone <= self._now.monotonic:
-            alone = inf
+        alone = inf if self.sync.synced or self._alone_at <= self._now.monotonic else self._alone_at
         return min(
             self._expiry_due if self.directory.expires else inf,
             self.transport.deadline,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, final
 
 from crdt.ids import Dot, ReplicaId, replica_of
 from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
@@ -23,6 +23,9 @@ from mesh.secrecy.sealing import Sealed
 _SHORT: Final = {"multi-value register": "multi_value", "add-wins set": "set", "enable-wins flag": "flag"}
 """The plain method names; all others are made of the type's name: remove_wins_set, bounded_counter ..."""
 
+_TYPES: Final = REGISTRY
+_format: Final = format_path
+"""What is this module's own is found without a look into a dictionary, compiled."""
 _NAMES: Final[dict[int, str]] = {}
 """By code, as they were asked for."""
 
@@ -61,23 +64,46 @@ def value_keys(store: Shows, prefix: Path) -> Iterator[Key]:
             yield key
 
 
-class Reading(NamedTuple):
+def changed(path: str, type: str, value: Any, dot: Dot | None) -> Changed:
+    """As `Changed` makes it: a frozen dataclass asks for each field what it is to set where, in Python, which takes as long as to
+    find the value."""
+    made: Changed = _new(_CHANGED)
+    _set_path(made, path)
+    _set_type(made, type)
+    _set_value(made, value)
+    _set_dot(made, dot)
+    return made
+
+
+_CHANGED: Final[Any] = Changed
+_new: Final[Any] = object.__new__
+_set_path: Final[Any] = vars(Changed)["path"].__set__
+_set_type: Final[Any] = vars(Changed)["type"].__set__
+_set_value: Final[Any] = vars(Changed)["value"].__set__
+_set_dot: Final[Any] = vars(Changed)["dot"].__set__
+
+
+@final
+class Reading:
     """A value, and a mark that is another whenever what is shown is another."""
 
-    change: Changed
-    mark: int
+    __slots__ = ("change", "mark")
+
+    def __init__(self, change: Changed, mark: int) -> None:
+        self.change = change
+        self.mark = mark
 
 
 def read_value(store: Shows, key: Key) -> Reading:
     """The value at a key as it is now. Its mark is of the cells that are shown: a view is a function of nothing else."""
-    type = value_type(key[0])
+    type = _TYPES.get(key[0]) or value_type(key[0])
     try:
         shown = shown_of(store, type, key[1])
         dot = dot_of(newest(shown)) if shown else None
-        change = Changed(format_path(key[1]), type_name(key[0]), type.view(shown), dot)
+        change = changed(_format(key[1]), type_name(key[0]), type.view(shown), dot)
         return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
     except KeyMissing as missing:  # told as what it is, so that one of them stops no watcher and no listing
-        change = Changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
+        change = changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
         return Reading(change, hash((missing.epoch, missing.dot)))
 
 

@@ -11,7 +11,12 @@ from crdt.ops import Op, Path, Value
 
 def dot_of(op: Op) -> Dot:
     origin, dot = op.origin, op.dot
-    return Dot(origin, dot_seq(dot), dot_index(dot))
+    made: Dot = _new(_DOT, (origin, dot_seq(dot), dot_index(dot)))  # as `Dot` does, without its function in Python
+    return made
+
+
+_DOT: Final[Any] = Dot
+_new: Final[Any] = tuple.__new__
 
 
 def newest(shown: Sequence[Op]) -> Op:
@@ -19,6 +24,11 @@ def newest(shown: Sequence[Op]) -> Op:
     if len(shown) == 1:  # nearly always
         return shown[0]
     return max(shown, key=lambda op: (op.time, op.origin, op.dot))
+
+
+def newest_value(shown: Sequence[Op]) -> Any:
+    """The winner's value; None where nothing is shown."""
+    return plain(newest(shown).payload) if shown else None
 
 
 def only_newest(shown: Sequence[Op]) -> list[str]:

@@ -6,22 +6,15 @@ writes: the highest (time, origin) counts, so a fast clock wins those, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from crdt.ids import Dot
-from crdt.ops import Op, Value
+from crdt.ops import Value
 from crdt.types.base import ViewType, declare
-from crdt.types.cells import newest, only_newest, plain
+from crdt.types.cells import newest_value, only_newest
 from crdt.types.handle import Handle
 
-
-def view(shown: Sequence[Op]) -> Any:
-    """The winner's value; None where nothing is shown."""
-    return plain(newest(shown).payload) if shown else None
-
-
-REGISTER: Final = declare(ViewType(code=1, name="register", covers="all", view=view, verdicts=only_newest))
+REGISTER: Final = declare(ViewType(code=1, name="register", covers="all", view=newest_value, verdicts=only_newest))
 
 
 class Register(Handle[Any]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from mesh.effects import Now
 
@@ -17,4 +17,8 @@ class SystemClock:
     """`time.monotonic` and `time.time_ns`. The wall clock may be years off and may jump; the core judges that, not the clock."""
 
     def now(self) -> Now:
-        return Now(time.monotonic(), time.time_ns() // 1_000)
+        return Now(_monotonic(), _time_ns() // 1_000)
+
+
+_monotonic: Final = time.monotonic
+_time_ns: Final = time.time_ns

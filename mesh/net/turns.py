@@ -150,6 +150,7 @@ class Turns:
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
         self.core, self.socket, self.clock = core, socket, clock
+        self._read_clocks, self._visit = clock.now, journal.visit  # found once: each datagram asks them
         self.alarm: Alarm
         """Its driver puts itself here."""
         self._store, self._journal = store, journal
@@ -195,9 +196,9 @@ class Turns:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
         first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
         then what came meanwhile is taken, too."""
-        now = self.clock.now()
+        now = self._read_clocks()
         self._is_receiving = True
-        self._journal.visit()
+        self._visit()
         self._is_receiving = False
         paused = now.monotonic >= self._received_at + PAUSE_SECONDS
         self._received_at = now.monotonic
@@ -208,7 +209,7 @@ class Turns:
             while more := socket.drain(left) if self.core.gathers or not paused else ():
                 paused, left = True, left - len(more)
                 for datagram, address in more:
-                    now = self.clock.now()
+                    now = self._read_clocks()
                     self.core.handle_untrusted(datagram, address, now)
         if socket.has_refused:
             self._tell_refused(now)
@@ -229,7 +230,7 @@ class Turns:
         self._is_whole = False
         self._turning = True
         try:
-            self._turn(self.clock.now())
+            self._turn(self._read_clocks())
         except Exception:
             self.has_failed = True
             raise
@@ -254,7 +255,7 @@ class Turns:
         """What was written here is sent, and told; whether that is all for now."""
         core = self.core
         try:
-            now = self.clock.now()
+            now = self._read_clocks()
             if core.push(now):
                 self._send(now)
             if not core.may_rest:
@@ -326,7 +327,7 @@ class Turns:
         if self.has_ended or self.has_failed:
             return  # the journal is closed last, and writes what waits: there is no socket any more
         try:
-            self._committed(ticket, self.clock.now())
+            self._committed(ticket, self._read_clocks())
         except Exception as error:
             if self._turning or self._is_receiving:
                 raise

@@ -70,9 +70,9 @@ class LogClock:
             known = self._start if has_stepped else self._logged
             self._offset = self._outvoted(CLOCK_OFFSET_MAX_MICROSECONDS, now) or self._contradicted(start, known, now)
         if has_stepped and not self._offset and now.monotonic < self._believe_at:
-            return now._replace(wall=self._start + int(now.monotonic * 1e6))
+            return Now(now.monotonic, self._start + int(now.monotonic * 1e6))
         self._start, self._believe_at = start + self._offset, inf
-        return now._replace(wall=now.wall + self._offset) if self._offset else now
+        return Now(now.monotonic, now.wall + self._offset) if self._offset else now
 
     def _contradicted(self, start: int, known: int | None, now: Now) -> int:
         """How far off this clock is, if peers say so and what this agent knew before bears them out: of two agents neither is

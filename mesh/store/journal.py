@@ -26,10 +26,11 @@ import trio
 from consensus_escalation.effects import BlocksStored
 from mesh.errors import StorageError
 from mesh.events import Event, StorageFailing, StorageRecovered
-from mesh.quorum.rows import NOTHING, QuorumBatch, QuorumRestored
+from mesh.quorum.rows import QuorumBatch, QuorumRestored
 from mesh.store.block_log import LOG_NAME, NO_LOG, BlockLog, Place, block_rows
 from mesh.store.kernel_sync import best_syncing
 from mesh.store.ledger_file import LedgerFile
+from mesh.store.memory_journal import MemoryJournal
 from mesh.store.syncing import LAZY_SECONDS, Syncing, tell
 
 log: Final = logging.getLogger("mesh.store.journal")
@@ -59,23 +60,6 @@ class Journal(Protocol):
     @property
     def restored(self) -> QuorumRestored:
         """What an earlier start left."""
-
-
-class MemoryJournal:
-    """Keeps nothing: durable here means that this process lives."""
-
-    def __init__(self) -> None:
-        self.on_durable: Callable[[int], None] = lambda ticket: None
-        self.restored = NOTHING
-
-    def submit(self, batch: QuorumBatch) -> None:
-        self.on_durable(batch.ticket)
-
-    def begin(self) -> None:
-        """It is done already."""
-
-    def visit(self) -> None:
-        """It was told already."""
 
 
 class _Work(NamedTuple):

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 from math import inf
+from operator import attrgetter
 from typing import Final
 
 from crdt.ids import ReplicaId, ShelfId
@@ -34,6 +35,7 @@ HIGHEST: Final = b"\xff" * 12
 
 _BUCKET_BITS: Final = 8 * BUCKET_HASH_BYTES
 _NO_DIFFERENCE: Final = bytes(BUCKET_HASH_BYTES)
+_SHELF: Final = attrgetter("shelf")
 
 
 def bucket_of(shelf: ShelfId) -> int:
@@ -119,7 +121,7 @@ class FloorTable:
         loose, as much as is named at once, from anywhere.
         """
         self._settle()
-        chunks = framed([_part_of(floor, rng) for floor in sorted(self._floors[bucket].values())]) or [()]
+        chunks = framed([_part_of(floor, rng) for floor in sorted(self._floors[bucket].values(), key=_SHELF)]) or [()]
         pages, low = [], LOWEST
         for i, chunk in enumerate(chunks):
             last = i == len(chunks) - 1
@@ -131,7 +133,7 @@ class FloorTable:
     def within(self, bucket: int, low: bytes, high: bytes) -> list[Floor]:
         """My floors of a bucket with ids in (low, high], ascending."""
         self._settle()
-        return sorted(floor for shelf, floor in self._floors[bucket].items() if low < shelf <= high)
+        return sorted((floor for shelf, floor in self._floors[bucket].items() if low < shelf <= high), key=_SHELF)
 
 
 def lacking_there(mine: Floor, theirs: Floor) -> tuple[int, ...]:
@@ -149,7 +151,7 @@ def _part_of(floor: Floor, rng: random.Random) -> Floor:
     if len(floor.loose) <= LOOSE_PER_PAGE:
         return floor
     start = rng.randrange(len(floor.loose) - LOOSE_PER_PAGE + 1)
-    return floor._replace(loose=floor.loose[start : start + LOOSE_PER_PAGE])
+    return floor.naming(floor.loose[start : start + LOOSE_PER_PAGE])
 
 
 def ahead_of(theirs: Iterable[Floor], read: Callable[[ShelfId], Floor | None]) -> list[Floor]:
@@ -160,7 +162,7 @@ def ahead_of(theirs: Iterable[Floor], read: Callable[[ShelfId], Floor | None]) -
         if mine is not None:
             lacking = lacking_there(mine, floor)
             if mine.seq > floor.seq or lacking:
-                ahead.append(mine._replace(loose=lacking[:LOOSE_PER_PAGE]))
+                ahead.append(mine.naming(lacking[:LOOSE_PER_PAGE]))
     return ahead
 
 

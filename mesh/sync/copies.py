@@ -67,7 +67,7 @@ class Copies:
             return None
         seq = self.durable_seq(shelf)
         if seq is None or seq >= floor.seq:
-            return floor._replace(loose=())
+            return floor.naming(())
         return Floor(shelf, seq, floor.hash4 if seq else b"")
 
     def durable_seq(self, shelf: ShelfId) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, final
 
 from crdt.codec import array_head, byte_string, number_untrusted, unsigned
 from crdt.errors import Malformed as CrdtMalformed
@@ -26,15 +26,36 @@ FLOORS_BYTES_MAX: Final = FRAME_BYTES_MAX - 40
 """Floors in one frame; around them at most [u8, 12 bytes, 12 bytes, array]: 1 + 2 + 13 + 13 + 3."""
 
 
-class Floor(NamedTuple):
+@final
+class Floor:
     """Where one shelf stands at the sender. seq 0 with an empty hash: nothing held. `loose`: seqs held above the
     floor.
     """
 
-    shelf: ShelfId
-    seq: int
-    hash4: bytes
-    loose: tuple[int, ...] = ()
+    __slots__ = ("hash4", "loose", "seq", "shelf")
+
+    def __init__(self, shelf: ShelfId, seq: int, hash4: bytes, loose: tuple[int, ...] = ()) -> None:
+        self.shelf = shelf
+        self.seq = seq
+        self.hash4 = hash4
+        self.loose = loose
+
+    def naming(self, loose: tuple[int, ...]) -> Floor:
+        """The same, with these as what is loose."""
+        return Floor(self.shelf, self.seq, self.hash4, loose)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Floor) and _fields(self) == _fields(other)
+
+    def __hash__(self) -> int:
+        return hash(_fields(self))
+
+    def __repr__(self) -> str:
+        return f"Floor({self.shelf.hex()} {self.seq} {self.hash4.hex()} {self.loose})"
+
+
+def _fields(floor: Floor) -> tuple[ShelfId, int, bytes, tuple[int, ...]]:
+    return floor.shelf, floor.seq, floor.hash4, floor.loose
 
 
 def _array_untrusted(payload: bytes, length: int) -> Sequence[Any]:
@@ -142,11 +163,21 @@ NOTES_READ_MAX: Final = 256
 """Floor notes kept as they were read. Guess: those that are repeated, or sent by several, within a second or so."""
 
 
-class FloorNote(NamedTuple):
+@final
+class FloorNote:
     """FLOOR: "shelves stand here"."""
 
-    floors: tuple[Floor, ...]
-    purpose: Purpose = Purpose.TELL
+    __slots__ = ("floors", "purpose")
+
+    def __init__(self, floors: tuple[Floor, ...], purpose: Purpose = Purpose.TELL) -> None:
+        self.floors = floors
+        self.purpose = purpose
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FloorNote) and self.purpose is other.purpose and self.floors == other.floors
+
+    def __hash__(self) -> int:
+        return hash((self.floors, self.purpose))
 
     def encode(self) -> bytes:
         """By its layout, as most are read: where others wait for a write, floors are encoded before they have it."""

@@ -206,7 +206,7 @@ class Repeats:
         floor = self._floor_of(shelf)
         if not floor:
             return
-        note = FloorNote((floor._replace(loose=()),), repeat.purpose).encode()
+        note = FloorNote((floor.naming(()),), repeat.purpose).encode()
         raw = self._raw_of(shelf, floor.seq) if repeat.asked else None
         for peer in sorted(repeat.waiting):
             if raw is not None:

@@ -52,7 +52,7 @@ class HostileRelay:
                 return digest._replace(changed=self._lies(digest.changed)).encode()
             case Frame.FLOOR:
                 note = FloorNote.decode_untrusted(payload)
-                return note._replace(floors=self._lies(note.floors)).encode()
+                return FloorNote(self._lies(note.floors), note.purpose).encode()
             case Frame.LISTING:
                 page = ListingPage.decode_untrusted(payload)
                 entries = tuple(each._replace(mask=each.mask & each.mask - 1 or 1) for each in page.entries)
@@ -68,7 +68,8 @@ class HostileRelay:
         """Claims to have far more than there is of every shelf but its own, under a hash of nothing."""
         me = self._peer.replica_id
         return tuple(
-            floor if replica_of(floor.shelf) == me else floor._replace(seq=floor.seq + 1000, hash4=b"lies") for floor in floors
+            floor if replica_of(floor.shelf) == me else Floor(floor.shelf, floor.seq + 1000, b"lies", floor.loose)
+            for floor in floors
         )
 
 

@@ -13,11 +13,12 @@ from crdt.ids import REPLICA_ID_BYTES, ReplicaId, ShelfId
 from crdt.limits import CORE_TYPE
 from crdt.native import state_of
 from crdt.ops import DROPPED, KIND_MASK, Op, Path, Rights
+from mesh.paths import is_reserved
 from mesh.trust.contest import Contest
 from mesh.trust.delegation import is_narrower
 from mesh.trust.endings import Cut, Endings, Fork
 from mesh.trust.identity import key_id
-from mesh.trust.patterns import PathPatterns, is_reserved
+from mesh.trust.patterns import PathPatterns
 from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
 from mesh.trust.statements import (
     DELEGATIONS_MAX,
@@ -214,10 +215,11 @@ class Ledger:
         An op issued again keeps the rights of its first issue. Where those have been narrowed since, nobody can see from the op
         whether it is old or made up now, so it must be within the rights of the delta, too.
         """
-        standing, critical = self.standings.get(ReplicaId(shelf[:REPLICA_ID_BYTES])), self._critical.get(rights.charter)
-        grant = None if standing is None else standing.grants.get(rights.credential)
+        credential, charter = rights
+        standing, critical = self.standings.get(ReplicaId(shelf[:REPLICA_ID_BYTES])), self._critical.get(charter)
+        grant = None if standing is None else standing.grants.get(credential)
         ops = tuple(ops)
-        if standing is None or grant is None or critical is None or not standing.honours(shelf, seq, rights.credential):
+        if standing is None or grant is None or critical is None or not standing.honours(shelf, seq, credential):
             return (1 << len(ops)) - 1  # `verdict` is not HONOURED
         patterns = grant.patterns
         anywhere = patterns.everything and not critical.texts

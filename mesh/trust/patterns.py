@@ -17,7 +17,7 @@ from typing import Final
 
 from crdt.ops import Path
 from mesh.errors import ConfigError, InvalidPath
-from mesh.paths import parse_path
+from mesh.paths import is_reserved, parse_path
 
 ONE: Final = "*"
 ANY: Final = "**"
@@ -89,11 +89,6 @@ def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
                 f"pattern {text!r}: {odd[0]} means nothing here; * stands for one segment, ** for any number of them"
             )
     return compile_patterns(texts).texts
-
-
-def is_reserved(path: Path) -> bool:
-    """Whether no wildcard reaches it."""
-    return bool(path) and isinstance(path[0], str) and path[0].startswith("$")
 
 
 def _parse(text: str) -> tuple[str, ...]:

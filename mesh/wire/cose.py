@@ -65,15 +65,15 @@ class Sign(NamedTuple):
 
 def sign1(sign: Callable[[bytes], bytes], payload: bytes, *, kid: bytes, purpose: bytes, mesh_id: bytes) -> bytes:
     """`payload` signed for one purpose in one mesh. `sign` makes the bare Ed25519 signature (`Identity.sign`)."""
-    return assemble(Sign1(kid, payload, sign(to_be_signed(payload, purpose, mesh_id))))
+    return assembled(kid, payload, sign(to_be_signed(payload, purpose, mesh_id)))
 
 
 def open1_untrusted(raw: bytes) -> Sign1:
     """The parts of exactly these bytes, not verified. Raises `Malformed`."""
-    parts, end = split1_untrusted(raw)
+    kid, payload, signature, end = split1_untrusted(raw)
     if end != len(raw):
         raise Malformed("bytes after COSE_Sign1")
-    return parts
+    return Sign1(kid, payload, signature)
 
 
 def verify1(
@@ -102,14 +102,19 @@ def _sig_structure_start(purpose: bytes, mesh_id: bytes) -> bytes:
 
 def assemble(parts: Sign1) -> bytes:
     """The bytes of a COSE_Sign1 whose signature was made elsewhere."""
-    kid, payload, signature = parts
+    return assembled(*parts)
+
+
+def assembled(kid: bytes, payload: bytes, signature: bytes) -> bytes:
+    """The same of the parts by themselves."""
     if len(kid) != KID_BYTES or len(signature) != SIGNATURE_BYTES:
         raise ValueError(f"a kid has {KID_BYTES} bytes and a signature {SIGNATURE_BYTES}, not {len(kid)} and {len(signature)}")
     return b"".join((_PREFIX, kid, _bstr_head(len(payload)), payload, _SIGNATURE_HEAD, signature))
 
 
-def split1_untrusted(raw: bytes) -> tuple[Sign1, int]:
-    """The COSE_Sign1 at the start of `raw`, not verified, and where it ends. Raises `Malformed`.
+def split1_untrusted(raw: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """Kid, payload and signature of the COSE_Sign1 at the start of `raw`, not verified, and where it ends: no object, as every
+    delta goes through this. Raises `Malformed`.
 
     Template matching only: nothing is decoded, so no length from the wire is ever followed beyond the bytes that are there.
     """
@@ -119,7 +124,7 @@ def split1_untrusted(raw: bytes) -> tuple[Sign1, int]:
     end = middle + _TAIL_BYTES
     if len(raw) < end or raw[middle : middle + 2] != _SIGNATURE_HEAD:
         raise Malformed("COSE_Sign1 without a 64-byte signature")
-    return Sign1(raw[len(_PREFIX) : _PAYLOAD_AT], payload, raw[middle + 2 : end]), end
+    return raw[len(_PREFIX) : _PAYLOAD_AT], payload, raw[middle + 2 : end], end
 
 
 def _payload_untrusted(raw: bytes, at: int) -> tuple[bytes, int]:
@@ -205,10 +210,11 @@ def signed_part(raw: bytes) -> bytes:
 
 
 def _bstr_head(size: int) -> bytes:
-    if size < 24:
-        return bytes((0x40 | size,))
     if size < 256:
-        return bytes((0x58, size))
+        return _SHORT_HEADS[size]
     if size > PAYLOAD_BYTES_MAX:
         raise ValueError(f"a signed payload has at most {PAYLOAD_BYTES_MAX} bytes, not {size}")
     return b"\x59" + size.to_bytes(2, "big")
+
+
+_SHORT_HEADS: Final = tuple(bytes((0x40 | size,)) if size < 24 else bytes((0x58, size)) for size in range(256))

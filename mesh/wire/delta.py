@@ -17,7 +17,7 @@ from crdt.errors import Malformed as CrdtMalformed
 from crdt.ids import ReplicaId, ShelfId, replica_of
 from mesh.errors import Malformed
 from mesh.wire.cbor import decode_body_untrusted
-from mesh.wire.cose import Sign1, assemble, split1_untrusted, to_be_signed
+from mesh.wire.cose import assembled, split1_untrusted, to_be_signed
 from mesh.wire.crypto import LIBSODIUM
 from mesh.wire.packer import FRAME_BYTES_MAX
 
@@ -29,6 +29,10 @@ BODY_BYTES_MAX: Final = FRAME_BYTES_MAX - COSE_BYTES_MAX
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 """(public key, message, signature) -> valid. A simulator injects one that remembers."""
+
+
+_decode_untrusted: Final = decode_body_untrusted
+"""This module's own: found without a look into a dictionary, compiled."""
 
 
 def sign_header(sign: Callable[[bytes], bytes], header_bytes: bytes, mesh_id: bytes) -> bytes:
@@ -55,16 +59,14 @@ def delta_bytes(delta: Delta) -> bytes:
 
 def head_bytes(head: Head) -> bytes:
     """A signed header alone."""
-    return assemble(Sign1(replica_of(head.header.shelf), head.header_bytes, head.signature))
+    return assembled(replica_of(head.header.shelf), head.header_bytes, head.signature)
 
 
 def delta_from_bytes_untrusted(raw: bytes) -> Delta:
     """All is checked but the signature. Raises `Malformed`."""
-    signed, end = split1_untrusted(raw)
+    kid, header, signature, end = split1_untrusted(raw)
     try:
-        delta = crdt_delta.delta_from_parts_untrusted(
-            ReplicaId(signed.kid), signed.payload, signed.signature, raw[end:], decode_body_untrusted
-        )
+        delta = crdt_delta.delta_from_parts_untrusted(ReplicaId(kid), header, signature, raw[end:], _decode_untrusted)
     except CrdtMalformed as error:
         raise Malformed(str(error)) from error
     delta.wire = raw

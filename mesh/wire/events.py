@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias, final
 
 from crdt.ids import ReplicaId
 from mesh.effects import Address
 from mesh.wire.frames import Frame
 
 
-class Received(NamedTuple):
+@final
+class Received:
     """One frame of a member."""
 
-    peer: ReplicaId
-    address: Address
-    kind: Frame
-    payload: bytes
-    fresh: bool = True
-    """False for what came with a first question (mesh.wire.early): it may be a recording, and is no sign of life."""
+    __slots__ = ("address", "fresh", "kind", "payload", "peer")
+
+    def __init__(self, peer: ReplicaId, address: Address, kind: Frame, payload: bytes, *, fresh: bool = True) -> None:
+        self.peer = peer
+        self.address = address
+        self.kind = kind
+        self.payload = payload
+        self.fresh = fresh
+        """False for what came with a first question (mesh.wire.early): it may be a recording, and is no sign of life."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,7 @@ def frames_untrusted(plain: bytes) -> list[tuple[int, bytes]] | None:
         start = at + FRAME_HEAD_BYTES
         if start > end:
             return None
-        kind, size = _HEAD.unpack_from(plain, at)
-        at = start + size
+        kind, at = plain[at], start + (plain[at + 1] << 8 | plain[at + 2])
         frames.append((kind, plain[start:at]))
     return frames if at == end else None
 

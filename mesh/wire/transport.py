@@ -24,6 +24,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from crdt.codec import big_endian
 from crdt.ids import ReplicaId
 from mesh.effects import Address, Now, Transmit
 from mesh.errors import ConfigError
@@ -335,7 +336,7 @@ class Transport:
     def _open_untrusted(self, entry: Entry, count: bytes, sealed: bytes, address: Address, now: Now) -> list[Received] | None:
         """The frames of a datagram in this session, or None when it was dropped."""
         session = entry.session
-        counter = int.from_bytes(count, "big")
+        counter = big_endian(count)
         if session.is_replay(counter):
             self.drops["replay"] += 1
             return None

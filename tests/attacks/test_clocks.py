@@ -50,9 +50,9 @@ def test_nobody_sets_its_clock_by_what_comes_in(defended: bool) -> None:
         mesh.run(1.0)
         drafted = Peer.draft
 
-        def hybrid(self: Peer, *arguments: Any, now: Any, **options: Any) -> Any:
+        def hybrid(self: Peer, *arguments: Any, now: Now, **options: Any) -> Any:
             highest = max(op.time for key in self.replica.keys(()) for op in self.replica.cells(key))
-            return drafted(self, *arguments, now=now._replace(wall=max(now.wall, highest + 1)), **options)
+            return drafted(self, *arguments, now=Now(now.monotonic, max(now.wall, highest + 1)), **options)
 
         with without(defended, Peer, "draft", hybrid):
             mesh.node(1).register("other").set("now")

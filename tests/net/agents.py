@@ -16,7 +16,7 @@ from mesh.net.driver import Driver
 from mesh.net.open_udp import open_udp
 from mesh.net.turns import Turns
 from mesh.net.udp import UdpSocket
-from mesh.store.journal import MemoryJournal
+from mesh.store.memory_journal import MemoryJournal
 from mesh.store.rows import Batch
 from tests.net.echo import EchoCore
 

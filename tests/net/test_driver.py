@@ -17,7 +17,7 @@ from mesh.net.clock import SystemClock
 from mesh.net.open_udp import open_udp
 from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
-from mesh.store.journal import MemoryJournal
+from mesh.store.memory_journal import MemoryJournal
 from mesh.store.rows import Batch
 from tests.net.agents import Agent, agent, until, writing
 from tests.net.echo import Answered, EchoCore
@@ -138,8 +138,10 @@ async def test_a_flood_starves_neither_timers_nor_other_tasks() -> None:
         assert len(two.core.ticks) >= 3
         assert others >= 3
         handled, ticks = two.core.handled, two.core.ticks
-        assert handled[0] <= ticks[0] <= handled[1], "after a pause one is taken, since there is hardly ever another one"
-        assert handled[DRAIN_MAX] <= ticks[1] <= handled[DRAIN_MAX + 1]
+        assert handled[0].monotonic <= ticks[0].monotonic <= handled[1].monotonic, (
+            "after a pause one is taken, since there is hardly ever another one"
+        )
+        assert handled[DRAIN_MAX].monotonic <= ticks[1].monotonic <= handled[DRAIN_MAX + 1].monotonic
         nursery.cancel_scope.cancel()
 
 
@@ -152,7 +154,8 @@ async def test_what_goes_to_the_disk_together_is_taken_together_also_after_a_pau
                 other.send(b"%d" % number, two.socket.address)
         await nursery.start(two.driver.run)
         await until(lambda: len(two.core.handled) == DRAIN_MAX + 1)
-        assert two.core.handled[DRAIN_MAX - 1] <= two.core.ticks[0] <= two.core.handled[DRAIN_MAX]
+        handled, ticks = two.core.handled, two.core.ticks
+        assert handled[DRAIN_MAX - 1].monotonic <= ticks[0].monotonic <= handled[DRAIN_MAX].monotonic
         nursery.cancel_scope.cancel()
 
 
@@ -392,7 +395,7 @@ async def test_what_has_arrived_counts_before_a_turn_that_is_late(number: int) -
             pass  # stands still
         await until(lambda: reader.core.ticks)
         assert reader.core.received == [number]
-        assert reader.core.handled[0] <= reader.core.ticks[0]
+        assert reader.core.handled[0].monotonic <= reader.core.ticks[0].monotonic
         nursery.cancel_scope.cancel()
 
 

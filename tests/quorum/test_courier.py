@@ -39,7 +39,7 @@ def test_who_does_not_lead_is_not_waited_for_as_the_leader_is() -> None:
         courier.want(chain, b"\x80")
         for _ in range(400):
             courier.tick(chain, now)
-            now = now._replace(monotonic=now.monotonic + STEP_SECONDS)
+            now = Now(now.monotonic + STEP_SECONDS, now.wall)
     waits = [(to == chief, after - at) for (at, to), (after, _) in pairwise(sent)]
     assert {wait for led, wait in waits if not led} == {AGAIN_SECONDS}
     assert max(wait for led, wait in waits if led) == AGAIN_SECONDS * 2**AGAIN_DOUBLINGS_MAX

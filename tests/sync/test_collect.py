@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.effects import Now
 from mesh.errors import Malformed
 from mesh.peer import Peer
 from mesh.sync.collect import COLLECT_SECONDS, HASHES_MAX, Holding, holding_of
@@ -95,7 +96,7 @@ def test_who_goes_with_something_loose_leaves_nothing_to_wake_up_for() -> None:
         collector.holding_untrusted(member, Holding(current.shelf, b"", b"", 0, b"", (1000,)).encode(), now)
         assert member in current.asked_loose
         collector.lost(member)
-        later = now._replace(monotonic=now.monotonic + 1.0)
+        later = Now(now.monotonic + 1.0, now.wall)
         collector.tick(later)
         assert collector.deadline > later.monotonic
 
