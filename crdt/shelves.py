@@ -73,8 +73,9 @@ class Shelves(State):
 
     def _put_beside(self, held: Held, index: int, op: Op, key: Key) -> bool:
         former = self.index.put(key, held, index, op)
-        if former:
-            self.kill(*former)
+        if former is not None:
+            host, at = former
+            self.kill(host, at)
         if isinstance(self.index.slots[key], dict):
             self.chores.suspect(key, op.origin)
         return former is not None

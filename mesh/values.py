@@ -77,10 +77,16 @@ def changed(path: str, type: str, value: Any, dot: Dot | None) -> Changed:
 
 _CHANGED: Final[Any] = Changed
 _new: Final[Any] = object.__new__
-_set_path: Final[Any] = vars(Changed)["path"].__set__
-_set_type: Final[Any] = vars(Changed)["type"].__set__
-_set_value: Final[Any] = vars(Changed)["value"].__set__
-_set_dot: Final[Any] = vars(Changed)["dot"].__set__
+
+
+def _setter_of(field: str) -> Any:
+    return getattr(Changed, field).__set__
+
+
+_set_path: Final = _setter_of("path")
+_set_type: Final = _setter_of("type")
+_set_value: Final = _setter_of("value")
+_set_dot: Final = _setter_of("dot")
 
 
 @final

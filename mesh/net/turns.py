@@ -150,7 +150,9 @@ class Turns:
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
         self.core, self.socket, self.clock = core, socket, clock
-        self._read_clocks, self._visit = clock.now, journal.visit  # found once: each datagram asks them
+        # Found once: each datagram asks them all.
+        self._read_clocks, self._visit = clock.now, journal.visit
+        self._handle_untrusted, self._changes, self._transmits = core.handle_untrusted, core.changes, core.transmits
         self.alarm: Alarm
         """Its driver puts itself here."""
         self._store, self._journal = store, journal
@@ -186,7 +188,7 @@ class Turns:
             self.turn()
             self.wait_until(core.deadline)
             return
-        if changes := core.changes():
+        if changes := self._changes():
             self._on_changes(changes)
         sent = self._send(now)
         came = core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
@@ -204,13 +206,14 @@ class Turns:
         self._received_at = now.monotonic
         socket = self.socket
         if (first := socket.take()) is not None:
-            self.core.handle_untrusted(*first, now)
+            datagram, address = first
+            self._handle_untrusted(datagram, address, now)
             left = DRAIN_MAX - 1
             while more := socket.drain(left) if self.core.gathers or not paused else ():
                 paused, left = True, left - len(more)
                 for datagram, address in more:
                     now = self._read_clocks()
-                    self.core.handle_untrusted(datagram, address, now)
+                    self._handle_untrusted(datagram, address, now)
         if socket.has_refused:
             self._tell_refused(now)
         return now
@@ -260,7 +263,7 @@ class Turns:
                 self._send(now)
             if not core.may_rest:
                 return False
-            if changes := core.changes():
+            if changes := self._changes():
                 self._on_changes(changes)
         except Exception:
             self.has_failed = True
@@ -291,7 +294,7 @@ class Turns:
             self.wake()
         if (batch := self.core.batch()) is not None:
             self._store.submit(batch)
-        if changes := self.core.changes():
+        if changes := self._changes():
             self._on_changes(changes)
         if events := self.core.events():
             self._on_events(events)
@@ -313,7 +316,7 @@ class Turns:
 
     def _send(self, now: Now) -> bool:
         """Whether there was anything."""
-        transmits = self.core.transmits(now)
+        transmits = self._transmits(now)
         for transmit in transmits:
             self.socket.send(transmit.datagram, transmit.address)
         if self.socket.has_refused:  # the kernel says it with what is sent next: the socket is no longer readable for it

@@ -254,7 +254,7 @@ def _read_presentation(raw: bytes) -> object:
 def _read_cose(raw: bytes) -> object:
     signed = cose.open1_untrusted(raw)
     same(cose.assemble(signed), raw, "COSE_Sign1 is written otherwise than it was read")
-    same(cose.split1_untrusted(raw + b"more"), (signed, len(raw)), "more bytes change what was read")
+    same(cose.split1_untrusted(raw + b"more"), (*signed, len(raw)), "more bytes change what was read")
     return signed
 
 
