@@ -14,9 +14,12 @@ WIDTH: Final = 720
 HEIGHT: Final = 400
 LEFT: Final = 60
 TOP: Final = 50
-RIGHT: Final = 20
+RIGHT: Final = 40
+"""Half of the last label of the axis has to fit."""
 BOTTOM: Final = 50
 COLOURS: Final = ("#0b7a75", "#d1495b", "#edae49", "#30638e", "#8d5a97", "#5c946e")
+LETTER: Final = 7
+"""The width of a letter of a name, at most on average, so that none touches the next."""
 POINTS_MAX: Final = 400
 """Of one curve; more would not be seen."""
 
@@ -44,11 +47,13 @@ def ecdf(title: str, curves: dict[str, Sequence[float]], unit: str = "ms") -> st
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(f'<line x1="{LEFT}" y1="{y(share):.1f}" x2="{WIDTH - RIGHT}" y2="{y(share):.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>')
+    name_at = LEFT
     for number, (name, curve) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
         points = " ".join(f"{x(value):.1f},{y(share):.1f}" for value, share in _steps(sorted(curve)))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{LEFT + 110 * number}" y="40" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<text x="{name_at}" y="40" fill="{colour}">{escape(name)}</text>')
+        name_at += LETTER * len(name) + 24
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
