@@ -1,31 +1,45 @@
-"""Regression: in a test run that a script had put into the background, children never heard of Ctrl-C."""
+"""Regression: in a test run that a script had put into the background, or nohup, children never heard of Ctrl-C or a hang-up."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests import interrupts
 
 
-def test_children_begin_with_the_default_however_the_tests_were_started() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_children_begin_with_the_default_however_the_tests_were_started(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         interrupts.heed()
-        program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+        program = f"import signal; print(signal.getsignal({int(number)}) is not signal.SIG_IGN)"
         said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     assert said == "True\n"
 
 
-def test_who_handles_ctrl_c_goes_on_doing_so() -> None:
-    def handler(*_: object) -> None: ...
-
-    before = signal.signal(signal.SIGINT, handler)
+def test_a_hang_up_does_not_end_tests_that_nohup_started() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         interrupts.heed()
-        assert signal.getsignal(signal.SIGINT) is handler
+        os.kill(os.getpid(), signal.SIGHUP)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_who_handles_it_goes_on_doing_so(number: signal.Signals) -> None:
+    def handler(*_: object) -> None: ...
+
+    before = signal.signal(number, handler)
+    try:
+        interrupts.heed()
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
