@@ -20,6 +20,8 @@ from crdt.limits import HASH_BYTES
 from crdt.ops import Op
 
 RECENT_HASHES: Final = 256
+UNHASHED_MAX: Final = 32
+"""Headers of one shelf that wait to be hashed. Guess: what comes between two looks at its digest."""
 """Header hashes remembered per shelf, to tell a fork from an old delta (DESIGN section 2)."""
 
 
@@ -89,6 +91,7 @@ class Base:
         "_hashes",
         "_hashes_first",
         "_set",
+        "_unhashed",
         "absent",
         "body_bytes",
         "dirty",
@@ -108,8 +111,8 @@ class Base:
         """Bodies of former shelves, ascending too."""
         self.absent: deque[Slot] = deque()
         """Removed and dropped cells by place, to find what gc_floor passes; some may have been replaced since."""
-        self.dirty: set[Held] = set()
-        """Whose mask is not the one in the digest."""
+        self.dirty: list[Held] = []
+        """Whose mask may not be the one in the digest, some several times: a list takes one with less ado than a set."""
         self.body_bytes = 0
         """Of all bodies held."""
         self.live_ops = 0
@@ -118,6 +121,8 @@ class Base:
         """Of `_set`, where it has not changed since somebody asked."""
         self._hashes = bytearray()
         self._hashes_first = 0
+        self._unhashed: list[Head] = []
+        """The newest, whose hashes are still to be appended: with the next digest, not while many wait for the delta."""
 
     @property
     def floor(self) -> int:
@@ -180,24 +185,35 @@ class Base:
         whole list."""
         gap = head.header.seq - self.floor - 1
         if not self.head or not same_chain or not 0 <= gap < RECENT_HASHES:
+            self._unhashed.clear()
             self._hashes = bytearray()
             self._hashes_first = head.header.seq
-        else:
+        elif gap:
+            self._note_hashes()
             self._hashes += bytes(gap * HASH_BYTES)
-        self._hashes += head.hash
+        self._unhashed.append(head)
+        if len(self._unhashed) >= UNHASHED_MAX:
+            self._note_hashes()
+        self.head = head
+
+    def _note_hashes(self) -> None:
+        for head in self._unhashed:
+            self._hashes += head.hash
+        self._unhashed.clear()
         if len(self._hashes) >= 2 * RECENT_HASHES * HASH_BYTES:
             self._hashes_first += RECENT_HASHES
             del self._hashes[: RECENT_HASHES * HASH_BYTES]
-        self.head = head
 
     def recent_hash(self, seq: int) -> bytes | None:
         """The hash of header `seq`, where it is still remembered (at least the last 256, if they came in order)."""
+        self._note_hashes()
         at = (seq - self._hashes_first) * HASH_BYTES
         found = bytes(self._hashes[at : at + HASH_BYTES]) if 0 <= at < len(self._hashes) else NO_HASH
         return None if found == NO_HASH else found
 
     def recent_hashes(self) -> list[tuple[int, bytes]]:
         """(seq, header hash) of all that are remembered, ascending."""
+        self._note_hashes()
         hashes, first = self._hashes, self._hashes_first
         rows = ((first + at // HASH_BYTES, bytes(hashes[at : at + HASH_BYTES])) for at in range(0, len(hashes), HASH_BYTES))
         return [(seq, found) for seq, found in rows if found != NO_HASH]
@@ -206,6 +222,7 @@ class Base:
 
     def digest(self) -> bytes:
         """Of the live ops as they are. Costs a hash per body whose mask changed since the last call."""
+        self._note_hashes()
         if self._digest is not None and not self.dirty:
             return self._digest
         for held in self.dirty:

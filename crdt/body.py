@@ -25,6 +25,7 @@ from crdt import codec
 from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import INDEX_BITS, OPS_PER_DELTA_MAX, SHELF_ID_BYTES, ShelfId, dot_index, dot_seq, make_dot
+from crdt.known import remember
 from crdt.limits import (
     BODY_BYTES_LIMIT,
     CHECK_LIMIT,
@@ -59,6 +60,8 @@ HASHES_KEPT: Final = 2048
 comes in some seconds; with the bodies, which may have died meanwhile, 2 MB at most."""
 
 T = TypeVar("T", bound=Hashable)
+SAME_KEPT: Final = 4096
+"""Shelf ids and rights. Guess: what a few thousand members need."""
 Encode = Callable[[object], bytes]
 Decode = Callable[[bytes], Any]
 
@@ -181,13 +184,13 @@ def _single_untrusted(shelf: ShelfId, seq: int, raw: bytes) -> Body | None:
             end += first - 0x5F if first < 0x78 else 2 + raw[end + 1]
         if not 0 <= end - path_at <= PATH_BYTES_KEPT or max(credential, charter) >= SERIAL_LIMIT:
             return None
-        path = _known_path_untrusted(raw[at + 5 : end])
+        path = _path_of_untrusted(raw[at + 5 : end])
         payload, end = _plain_payload_untrusted(raw, end)
     except (IndexError, Malformed):
         return None
     if path is None or end != len(raw):
         return None
-    rights = _known_rights(credential, charter)
+    rights: Rights = same(_new(_RIGHTS, (credential, charter)))
     op = _new(_OP, (VALUE, type_code, path, payload, _NO_COVERS, shelf, make_dot(seq, 0), time, rights))
     return Body(shelf, seq, raw, rights, (op,), plain=True)
 
@@ -196,6 +199,7 @@ _SINGLE_START: Final = b"\x84\x82"
 """[[credential, charter], time, [], [op]]"""
 _SINGLE_OP: Final = b"\x80\x81\x84" + bytes((VALUE,))
 _OP: Final[Any] = Op
+_RIGHTS: Final[Any] = Rights
 _new: Final[Any] = tuple.__new__
 _DOUBLE: Final = struct.Struct(">d")
 _FLOAT: Final = struct.Struct(">f")
@@ -222,7 +226,15 @@ def _plain_path_untrusted(raw: bytes) -> Path | None:
     return _path_untrusted((), (0, *segments))
 
 
-_known_path_untrusted: Final = lru_cache(maxsize=PATHS_KEPT)(_plain_path_untrusted)
+def _path_of_untrusted(raw: bytes) -> Path | None:
+    known = PATHS_READ.get(raw)
+    if known is None and (known := _plain_path_untrusted(raw)) is not None:
+        remember(PATHS_READ, raw, known, PATHS_KEPT)
+    return known
+
+
+PATHS_READ: Final[dict[bytes, Path]] = {}
+"""By their bytes."""
 
 
 def _plain_payload_untrusted(raw: bytes, at: int) -> tuple[Value, int]:
@@ -250,13 +262,6 @@ FLOAT_MAX: Final = 3e38
 """Nearly the largest number of single precision. Larger ones take the long way."""
 
 
-def _rights_of(credential: int, charter: int) -> Rights:
-    return same(Rights(credential, charter))
-
-
-_known_rights: Final = lru_cache(maxsize=4096)(_rights_of)
-
-
 def is_fresh(shelf: ShelfId, seq: int, index: int, op: Op) -> bool:
     """Whether the op was first issued here."""
     return op.dot == make_dot(seq, index) and op.origin == shelf
@@ -264,12 +269,11 @@ def is_fresh(shelf: ShelfId, seq: int, index: int, op: Op) -> bool:
 
 def same(value: T) -> T:
     """One object for equal values: shelf ids and rights come again with every delta."""
-    return cast(T, _same(value))
+    known = _SAME.get(value)
+    return cast(T, remember(_SAME, value, value, SAME_KEPT) if known is None else known)
 
 
-@lru_cache(maxsize=4096)
-def _same(value: Hashable) -> Hashable:
-    return value
+_SAME: Final[dict[Any, Any]] = {}
 
 
 def _number_untrusted(value: Any, limit: int, what: str) -> int:

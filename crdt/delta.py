@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final, final
 
 from crdt import codec
-from crdt.body import Body, Decode, body_from_bytes_untrusted, hash_of, same
+from crdt.body import Body, Decode, body_from_bytes_untrusted, same
 from crdt.digest import digest_16
 from crdt.errors import Malformed
 from crdt.ids import ReplicaId, ShelfId, birth_of, shelf_id
@@ -55,14 +54,21 @@ class Header:
 class Head:
     """A header with its signature: all that is needed to trust the digest of a shelf."""
 
-    __slots__ = ("hash", "header", "header_bytes", "signature")
+    __slots__ = ("_hash", "header", "header_bytes", "signature")
 
     def __init__(self, header: Header, header_bytes: bytes, signature: bytes) -> None:
         self.header = header
         self.header_bytes = header_bytes
         self.signature = signature
-        self.hash = digest_16(header_bytes)
-        """What the successor's `prev_hash` says, 16 bytes."""
+        self._hash: bytes | None = None
+
+    @property
+    def hash(self) -> bytes:
+        """What the successor's `prev_hash` says, 16 bytes. Computed when asked for: not while many wait for the delta."""
+        found = self._hash
+        if found is None:
+            found = self._hash = digest_16(self.header_bytes)
+        return found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Head) and self.header_bytes == other.header_bytes and self.header.shelf == other.header.shelf
@@ -161,12 +167,7 @@ def header_from_bytes_untrusted(replica: ReplicaId, raw: bytes) -> Header:
     if (seq == 1) != (prev_hash == NO_HASH):
         raise Malformed("a header's hashes cannot be")
     digest = raw[digest_at + 1 : digest_at + _HASH_FIELD]
-    return Header(_shelf_of(replica, birth), seq, prev_hash, digest, gc_floor, raw[body_at + 1 :])
-
-
-@lru_cache(maxsize=4096)
-def _shelf_of(replica: ReplicaId, birth: int) -> ShelfId:
-    return same(shelf_id(replica, birth))
+    return Header(same(shelf_id(replica, birth)), seq, prev_hash, digest, gc_floor, raw[body_at + 1 :])
 
 
 def seq_of_header(raw: bytes) -> int:
@@ -190,6 +191,6 @@ def delta_from_parts_untrusted(
 ) -> Delta:
     """A delta of which all but the signature is checked. Raises Malformed, and what `decode` raises."""
     head = head_from_bytes_untrusted(replica, header_bytes, signature)
-    if hash_of(body) != head.header.body_hash:
+    if digest_16(body) != head.header.body_hash:
         raise Malformed("the body is not the one that the header names")
     return Delta(head, body_from_bytes_untrusted(head.header.shelf, head.header.seq, body, decode))

@@ -69,6 +69,8 @@ def take_journal(state: Shelves) -> list[JournalEntry]:
     unsaved.loose.update((shelf, seq) for shelf in unsaved.gone for seq in state.loose_seqs(shelf))
     changed = [held for held in unsaved.held if held.mask != held.journaled]
     for held in sorted(changed, key=lambda held: (held.mask > 0, held.host, held.name)):
+        if held.mask == held.journaled:
+            continue  # it was there before
         if held.mask or held.host not in unsaved.gone:
             entries.append(LiveSet(held.host, held.entry, None if held.journaled else held.body.raw))
         held.journaled = held.mask
@@ -79,7 +81,8 @@ def take_journal(state: Shelves) -> list[JournalEntry]:
     for shelf, seq in sorted(unsaved.loose):
         loose = state.loose.get(shelf, {}).get(seq)
         entries.append(LooseSet(shelf, seq, loose.delta if loose else None, loose.mask if loose else None))
-    for rows in (unsaved.held, unsaved.heads, unsaved.loose, unsaved.gone):
+    unsaved.held.clear()
+    for rows in (unsaved.heads, unsaved.loose, unsaved.gone):
         rows.clear()
     return entries
 

@@ -141,7 +141,7 @@ class BodyWriter:
         if not self._is_implicit(index, op):
             item += self._options(op, origins)
         self.ops.append(op)
-        self._pieces.append(self._encode(item))
+        self._pieces.append(codec.encode_by(self._encode, item))
 
     def _options(self, op: Op, origins: dict[ShelfId, int]) -> list[object]:
         last_dot, last_time = self._last

@@ -35,9 +35,9 @@ class Shelves(State):
     def take_whole(self, base: Base, held: Held) -> None:
         """`put` for all ops of a body at its own place, unrolled: there are 200,000 of them a second."""
         base.put(held)
-        base.dirty.add(held)
+        base.dirty.append(held)
         base.live_ops += len(held.body.ops)
-        self.unsaved.held.add(held)
+        self.unsaved.held.append(held)
         shelf, own_dot = base.shelf, make_dot(held.place, 0)
         if shelf == self.shelf:
             self.chores.issued(held)
@@ -64,8 +64,8 @@ class Shelves(State):
         key, base = op.key, self.bases[held.host]
         base.live_ops += not held.mask >> index & 1
         held.mask |= 1 << index
-        base.dirty.add(held)
-        self.unsaved.held.add(held)
+        base.dirty.append(held)
+        self.unsaved.held.append(held)
         replaced = self._put_beside(held, index, op, key)
         if op.kind or op.covers or op.type == CORE_TYPE:
             self._note(held, index, op, key)
@@ -110,8 +110,8 @@ class Shelves(State):
         base = self.bases[held.host]
         base.live_ops -= held.mask >> index & 1
         held.mask &= ~(1 << index)
-        base.dirty.add(held)
-        self.unsaved.held.add(held)
+        base.dirty.append(held)
+        self.unsaved.held.append(held)
         if not held.mask:
             base.forget(held)
             if held.body.shelf != base.shelf:

@@ -105,6 +105,8 @@ class Loose(NamedTuple):
     """The ops that count as dropped (see `Held`)."""
 
 
+_NOBODY: Final[Set[ShelfId]] = frozenset()
+
 _origin = itemgetter(Op._fields.index("origin"))
 """By its place, as kinds are read below: by name costs twice as much, and hot keys have fifty cells."""
 
@@ -148,7 +150,7 @@ class Ended:
 
     def __contains__(self, shelf: object) -> bool:
         if not self.replicas:  # nearly always
-            return shelf in self.shelves
+            return bool(self.shelves) and shelf in self.shelves
         return shelf in self.shelves or (isinstance(shelf, bytes) and shelf[:REPLICA_ID_BYTES] in self.replicas)
 
 
@@ -158,8 +160,8 @@ class Unsaved:
     __slots__ = ("gone", "heads", "held", "loose")
 
     def __init__(self) -> None:
-        self.held: set[Held] = set()
-        """Whose mask may differ from the one in the journal."""
+        self.held: list[Held] = []
+        """Whose mask may differ from the one in the journal, some several times."""
         self.heads: set[ShelfId] = set()
         self.loose: set[tuple[ShelfId, int]] = set()
         self.gone: set[ShelfId] = set()
@@ -255,8 +257,8 @@ class State:
         floor = self.floor(shelf)
         return max(floor, self.records.known(shelf)) if shelf in self.records.said else floor
 
-    def speakers(self, former: ShelfId, seq: int) -> set[ShelfId]:
-        return self.records.speakers(former, seq) if former in self.records.said and "SPEAK" in self.rules else set()
+    def speakers(self, former: ShelfId, seq: int) -> Set[ShelfId]:
+        return self.records.speakers(former, seq) if former in self.records.said and "SPEAK" in self.rules else _NOBODY
 
     def counts(self, host: ShelfId, op: Op) -> bool:
         """Whether what `host` holds of this origin is to be listened to."""

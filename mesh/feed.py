@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Final, Protocol, final
 
 from crdt.ops import Key, Path
 from mesh.events import Change, Changed, Lagged, Synced
@@ -49,6 +49,26 @@ class Watcher(Protocol):
 
     def end(self) -> None:
         """The node leaves."""
+
+
+@final
+class Watchers:
+    """Those of one node, in the order in which they came: as a tuple, since each change asks and hardly any changes it."""
+
+    __slots__ = ("all",)
+
+    def __init__(self) -> None:
+        self.all: tuple[Watcher, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def add(self, watcher: Watcher) -> None:
+        self.discard(watcher)
+        self.all = (*self.all, watcher)
+
+    def discard(self, watcher: Watcher) -> None:
+        self.all = tuple([each for each in self.all if each is not watcher])
 
 
 class Stage(Enum):
@@ -120,7 +140,7 @@ class Feed:
                 self._gather()
                 return lagged
             elif self._pending:
-                if change := self._read(next(iter(self._pending))):
+                if change := self._read(_first(self._pending)):
                     return change
             else:
                 return None
@@ -139,12 +159,20 @@ class Feed:
 
     def _read(self, key: Key) -> Changed | None:
         """The value now, whatever waits of it. None when the reader knows: housekeeping moves cells and shows nothing new."""
-        self._waiting -= self._pending.pop(key, 0)
+        if key in self._pending:
+            self._waiting -= self._pending[key]
+            del self._pending[key]
         reading = self._read_value(key)
-        change, mark = reading.change, reading.mark
-        if change.dot is not None:
+        mark = reading.mark
+        if mark is not None:
             news = self._told.get(key) != mark
             self._told[key] = mark
         else:
             news = self._told.pop(key, None) is not None
-        return change if news else None
+        return reading.change if news else None
+
+
+def _first(pending: dict[Key, int]) -> Key:
+    for key in pending:  # `next` is looked up by its name, compiled
+        return key
+    raise KeyError("nothing waits")

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from crdt.ops import Key, Path
 from mesh.events import Change
-from mesh.feed import Feed, Source, Watcher
+from mesh.feed import Feed, Source, Watchers
 
 
 class Listener:
@@ -21,24 +21,25 @@ class Listener:
     watcher while the node caught up. It is told one thing at a time, whatever it does. What it raises is the node's end, and told
     to nobody else: not to who wrote what it was told, and not to the others who watch."""
 
-    def __init__(self, watchers: set[Watcher], source: Source, prefix: Path, callback: Callable[[Change], object]) -> None:
+    def __init__(self, watchers: Watchers, source: Source, prefix: Path, callback: Callable[[Change], object]) -> None:
         """Raises TypeError."""
         if not callable(callback):
             raise TypeError(f"listen(prefix, callback): {callback!r:.80} cannot be called")
         if iscoroutinefunction(callback):
             raise TypeError(f"listen(prefix, callback): nobody would await {callback!r:.80}: a task is what `watch` is for")
         self._watchers, self._source, self._prefix, self._callback = watchers, source, prefix, callback
-        self._is_telling = False
+        self._is_open = self._is_telling = False
 
     def __enter__(self) -> Listener:
         self._source.settle()
         self._feed = Feed(self._source, self._prefix)
         self._watchers.add(self)
+        self._is_open = True
         self.wake()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._watchers.discard(self)
+        self.end()
 
     def changed(self, keys: Iterable[Key]) -> None:
         if self._feed.changed(keys):
@@ -47,11 +48,13 @@ class Listener:
     def wake(self) -> None:
         if self._is_telling:  # by the callback itself: it is told when it has returned
             return
-        source, callback = self._source, self._callback
+        source, feed, callback = self._source, self._feed, self._callback
         self._is_telling = True
         try:
-            while self in self._watchers and (change := self._feed.next(hold=not source.caught_up)) is not None:
+            while self._is_open and (change := feed.next(hold=not source.caught_up)) is not None:
                 callback(change)
+                if feed.is_quiet:
+                    break
         except BaseException as error:  # noqa: BLE001 - whoever brought the change has nothing to do with it, and others wait for it
             self.end()
             source.fail(error)
@@ -59,4 +62,5 @@ class Listener:
             self._is_telling = False
 
     def end(self) -> None:
+        self._is_open = False
         self._watchers.discard(self)

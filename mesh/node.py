@@ -500,7 +500,7 @@ class Node(Readings, Handles):
         for stream in self._event_streams:
             stream.happened(events)
         if any(isinstance(event, CaughtUp) for event in events):
-            for watcher in tuple(self._watchers):
+            for watcher in self._watchers.all:
                 watcher.wake()
 
     # --- the node's own life
@@ -544,7 +544,7 @@ class Node(Readings, Handles):
             log.info("left unconfirmed: nobody said that they heard the farewell, so they will notice by themselves")
         self._ended = True
         self._clerk.end()
-        for watcher in tuple(self._watchers):
+        for watcher in self._watchers.all:
             watcher.end()
         for stream in list(self._event_streams):
             stream.end()

@@ -247,7 +247,6 @@ class Peer(Port):
         self._hurried = True
         self.swim.refused(address, now)
 
-    @property
     def may_rest(self) -> bool:
         """Whether what came in or was pushed since the last tick shows, here or in `transmits`, and nothing else is told."""
         return not (
@@ -261,7 +260,9 @@ class Peer(Port):
             or self.quorum.is_stirred
         )
 
-    @property
+    def came_at(self) -> Now | None:
+        return self.unsettled
+
     def gathers(self) -> bool:
         """Whether blocks of the quorum's log wait for those that come with them."""
         return self.quorum.burst.waiting is not None

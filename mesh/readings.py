@@ -9,7 +9,7 @@ from crdt.native import mypyc_attr
 from crdt.ops import Key, Op, Path
 from crdt.types import format_path, value_key
 from mesh.critical.view import CRITICAL, read_critical
-from mesh.feed import Watcher
+from mesh.feed import Watchers
 from mesh.peer import Peer
 from mesh.values import Reading, read_value, value_keys
 
@@ -20,10 +20,10 @@ class Readings:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._watchers: set[Watcher] = set()
+        self._watchers = Watchers()
 
     def _tell(self, keys: Sequence[Key]) -> None:
-        for watcher in tuple(self._watchers):
+        for watcher in self._watchers.all:
             watcher.changed(keys)
 
     @property

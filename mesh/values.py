@@ -15,7 +15,7 @@ from crdt.ops import KIND_MASK, REMOVED, Key, Op, Path
 from crdt.types import REGISTRY, codes_at, explain_path, format_path, name_of, value_key, value_type
 from crdt.types.base import Shows
 from crdt.types.cells import dot_of, newest, plain
-from crdt.types.lookup import shown_of
+from crdt.types.lookup import shown_of, way_of
 from mesh.errors import ConfigError, KeyMissing
 from mesh.events import Changed
 from mesh.secrecy.sealing import Sealed
@@ -23,7 +23,6 @@ from mesh.secrecy.sealing import Sealed
 _SHORT: Final = {"multi-value register": "multi_value", "add-wins set": "set", "enable-wins flag": "flag"}
 """The plain method names; all others are made of the type's name: remove_wins_set, bounded_counter ..."""
 
-_TYPES: Final = REGISTRY
 _format: Final = format_path
 """What is this module's own is found without a look into a dictionary, compiled."""
 _NAMES: Final[dict[int, str]] = {}
@@ -91,26 +90,36 @@ _set_dot: Final = _setter_of("dot")
 
 @final
 class Reading:
-    """A value, and a mark that is another whenever what is shown is another."""
+    """A value, and a mark that is another whenever what is shown is another; None where nothing is."""
 
     __slots__ = ("change", "mark")
 
-    def __init__(self, change: Changed, mark: int) -> None:
+    def __init__(self, change: Changed, mark: int | None) -> None:
         self.change = change
         self.mark = mark
 
 
 def read_value(store: Shows, key: Key) -> Reading:
     """The value at a key as it is now. Its mark is of the cells that are shown: a view is a function of nothing else."""
-    type = _TYPES.get(key[0]) or value_type(key[0])
+    way = way_of(key[0])
     try:
-        shown = shown_of(store, type, key[1])
+        if way is None or way.per_element:
+            type = value_type(key[0])
+            shown, view = shown_of(store, type, key[1]), type.view
+        else:
+            shown, view = store.shown(key), way.view
         dot = dot_of(newest(shown)) if shown else None
-        change = changed(_format(key[1]), type_name(key[0]), type.view(shown), dot)
-        return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])))
+        change = changed(_format(key[1]), type_name(key[0]), view(shown), dot)
+        return Reading(change, _mark(shown))
     except KeyMissing as missing:  # told as what it is, so that one of them stops no watcher and no listing
         change = changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
         return Reading(change, hash((missing.epoch, missing.dot)))
+
+
+def _mark(shown: Sequence[Op]) -> int | None:
+    if len(shown) == 1:  # nearly always
+        return hash(shown[0].origin) ^ shown[0].dot
+    return None if not shown else hash(tuple([(op.origin, op.dot) for op in shown]))
 
 
 @dataclass(frozen=True, slots=True)

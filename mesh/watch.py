@@ -19,21 +19,28 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import trio
 
 from crdt.ops import Key, Path
 from mesh.events import Change, Event, Lagged
-from mesh.feed import LIMIT, Feed, Source, Watcher
+from mesh.feed import LIMIT, Feed, Source, Watchers
 
 E = TypeVar("E", bound=Event)
+
+
+class Readers(Protocol):
+    """A set, or whatever else one can join and leave."""
+
+    def add(self, reader: Any, /) -> None: ...
+    def discard(self, reader: Any, /) -> None: ...
 
 
 class Reader(Generic[E]):
     """An async iterator in a context: the node feeds it while the context is open, and ends it when the node leaves."""
 
-    def __init__(self, readers: set[Any], limit: int) -> None:
+    def __init__(self, readers: Readers, limit: int) -> None:
         """Raises ValueError."""
         if not isinstance(limit, int) or not 1 <= limit <= sys.maxsize:
             raise ValueError(f"limit={limit!r}: a number of changes or events that may wait, 1 at least")
@@ -98,7 +105,7 @@ class Reader(Generic[E]):
 class Watch(Reader[Change]):
     """What `node.watch(prefix)` gives: iterate over it for Changed, Synced and Lagged."""
 
-    def __init__(self, watchers: set[Watcher], source: Source, prefix: Path, limit: int) -> None:
+    def __init__(self, watchers: Watchers, source: Source, prefix: Path, limit: int) -> None:
         super().__init__(watchers, limit)
         self._source, self._prefix, self._limit = source, prefix, limit
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, final
 
 from crdt.ops import Key, Op, Path
 from crdt.types.base import REGISTRY, Shows, ViewType
@@ -12,11 +12,35 @@ _TYPES: Final = REGISTRY
 """This module's own: found without a look into a dictionary, compiled."""
 
 
+@final
+class Way:
+    """How the values of a type are found: what is asked for each change. A `ViewType` is no compiled class; to ask it costs more,
+    where caches are cold, than the answer."""
+
+    __slots__ = ("per_element", "view")
+
+    def __init__(self, type: ViewType[Any]) -> None:
+        self.per_element = type.per_element
+        self.view: Callable[[Sequence[Op]], Any] = type.view
+
+
+_WAYS: Final[dict[int, Way]] = {}
+"""By code, as they were asked for."""
+
+
+def way_of(code: int) -> Way | None:
+    """None for a type that is not declared here."""
+    known = _WAYS.get(code)
+    if known is None and code in _TYPES:
+        known = _WAYS[code] = Way(_TYPES[code])
+    return known
+
+
 def value_key(key: Key) -> Key:
     """The key of the value that a cell belongs to: of an element, its set, list or log."""
     code, path = key
-    view = _TYPES.get(code)
-    return (code, path[:-1]) if view is not None and view.per_element and len(path) > 1 else key
+    way = way_of(code)
+    return (code, path[:-1]) if way is not None and way.per_element and len(path) > 1 else key
 
 
 def keys_of(store: Shows, type: ViewType[Any], path: Path) -> Iterator[Key]:

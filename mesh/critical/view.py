@@ -42,6 +42,6 @@ def read_critical(chain: Chain | None, path: Path) -> Reading:
     """A cell's dot names the block that wrote it: (replica that wanted it, epoch), index of the block, 0."""
     cell = chain.machine.cell(path) if chain is not None else None
     if cell is None or chain is None:
-        return Reading(Changed(format_path(path), NAME, None, None), 0)
+        return Reading(Changed(format_path(path), NAME, None, None), None)
     shelf = ShelfId(cell.author + chain.genesis.epoch.to_bytes(4, "big"))
     return Reading(Changed(format_path(path), NAME, plain(decode_untrusted(cell.value)), Dot(shelf, cell.index, 0)), cell.index)

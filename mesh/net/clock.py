@@ -14,11 +14,12 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """`time.monotonic` and `time.time_ns`. The wall clock may be years off and may jump; the core judges that, not the clock."""
+    """`time.monotonic` and `time.time`. The wall clock may be years off and may jump; the core judges that, not the clock."""
 
     def now(self) -> Now:
-        return Now(_monotonic(), _time_ns() // 1_000)
+        return Now(_monotonic(), int(_time() * 1e6))
 
 
 _monotonic: Final = time.monotonic
-_time_ns: Final = time.time_ns
+_time: Final = time.time
+"""A double, which compiled code multiplies without an object; it is exact to a quarter of a microsecond for some time to come."""

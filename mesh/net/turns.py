@@ -50,17 +50,14 @@ class Core(Protocol):
     def refused(self, address: Address, now: Now) -> None:
         """The operating system says that nobody listens at this address. A hint, not authenticated."""
 
-    @property
     def may_rest(self) -> bool:
         """Whether all that came in or was pushed since the last tick shows already in `changes` and `transmits`, and nothing else
         follows."""
 
-    @property
     def gathers(self) -> bool:
         """Whether something waits for company before it goes to the disk."""
 
-    @property
-    def unsettled(self) -> Now | None:
+    def came_at(self) -> Now | None:
         """When the first of what a turn is to settle soon came in, or was pushed, since the last one; None: nothing did."""
 
     def push(self, now: Now) -> bool:
@@ -153,6 +150,7 @@ class Turns:
         # Found once: each datagram asks them all.
         self._read_clocks, self._visit = clock.now, journal.visit
         self._handle_untrusted, self._changes, self._transmits = core.handle_untrusted, core.changes, core.transmits
+        self._may_rest, self._gathers, self._came_at = core.may_rest, core.gathers, core.came_at
         self.alarm: Alarm
         """Its driver puts itself here."""
         self._store, self._journal = store, journal
@@ -184,14 +182,14 @@ class Turns:
         """
         core, now = self.core, self.receive()
         self._keep_promises(now)
-        if self.awaited or not core.may_rest:  # who waits for a turn may wait for this
+        if self.awaited or not self._may_rest():  # who waits for a turn may wait for this
             self.turn()
             self.wait_until(core.deadline)
             return
         if changes := self._changes():
             self._on_changes(changes)
         sent = self._send(now)
-        came = core.unsettled  # None: all is done with, perhaps what was waited for: an answer to a ping
+        came = self._came_at()  # None: all is done with, perhaps what was waited for: an answer to a ping
         self.wait_until(self._settled_by(came, self.due if came is not None and not sent else core.deadline))
 
     def receive(self) -> Now:
@@ -209,7 +207,7 @@ class Turns:
             datagram, address = first
             self._handle_untrusted(datagram, address, now)
             left = DRAIN_MAX - 1
-            while more := socket.drain(left) if self.core.gathers or not paused else ():
+            while more := socket.drain(left) if not paused or self._gathers() else ():
                 paused, left = True, left - len(more)
                 for datagram, address in more:
                     now = self._read_clocks()
@@ -261,7 +259,7 @@ class Turns:
             now = self._read_clocks()
             if core.push(now):
                 self._send(now)
-            if not core.may_rest:
+            if not self._may_rest():
                 return False
             if changes := self._changes():
                 self._on_changes(changes)
@@ -273,8 +271,7 @@ class Turns:
     @property
     def wanted(self) -> float:
         """When the next turn is due, in monotonic seconds of the core's clock."""
-        core = self.core
-        return self._settled_by(core.unsettled, core.deadline)
+        return self._settled_by(self._came_at(), self.core.deadline)
 
     def _settled_by(self, came: Now | None, due: float) -> float:
         """The time that is due, or sooner, so that what came has not rested for longer than it may."""
@@ -347,7 +344,7 @@ class Turns:
             self._is_promised = True
         else:
             self._send(now)
-            if self.awaited or not self.core.may_rest:
+            if self.awaited or not self._may_rest():
                 self.turn()
                 self.wait_until(self.core.deadline)
             else:  # a follower, which has said what it was waited for

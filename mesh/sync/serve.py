@@ -43,9 +43,8 @@ class RecentDeltas:
     def add(self, shelf: ShelfId, seq: int, raw: bytes, *, news: bool = True) -> None:
         """`news`: as `crdt.Body.is_news`."""
         name = (shelf, seq)
-        if name in self._raw:
+        if self._raw.setdefault(name, raw) is not raw:
             return
-        self._raw[name] = raw
         self._order.append(name)
         if not news:
             self._quiet.add(name)

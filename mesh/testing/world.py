@@ -50,10 +50,8 @@ class Core(Protocol):
 
     @property
     def deadline(self) -> float: ...
-    @property
     def may_rest(self) -> bool: ...
-    @property
-    def unsettled(self) -> Now | None: ...
+    def came_at(self) -> Now | None: ...
     def handle_untrusted(self, datagram: bytes, address: Address, now: Now) -> None: ...
     def push(self, now: Now) -> bool: ...
     def tick(self, now: Now) -> None: ...
@@ -280,7 +278,7 @@ class Host(Generic[CoreT]):
             if self.cost:
                 self._busy_until = world.time + self.cost
             self._take(core, datagram, address, now)
-        if self._inbox or not core.may_rest:
+        if self._inbox or not core.may_rest():
             self._turn(core, now)
         else:
             self._rest(core, now)
@@ -309,7 +307,7 @@ class Host(Generic[CoreT]):
 
     def _send_news(self, core: CoreT, now: Now) -> None:
         core.push(now)
-        if core.may_rest:
+        if core.may_rest():
             self._rest(core, now)
             self._arm_for(core)
         else:
@@ -324,7 +322,7 @@ class Host(Generic[CoreT]):
         if changes:
             for observer in self._world.observers:
                 observer(self, (), changes)
-        if self._rests_until == NEVER and core.unsettled is not None:
+        if self._rests_until == NEVER and core.came_at() is not None:
             self._rests_until = self._world.time + _REST
             self._arm(max(self._rests_until, self._busy_until))
 

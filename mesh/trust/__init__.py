@@ -27,8 +27,9 @@ from mesh.trust.files import (
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.keys import KeyInfo, KeyState
 from mesh.trust.limits import Limits
+from mesh.trust.matching import PathPatterns
 from mesh.trust.membership import Membership
-from mesh.trust.patterns import PathPatterns, compile_patterns
+from mesh.trust.patterns import compile_patterns
 from mesh.trust.standing import Admission, Grant, Verdict
 from mesh.trust.statements import STATEMENT_BYTES_MAX, STATEMENT_ID_BYTES, Charter, Statement, StatementId
 from mesh.trust.token import Token, read_token, redeem

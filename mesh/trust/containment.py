@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mesh.trust.patterns import ANY, ONE
+from mesh.trust.matching import ANY, ONE
 
 PAIRS_MAX: Final = 4_096
 """Steps of one walk. Patterns of real credentials take a few dozen; what takes more is not contained. A bound, since the patterns

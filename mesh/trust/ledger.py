@@ -18,7 +18,8 @@ from mesh.trust.contest import Contest
 from mesh.trust.delegation import is_narrower
 from mesh.trust.endings import Cut, Endings, Fork
 from mesh.trust.identity import key_id
-from mesh.trust.patterns import PathPatterns
+from mesh.trust.matching import PathPatterns
+from mesh.trust.patterns import patterns_of
 from mesh.trust.standing import Grant, Narrowing, Standing, Verdict
 from mesh.trust.statements import (
     DELEGATIONS_MAX,
@@ -424,7 +425,7 @@ class Ledger:
         self._critical = {}
         for charter in map(self._charters.__getitem__, newest_first):
             critical.update(charter.critical)
-            self._critical[charter.serial] = PathPatterns(tuple(sorted(critical)))
+            self._critical[charter.serial] = patterns_of(tuple(sorted(critical)))
 
     def _reconsider(self, affected: set[ReplicaId], *, all_of_them: bool) -> None:
         # Who counts as a witness may have changed with any statement, and with it the outcome of the few open contests.

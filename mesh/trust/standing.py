@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from crdt.ids import ShelfId, birth_of
 from mesh.effects import Now
-from mesh.trust.patterns import PathPatterns
+from mesh.trust.matching import PathPatterns
 from mesh.trust.statements import Honoured, KeyId, StatementId, Terms
 
 SECOND: int = 1_000_000

@@ -39,7 +39,8 @@ from mesh.errors import ConfigError, Malformed
 from mesh.trust.endings import FORK, Cut, Fork, cut_untrusted, fork_bytes, fork_untrusted
 from mesh.trust.identity import Identity, key_id
 from mesh.trust.limits import SERIAL_MAX, Limits
-from mesh.trust.patterns import PathPatterns, compile_patterns
+from mesh.trust.matching import PathPatterns
+from mesh.trust.patterns import compile_patterns
 from mesh.wire import cbor, cose
 from mesh.wire.crypto import LIBSODIUM, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Crypto
 

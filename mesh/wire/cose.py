@@ -18,9 +18,9 @@ signatures over the same payload make other bytes that say the same: what names 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
+from crdt.known import remember
 from mesh.errors import Malformed
 from mesh.wire.crypto import LIBSODIUM, SIGNATURE_BYTES
 
@@ -92,12 +92,21 @@ def to_be_signed(payload: bytes, purpose: bytes, mesh_id: bytes) -> bytes:
     return _sig_structure_start(purpose, mesh_id) + _bstr_head(len(payload)) + payload
 
 
-@lru_cache(maxsize=64)  # a handful of purposes; more than one mesh only in tests and the simulator
 def _sig_structure_start(purpose: bytes, mesh_id: bytes) -> bytes:
+    known = _STARTS.get((purpose, mesh_id))
+    return known if known is not None else remember(_STARTS, (purpose, mesh_id), _make_start(purpose, mesh_id), STARTS_KEPT)
+
+
+def _make_start(purpose: bytes, mesh_id: bytes) -> bytes:
     if len(mesh_id) != MESH_ID_BYTES:  # with a fixed length at the end, no two (purpose, mesh id) run together alike
         raise ValueError(f"a mesh id has {MESH_ID_BYTES} bytes, not {len(mesh_id)}")
     external_aad = purpose + mesh_id
     return b"\x84\x6aSignature1" + _PROTECTED + _bstr_head(len(external_aad)) + external_aad
+
+
+_STARTS: Final[dict[tuple[bytes, bytes], bytes]] = {}
+STARTS_KEPT: Final = 64
+"""A handful of purposes; more than one mesh only in tests and the simulator."""
 
 
 def assemble(parts: Sign1) -> bytes:

@@ -28,7 +28,9 @@ DATA_OVERHEAD_BYTES: Final = SEALED_AT + TAG_BYTES
 
 REPLAY_WINDOW: Final = 1024
 """Datagrams by which one may be late (DESIGN section 4); WireGuard keeps 8,128, IPsec 64 at least (RFC 4303)."""
-_WINDOW_MASK: Final = (1 << REPLAY_WINDOW) - 1
+_WINDOW_BYTES: Final = REPLAY_WINDOW // 8 + 1
+"""A bit for each counter, at its place modulo this (as RFC 6479): the byte of the newest is begun while the window still reaches
+into that of the oldest."""
 _NONCE_PAD: Final = bytes(NONCE_BYTES - COUNTER_BYTES)
 _KEYS_BYTES: Final = KEY_BYTES + SESSION_TAG_BYTES
 
@@ -36,7 +38,19 @@ _KEYS_BYTES: Final = KEY_BYTES + SESSION_TAG_BYTES
 class Session:
     """Seals and opens. Knows nothing of peers, frames or time."""
 
-    __slots__ = ("_counter", "_crypto", "_head", "_highest", "_key_in", "_key_out", "_seen", "address", "public_key", "tag_in")
+    __slots__ = (
+        "_counter",
+        "_head",
+        "_highest",
+        "_key_in",
+        "_key_out",
+        "_open",
+        "_seal",
+        "_seen",
+        "address",
+        "public_key",
+        "tag_in",
+    )
 
     address: Address
     """Where the other end proved to be, by answering what was sent there."""
@@ -46,14 +60,15 @@ class Session:
     """Names this session in datagrams that we receive."""
 
     def __init__(self, crypto: Crypto, keys_in: bytes, keys_out: bytes, address: Address, public_key: bytes) -> None:
-        self._crypto = crypto
+        self._open, self._seal = crypto.open, crypto.seal  # found once: each datagram asks
         self._key_in = keys_in[:KEY_BYTES]
         self.tag_in = keys_in[KEY_BYTES:]
         self._key_out = keys_out[:KEY_BYTES]
         self._head = bytes((DATA,)) + keys_out[KEY_BYTES:]
         self._counter = 0
         self._highest = 0
-        self._seen = 1  # bit i: counter `highest - i` was opened; counters start at 1
+        self._seen = bytearray(_WINDOW_BYTES)  # of counters that were opened
+        self._seen[0] = 1  # they start at 1
         self.address = address
         self.public_key = public_key
 
@@ -75,28 +90,29 @@ class Session:
         """Counter and sealed message, for a datagram that brings its own head."""
         self._counter += 1
         counter = self._counter.to_bytes(COUNTER_BYTES, "big")
-        return counter + self._crypto.seal(self._key_out, _NONCE_PAD + counter, message, b"")
+        return counter + self._seal(self._key_out, _NONCE_PAD + counter, message, b"")
 
     def is_replay(self, counter: int) -> bool:
         """Whether this counter was opened before, or is too old to tell. Costs nothing, so it is asked before
         `open_untrusted`."""
         behind = self._highest - counter
-        return behind >= 0 and (behind >= REPLAY_WINDOW or bool(self._seen >> behind & 1))
+        return behind >= 0 and (behind >= REPLAY_WINDOW or bool(self._seen[(counter >> 3) % _WINDOW_BYTES] >> (counter & 7) & 1))
 
     def open_untrusted(self, counter: bytes, sealed: bytes) -> bytes | None:
         """The message, or None when it was not sealed in this session. Does not mark the counter: `accept` does."""
-        return self._crypto.open(self._key_in, _NONCE_PAD + counter, sealed, b"")
+        return self._open(self._key_in, _NONCE_PAD + counter, sealed, b"")
 
     def accept(self, counter: int) -> int:
         """Marks an opened counter. By how much it is ahead of the newest so far: 1 where nothing was lost on the way; not above 0
         for one that others have overtaken."""
-        ahead = counter - self._highest
+        ahead, byte = counter - self._highest, counter >> 3
         if ahead > 0:
-            # Never shift by a distance that the other end chose.
-            self._seen = (self._seen << ahead | 1) & _WINDOW_MASK if ahead < REPLAY_WINDOW else 1
+            former = self._highest >> 3
+            for at in range(former + 1, min(byte, former + _WINDOW_BYTES) + 1):  # never as far as the other end says
+                self._seen[at % _WINDOW_BYTES] = 0
             self._highest = counter
-        else:
-            self._seen |= 1 << -ahead
+        at = byte % _WINDOW_BYTES
+        self._seen[at] = self._seen[at] | 1 << (counter & 7)
         return ahead
 
 

@@ -367,15 +367,15 @@ class Transport:
         return self._deliver(peer, entry, frames, address, now)
 
     def _deliver(self, peer: Peer, entry: Entry, frames: list[tuple[int, bytes]], address: Address, now: Now) -> list[Received]:
-        counters = self.counters
+        count, size = self.counters.frames_received, self.counters.frame_bytes_received
         received = []
         for number, payload in frames:
             kind = _FRAMES[number]
             if kind is None:  # of a later version
                 self.drops["unknown_frame"] += 1
                 continue
-            counters.frames_received[number] += 1
-            counters.frame_bytes_received[number] += FRAME_HEAD_BYTES + len(payload)
+            count[number] = count[number] + 1  # not +=, which asks the objects what that means, compiled
+            size[number] = size[number] + FRAME_HEAD_BYTES + len(payload)
             if kind is not Frame.HELLO:
                 received.append(Received(peer.replica, address, kind, payload))
             elif not entry.boot and not self._greet(peer, entry, payload, now):

@@ -62,7 +62,7 @@ async def writing(rest_seconds: float = 3600.0, *, may_rest: bool = True) -> Asy
             writer.driver.turns.rest_seconds = rest_seconds
             await nursery.start(writer.driver.run)
             await trio.testing.wait_all_tasks_blocked()
-            writer.core.may_rest = may_rest
+            writer.core.rests = may_rest
             yield writer, receiver
         nursery.cancel_scope.cancel()
 

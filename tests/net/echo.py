@@ -29,7 +29,7 @@ class EchoCore:
         self.handled: list[Now] = []
         self.gone: list[Address] = []
         self.poison = False
-        self.may_rest = self.gathers = False
+        self.rests = self.waits = False
         self.settles_at_once = False
         self.unsettled: Now | None = None
         self._transmits: list[Transmit] = []
@@ -61,6 +61,15 @@ class EchoCore:
         self._events.append(Answered())
         if number < self.limit:
             self._transmits.append(Transmit(address, b"%d" % (number + 1)))
+
+    def may_rest(self) -> bool:
+        return self.rests
+
+    def gathers(self) -> bool:
+        return self.waits
+
+    def came_at(self) -> Now | None:
+        return self.unsettled
 
     def refused(self, address: Address, now: Now) -> None:
         self.gone.append(address)

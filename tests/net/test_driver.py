@@ -148,7 +148,7 @@ async def test_a_flood_starves_neither_timers_nor_other_tasks() -> None:
 async def test_what_goes_to_the_disk_together_is_taken_together_also_after_a_pause() -> None:
     """Each datagram of a long list of blocks began a sync of its own, and the acknowledgement of the last waited for two."""
     async with agent() as two, trio.open_nursery() as nursery:
-        two.core.gathers = True
+        two.core.waits = True
         with await open_udp("127.0.0.1:0") as other:
             for number in range(DRAIN_MAX + 1):
                 other.send(b"%d" % number, two.socket.address)
@@ -177,7 +177,7 @@ async def test_who_is_waited_for_answers_when_the_disk_is_ready_and_turns_later(
         core.to = other.address
         async with trio.open_nursery() as nursery:
             await nursery.start(one.driver.run)
-            core.may_rest = True
+            core.rests = True
             await trio.testing.wait_all_tasks_blocked()
             turns = len(core.ticks)
             one.journal.on_durable(1)
@@ -188,7 +188,7 @@ async def test_who_is_waited_for_answers_when_the_disk_is_ready_and_turns_later(
             one.journal.on_durable(2)
             assert len(core.ticks) == turns
             await until(lambda: len(core.ticks) > turns)
-            core.may_rest, turns = False, len(core.ticks)
+            core.rests, turns = False, len(core.ticks)
             one.journal.on_durable(3)
             assert len(core.ticks) == turns + 1
             assert [datagram for datagram, _ in other.drain()] == [b"2", b"3"]
@@ -248,7 +248,7 @@ async def test_the_journal_is_visited_with_each_datagram() -> None:
     """Its answer is sent before that to the datagram is: it may be all that others wait for."""
     with await open_udp("127.0.0.1:0") as socket, await open_udp("127.0.0.1:0") as other:
         one = Agent(core := Storing(), socket, journal=Visited())
-        core.to, core.may_rest = other.address, True
+        core.to, core.rests = other.address, True
         async with trio.open_nursery() as nursery:
             await nursery.start(one.driver.run)
             other.send(b"3", socket.address)
@@ -261,7 +261,7 @@ async def test_what_may_rest_is_told_at_once() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
         reader.driver.turns.rest_seconds = 3600.0
         await nursery.start(reader.driver.run)
-        reader.core.may_rest = True
+        reader.core.rests = True
         for number in (1, 2):
             writer.socket.send(b"%d" % number, reader.socket.address)
             await until(lambda: len(reader.core.handled) == number)  # noqa: B023  # asked before the next one
@@ -281,7 +281,7 @@ async def test_what_may_rest_is_answered_at_once() -> None:
         reader.driver.turns.rest_seconds = 3600.0
         await nursery.start(reader.driver.run)
         await nursery.start(writer.driver.run)
-        reader.core.may_rest = True
+        reader.core.rests = True
         writer.socket.send(b"1", reader.socket.address)
         await until(lambda: writer.core.received == [2])
         assert reader.core.ticks == []
@@ -291,7 +291,7 @@ async def test_what_may_rest_is_answered_at_once() -> None:
 async def test_what_rests_is_settled_soon() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
         await nursery.start(reader.driver.run)
-        reader.core.may_rest = True
+        reader.core.rests = True
         writer.socket.send(b"1", reader.socket.address)
         await until(lambda: reader.core.ticks)
         assert reader.core.ticks[0].monotonic - reader.core.handled[0].monotonic >= REST_SECONDS * 0.9
@@ -302,7 +302,7 @@ async def test_what_leaves_nothing_to_settle_wakes_nobody_before_the_deadline() 
     """Every answer to a ping did, a tenth of a second later: a fifth of all wake-ups of an idle agent."""
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
         reader.driver.turns.rest_seconds = 0.0
-        reader.core.may_rest = reader.core.settles_at_once = True
+        reader.core.rests = reader.core.settles_at_once = True
         reader.core.deadline = due = SystemClock().now().monotonic + 0.2
         await nursery.start(reader.driver.run)
         writer.socket.send(b"1", reader.socket.address)
@@ -334,7 +334,7 @@ async def test_nothing_rests_while_somebody_waits_for_a_turn() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
         reader.driver.turns.rest_seconds = 3600.0
         await nursery.start(reader.driver.run)
-        reader.core.may_rest = True
+        reader.core.rests = True
         nursery.start_soon(reader.driver.next_turn)
         await trio.testing.wait_all_tasks_blocked()
         writer.socket.send(b"1", reader.socket.address)
@@ -345,7 +345,7 @@ async def test_nothing_rests_while_somebody_waits_for_a_turn() -> None:
 async def test_a_flood_of_what_may_rest_starves_neither_turns_nor_other_tasks() -> None:
     async with agent() as reader, agent() as writer, trio.open_nursery() as nursery:
         await nursery.start(reader.driver.run)
-        reader.core.may_rest = True
+        reader.core.rests = True
         while not reader.core.ticks:
             for number in range(DRAIN_MAX):
                 writer.socket.send(b"%d" % number, reader.socket.address)

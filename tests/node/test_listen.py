@@ -13,20 +13,20 @@ import trio
 import mesh
 from crdt.ops import Key
 from mesh.events import Change, Changed, Lagged, Synced
-from mesh.feed import LIMIT, Watcher
+from mesh.feed import LIMIT, Watchers
 from mesh.listener import Listener
 from tests.node.agents import PATIENCE_S, Mesh, open_nodes
 from tests.node.test_critical import CRITICAL
 from tests.node.test_watch import Values, brief
 
 
-def tell(watchers: set[Watcher], keys: list[Key]) -> None:
-    for watcher in tuple(watchers):
+def tell(watchers: Watchers, keys: list[Key]) -> None:
+    for watcher in watchers.all:
         watcher.changed(keys)
 
 
 def test_a_listener_is_told_what_is_there_and_then_what_changes_as_it_changes() -> None:
-    source, watchers, heard = Values(a=1), set[Watcher](), list[Change]()
+    source, watchers, heard = Values(a=1), Watchers(), list[Change]()
     with Listener(watchers, source, (), heard.append):
         assert brief(heard) == [("a", 1), Synced()]
         tell(watchers, source.set("b", 2))
@@ -39,7 +39,7 @@ def test_a_listener_is_told_what_is_there_and_then_what_changes_as_it_changes() 
 
 
 def test_changes_are_held_while_the_node_catches_up_and_memory_is_bounded() -> None:
-    source, watchers, heard = Values(), set[Watcher](), list[Change]()
+    source, watchers, heard = Values(), Watchers(), list[Change]()
     source.caught_up = False
     with Listener(watchers, source, (), heard.append) as listener:
         for number in range(LIMIT + 1):
@@ -53,7 +53,7 @@ def test_changes_are_held_while_the_node_catches_up_and_memory_is_bounded() -> N
 
 
 def test_a_callback_may_stop_listening_and_begin_another() -> None:
-    source, watchers, heard, more = Values(), set[Watcher](), list[Change](), list[Change]()
+    source, watchers, heard, more = Values(), Watchers(), list[Change](), list[Change]()
 
     def stop(change: Change) -> None:
         heard.append(change)
@@ -74,7 +74,7 @@ def test_a_callback_may_stop_listening_and_begin_another() -> None:
 def test_what_cannot_be_called_is_said_at_once() -> None:
     nothing: Any = None
     with pytest.raises(TypeError, match="cannot be called"):
-        Listener(set(), Values(), (), nothing)
+        Listener(Watchers(), Values(), (), nothing)
 
 
 async def test_a_callback_that_nobody_would_await_is_said_at_once() -> None:
@@ -84,14 +84,14 @@ async def test_a_callback_that_nobody_would_await_is_said_at_once() -> None:
         await trio.lowlevel.checkpoint()
 
     with pytest.raises(TypeError, match="a task is what `watch` is for"):
-        Listener(set(), Values(), (), later)
+        Listener(Watchers(), Values(), (), later)
     with pytest.raises(TypeError, match="a task is what `watch` is for"):
-        Listener(set(), Values(), (), partial(later))
+        Listener(Watchers(), Values(), (), partial(later))
 
 
 def test_a_callback_is_told_one_thing_at_a_time() -> None:
     """Regression: one that opened another listener, which has all told what changed, was called inside itself."""
-    source, watchers, steps = Values(a=1), set[Watcher](), list[str]()
+    source, watchers, steps = Values(a=1), Watchers(), list[str]()
 
     def follow(change: Change) -> None:
         steps.append("begins")
@@ -106,7 +106,7 @@ def test_a_callback_is_told_one_thing_at_a_time() -> None:
 def test_what_a_callback_raises_is_the_nodes_and_others_are_told() -> None:
     """Regression: it came out of whatever brought the change, so others that watch never heard of that. When it raised at what
     was there already it went on being called after that."""
-    source, watchers, heard, error = Values(a=1), set[Watcher](), list[list[Change]](), RuntimeError("the callback's own")
+    source, watchers, heard, error = Values(a=1), Watchers(), list[list[Change]](), RuntimeError("the callback's own")
 
     def fail(change: Change) -> None:
         if isinstance(change, Changed) and change.value == 2:

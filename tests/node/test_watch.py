@@ -14,7 +14,7 @@ from crdt.ids import Dot, ShelfId
 from crdt.ops import Key, Path
 from crdt.types.paths import format_path as show_path
 from mesh.events import Change, Changed, Event, Lagged, Synced
-from mesh.feed import Feed, Watcher
+from mesh.feed import Feed, Watchers
 from mesh.paths import parse_path
 from mesh.values import Reading
 from mesh.watch import EventStream, Watch
@@ -57,7 +57,10 @@ class Values:
 
     def read_value(self, key: Key) -> Reading:
         value = self.values.get(key[1])
-        return Reading(Changed(show_path(key[1]), "register", value, None if value is None else Dot(SHELF, 1, 0)), hash(value))
+        return Reading(
+            Changed(show_path(key[1]), "register", value, None if value is None else Dot(SHELF, 1, 0)),
+            None if value is None else hash(value),
+        )
 
 
 def told(feed: Feed, *, hold: bool = False) -> list[Change]:
@@ -242,7 +245,7 @@ def test_whatever_happens_the_reader_ends_up_knowing_what_is_there(
 
 async def test_a_watch_sleeps_until_there_is_news_and_ends_with_its_node() -> None:
     source = Values(a=1)
-    readers: set[Watcher] = set()
+    readers = Watchers()
     heard: list[Change] = []
 
     async def read() -> None:
@@ -254,7 +257,7 @@ async def test_a_watch_sleeps_until_there_is_news_and_ends_with_its_node() -> No
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         assert brief(heard) == [("a", 1), Synced()]
-        (watch,) = readers
+        (watch,) = readers.all
         watch.changed(source.set("b", 2))
         await trio.testing.wait_all_tasks_blocked()
         assert brief(heard)[2:] == [("b", 2)]

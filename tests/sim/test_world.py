@@ -71,9 +71,10 @@ def test_a_datagram_arrives_after_the_links_delay_on_the_receivers_own_clock() -
 class Resting(Toy):
     """Pushes what is to be sent, and is in no hurry with the rest."""
 
-    may_rest = True
-    unsettled: Now | None = None
     pushes = 0
+
+    def may_rest(self) -> bool:
+        return True
 
     def push(self, now: Now) -> bool:
         self.pushes += 1

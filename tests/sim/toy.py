@@ -34,7 +34,6 @@ class Notebook:
 class Toy:
     """PUSH = b"+" fact; OFFER = b"?" facts; the answer to an offer is a push of what it lacks."""
 
-    may_rest = False
     unsettled: Now | None = None
 
     def __init__(self, boot: Boot, peers: Sequence[Address]) -> None:
@@ -47,6 +46,12 @@ class Toy:
         self._new: list[bytes] = []
         self._changed: list[bytes] = []
         self._next_round = boot.now.monotonic + ROUND_SECONDS * self._rng.random() if peers else math.inf
+
+    def may_rest(self) -> bool:
+        return False
+
+    def came_at(self) -> Now | None:
+        return self.unsettled
 
     def write(self, fact: bytes) -> None:
         self._add(fact)

@@ -106,13 +106,13 @@ def test_the_window_takes_each_counter_once_and_none_too_late(counters: list[int
             seen.add(counter)
             highest = max(highest, counter)
             assert session.is_replay(counter)
-    assert session._seen.bit_length() <= REPLAY_WINDOW
+    assert len(session._seen) == REPLAY_WINDOW // 8 + 1
 
 
 def test_a_leap_of_the_counter_costs_no_memory() -> None:
     _, session = ends()
     session.accept(2**48 - 1)
-    assert session._seen == 1
+    assert bytes(session._seen).strip(b"\0") == b"\x80", "all that was before is forgotten"
     assert session.is_replay(2**48 - 1)
     assert not session.is_replay(2**48 - 2)
 

@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
 from consensus_escalation import command
+from crdt.body import PATHS_READ
 
 ROOT: Final = Path(__file__).parents[2]
 SUFFIX: Final = "_untrusted"
@@ -62,6 +63,7 @@ def entered(act: Callable[[], object]) -> set[Function]:
             if name.endswith(SUFFIX) and isinstance(one, _lru_cache_wrapper):
                 one.cache_clear()  # what was answered before is answered without entering anything
     command.REMEMBERED.clear()
+    PATHS_READ.clear()
     before = sys.getprofile()
     sys.setprofile(called)
     try:
