@@ -118,7 +118,7 @@ def read_value(store: Shows, key: Key) -> Reading:
 
 def _mark(shown: Sequence[Op]) -> int | None:
     if len(shown) == 1:  # nearly always
-        return hash(shown[0].origin) ^ shown[0].dot
+        return hash((shown[0].origin, shown[0].dot))
     return None if not shown else hash(tuple([(op.origin, op.dot) for op in shown]))
 
 
