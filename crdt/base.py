@@ -20,9 +20,9 @@ from crdt.limits import HASH_BYTES
 from crdt.ops import Op
 
 RECENT_HASHES: Final = 256
-UNHASHED_MAX: Final = 32
-"""Headers of one shelf that wait to be hashed. Guess: what comes between two looks at its digest."""
 """Header hashes remembered per shelf, to tell a fork from an old delta (DESIGN section 2)."""
+UNHASHED_MAX: Final = 8
+"""Headers of one shelf that wait to be hashed, half a kilobyte each. Guess: what most write between two looks at it."""
 
 
 class Entry(NamedTuple):

@@ -56,7 +56,7 @@ PATH_BYTES_KEPT: Final = 64
 longer path takes the long way."""
 
 HASHES_KEPT: Final = 2048
-"""Hashes of bodies that are remembered: header, journal and digest ask for that of a delta soon after each other. Guess: what
+"""Hashes of bodies that are remembered: journal and digest ask for that of a delta soon after each other. Guess: what
 comes in some seconds; with the bodies, which may have died meanwhile, 2 MB at most."""
 
 T = TypeVar("T", bound=Hashable)

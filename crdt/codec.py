@@ -39,7 +39,7 @@ def encode(value: object) -> bytes:
 def head(major: int, number: int) -> bytes:
     """The first bytes of an item: its major type and a number (a length, a count or the integer itself), in the shortest form."""
     first = major << 5
-    if number < 24:
+    if 0 <= number < 24:
         return _BYTE[first | number]
     if number < 1 << 8:
         return ((first | 24) << 8 | number).to_bytes(2, "big")

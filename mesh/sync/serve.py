@@ -43,7 +43,9 @@ class RecentDeltas:
     def add(self, shelf: ShelfId, seq: int, raw: bytes, *, news: bool = True) -> None:
         """`news`: as `crdt.Body.is_news`."""
         name = (shelf, seq)
-        if self._raw.setdefault(name, raw) is not raw:
+        before = len(self._raw)
+        self._raw.setdefault(name, raw)
+        if len(self._raw) == before:
             return
         self._order.append(name)
         if not news:

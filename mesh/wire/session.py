@@ -103,14 +103,16 @@ class Session:
         return self._open(self._key_in, _NONCE_PAD + counter, sealed, b"")
 
     def accept(self, counter: int) -> int:
-        """Marks an opened counter. By how much it is ahead of the newest so far: 1 where nothing was lost on the way; not above 0
-        for one that others have overtaken."""
+        """Marks an opened counter that is no replay. By how much it is ahead of the newest so far: 1 where nothing was lost on
+        the way; not above 0 for one that others have overtaken."""
         ahead, byte = counter - self._highest, counter >> 3
         if ahead > 0:
             former = self._highest >> 3
             for at in range(former + 1, min(byte, former + _WINDOW_BYTES) + 1):  # never as far as the other end says
                 self._seen[at % _WINDOW_BYTES] = 0
             self._highest = counter
+        elif ahead <= -REPLAY_WINDOW:
+            return ahead  # its place is another's by now
         at = byte % _WINDOW_BYTES
         self._seen[at] = self._seen[at] | 1 << (counter & 7)
         return ahead

@@ -246,6 +246,12 @@ def test_headers() -> None:
             header_from_bytes_untrusted(owner, codec.encode(fields))
 
 
+def test_no_number_below_zero_is_written_as_another() -> None:
+    for number in (-1, -5, -300):
+        with pytest.raises(OverflowError):
+            codec.unsigned(number)
+
+
 def test_a_delta_is_the_body_that_its_header_names() -> None:
     owner, body = ReplicaId(ME[:8]), packed([])
     header = Header(ME, SEQ, b"p" * 16, b"d" * 16, 0, body.hash).encoded()

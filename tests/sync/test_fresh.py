@@ -57,6 +57,14 @@ def test_what_nobody_pushed_is_forgotten_with_what_it_was() -> None:
     assert sorted(recent._quiet) == [(SHELVES[0], 7), (SHELVES[0], 9)]
 
 
+def test_the_same_bytes_again_are_nothing_new() -> None:
+    """Regression: replicas in one process share their bytes; then a delta stood twice in the order, and went twice."""
+    recent, raw = RecentDeltas(limit=2), b"raw"
+    for seq in (1, 1, 2, 3, 4, 5):
+        recent.add(SHELVES[0], seq, raw)
+    assert [seq for seq in range(1, 6) if recent.get(SHELVES[0], seq)] == [4, 5]
+
+
 def lossy(mesh: Mesh) -> list[bool]:
     return [mesh.peer(number).sync.losses.likely(mesh.hosts[number].now()) for number in mesh.running]
 

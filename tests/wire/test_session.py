@@ -117,6 +117,13 @@ def test_a_leap_of_the_counter_costs_no_memory() -> None:
     assert not session.is_replay(2**48 - 2)
 
 
+def test_a_counter_that_fell_out_of_the_window_marks_no_other() -> None:
+    _, session = ends()
+    session.accept(5000)
+    session.accept(3)
+    assert not any(session.is_replay(counter) for counter in range(5000 - REPLAY_WINDOW + 1, 5000))
+
+
 def test_answers_before_the_cookie_are_no_longer_than_questions() -> None:
     tag = mesh_tag(b"m" * 16)
     init = encode_init(tag, Init(b"n" * 16, b"k" * 32))

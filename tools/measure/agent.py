@@ -14,7 +14,7 @@ from contextlib import nullcontext
 import trio
 
 import mesh
-from mesh.events import MemberEvent
+from mesh.events import Changed, MemberEvent
 from tools.fleet import add_arguments, node_config
 from tools.garbage import collect_rarely
 from tools.measure.notebook import Notebook, now_us, say
@@ -44,12 +44,12 @@ class Agent:
         async with self._node.watch("bench/") as changes:
             task_status.started()
             async for change in changes:
-                if self._critical and isinstance(change, mesh.Changed) and change.dot is not None:
+                if self._critical and isinstance(change, Changed) and change.dot is not None:
                     await self._node._clerk.proven(change.dot.seq)  # a voter shows it as soon as it is committed
                 self._sees(change)
 
     def _sees(self, change: mesh.Change) -> None:
-        if isinstance(change, mesh.Changed):
+        if isinstance(change, Changed):
             self._notebook.sees(change.path.partition("/")[2], change.value)
 
     async def _watch_events(self, task_status: trio.TaskStatus[None]) -> None:
