@@ -12,7 +12,7 @@ from mesh.secrecy.prefixes import epoch_key, wrap_key_of
 from mesh.secrecy.sealing import where_of, wrap_key
 from mesh.secrecy.vault import Vault
 from mesh.testing import Mesh, open_mesh
-from mesh.trust import ledger, patterns
+from mesh.trust import ledger, matching
 from tests.attacks.stage import REGISTER, both, shows, without
 from tests.secrecy.test_encrypted import RIGHTS, ids, secrets_seen
 
@@ -60,7 +60,7 @@ def test_who_carries_it_looks_into_what_it_carries(defended: bool) -> None:
 def test_a_member_makes_itself_a_reader(defended: bool) -> None:
     """It may write anywhere, and puts a key of its own into force. Undefended: `**` reaches the mesh's own paths."""
     with (
-        without(defended, patterns, "is_reserved", lambda _path: False),
+        without(defended, matching, "is_reserved", lambda _path: False),
         without(defended, ledger, "is_reserved", lambda _path: False),
         open_mesh(3, seed=2, may_write=RIGHTS) as mesh,
     ):
