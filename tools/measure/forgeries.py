@@ -116,7 +116,13 @@ class Victim:
         peer = self.peer
         replica, swim, transport, directory = peer.replica, peer.swim, peer.transport, peer.directory
         sessions = sorted(
-            (tag, entry.session.address, entry.session._highest, entry.session._seen, entry.peer.replica if entry.peer else b"")
+            (
+                tag,
+                entry.session.address,
+                entry.session._highest,
+                bytes(entry.session._seen),
+                entry.peer.replica if entry.peer else b"",
+            )
             for tag, entry in transport._by_tag.items()
         )
         return (
