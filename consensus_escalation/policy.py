@@ -44,6 +44,7 @@ from consensus_escalation.expression import (
 from consensus_escalation.hazards import BY_WORDS, SHIPPED
 from consensus_escalation.hazards.safety import is_harmless
 from crdt.errors import Malformed
+from crdt.known import remember
 from crdt.ops import Path, Value
 
 NEWEST: Final = "shipped-1"
@@ -341,12 +342,10 @@ class Index:
         """Whether all rules say no there while nothing is said that is not `is_harmless`."""
         found = self._left_alone.get(path)
         if found is None:
-            if len(self._left_alone) >= PATHS_REMEMBERED_MAX:
-                self._left_alone.clear()
             rules = self.concerned(_text_of(path), has_lines=False)
             found = all(rule.name in self._by_words for rule, _ in rules)
             found = found and all(is_harmless(segment) for segment in path if isinstance(segment, str))
-            self._left_alone[path] = found
+            remember(self._left_alone, path, found, PATHS_REMEMBERED_MAX)
         return found
 
     def concerned(self, path: str, *, has_lines: bool) -> tuple[tuple[Rule, Compiled], ...]:

@@ -81,9 +81,7 @@ def number_untrusted(raw: bytes, at: int) -> tuple[int, int]:
         raise Malformed("not an unsigned integer")
     size = 1 << first - 24
     end = at + 1 + size
-    value = 0
-    for place in range(at + 1, min(end, len(raw))):
-        value = value << 8 | raw[place]
+    value = big_endian(raw[at + 1 : end])
     if value < (24 if size == 1 else 1 << 4 * size):
         raise Malformed("an integer is not in its shortest form")
     return value, end

@@ -67,10 +67,8 @@ def take_journal(state: Shelves) -> list[JournalEntry]:
     entries: list[JournalEntry] = [ShelfGone(shelf) for shelf in sorted(unsaved.gone)]
     unsaved.heads.update(shelf for shelf in unsaved.gone if shelf in state.bases)
     unsaved.loose.update((shelf, seq) for shelf in unsaved.gone for seq in state.loose_seqs(shelf))
-    changed = [held for held in unsaved.held if held.mask != held.journaled]
+    changed = {held for held in unsaved.held if held.mask != held.journaled}
     for held in sorted(changed, key=lambda held: (held.mask > 0, held.host, held.name)):
-        if held.mask == held.journaled:
-            continue  # it was there before
         if held.mask or held.host not in unsaved.gone:
             entries.append(LiveSet(held.host, held.entry, None if held.journaled else held.body.raw))
         held.journaled = held.mask

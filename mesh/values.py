@@ -110,16 +110,10 @@ def read_value(store: Shows, key: Key) -> Reading:
             shown, view = store.shown(key), way.view
         dot = dot_of(newest(shown)) if shown else None
         change = changed(_format(key[1]), type_name(key[0]), view(shown), dot)
-        return Reading(change, _mark(shown))
+        return Reading(change, hash(tuple([(op.origin, op.dot) for op in shown])) if shown else None)
     except KeyMissing as missing:  # told as what it is, so that one of them stops no watcher and no listing
         change = changed(format_path(key[1]), type_name(key[0]), Sealed(missing.epoch), missing.dot)
         return Reading(change, hash((missing.epoch, missing.dot)))
-
-
-def _mark(shown: Sequence[Op]) -> int | None:
-    if len(shown) == 1:  # nearly always
-        return hash((shown[0].origin, shown[0].dot))
-    return None if not shown else hash(tuple([(op.origin, op.dot) for op in shown]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ import pytest
 from tests import interrupts
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_children_begin_with_the_default_however_the_tests_were_started(number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "default"), [(signal.SIGINT, "default_int_handler"), (signal.SIGHUP, "SIG_DFL")])
+def test_children_begin_with_the_default_however_the_tests_were_started(number: signal.Signals, default: str) -> None:
     before = signal.signal(number, signal.SIG_IGN)
     try:
         interrupts.heed()
-        program = f"import signal; print(signal.getsignal({int(number)}) is not signal.SIG_IGN)"
+        program = f"import signal; print(signal.getsignal({int(number)}) is signal.{default})"
         said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     finally:
         signal.signal(number, before)

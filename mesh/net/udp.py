@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
+from crdt.known import remember
 from mesh.effects import Address
 
 log: Final = logging.getLogger("mesh.net.udp")
@@ -195,9 +196,7 @@ class UdpSocket:
     def _learn(self, address: Address) -> tuple[str | int, ...] | None:
         sockaddr = self._sockaddr(address)
         if sockaddr is not None:
-            if len(self._sockaddrs) >= SOCKADDRS_MAX:
-                self._sockaddrs.clear()  # those in use come back
-            self._sockaddrs[address] = sockaddr
+            remember(self._sockaddrs, address, sockaddr, SOCKADDRS_MAX)  # once it is full, those in use come back
         return sockaddr
 
     def _sockaddr(self, address: Address) -> tuple[str | int, ...] | None:

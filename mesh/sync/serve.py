@@ -43,10 +43,9 @@ class RecentDeltas:
     def add(self, shelf: ShelfId, seq: int, raw: bytes, *, news: bool = True) -> None:
         """`news`: as `crdt.Body.is_news`."""
         name = (shelf, seq)
-        before = len(self._raw)
-        self._raw.setdefault(name, raw)
-        if len(self._raw) == before:
+        if name in self._raw:
             return
+        self._raw[name] = raw
         self._order.append(name)
         if not news:
             self._quiet.add(name)

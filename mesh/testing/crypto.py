@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Final
 
 from crdt.delta import Delta
+from crdt.known import remember
 from mesh.errors import Malformed
 from mesh.wire.crypto import LIBSODIUM, TAG_BYTES, Crypto
 from mesh.wire.delta import delta_bytes, delta_from_bytes_untrusted
@@ -54,19 +55,14 @@ class SharedCrypto:
         known = self._verified.get(token)
         if known is None:
             self.verifications += 1
-            known = self._crypto.verify(public_key, message, signature)
-            if len(self._verified) >= REMEMBERED_MAX:
-                self._verified.clear()
-            self._verified[token] = known
+            known = remember(self._verified, token, self._crypto.verify(public_key, message, signature), REMEMBERED_MAX)
         return known
 
     def agree(self, secret_key: bytes, public_key: bytes) -> bytes | None:
         mine = secret_key[32:]
         pair = (mine, public_key) if mine < public_key else (public_key, mine)
         if pair not in self._agreed:
-            if len(self._agreed) >= REMEMBERED_MAX:
-                self._agreed.clear()
-            self._agreed[pair] = self._crypto.agree(secret_key, public_key)
+            remember(self._agreed, pair, self._crypto.agree(secret_key, public_key), REMEMBERED_MAX)
         return self._agreed[pair]
 
     def seal(self, key: bytes, nonce: bytes, message: bytes, associated: bytes) -> bytes:
@@ -82,10 +78,7 @@ class SharedCrypto:
         """`mesh.wire.delta.delta_from_bytes_untrusted`, once for the same bytes: a delta never changes. Raises Malformed."""
         delta = self._parsed.get(raw)
         if delta is None:
-            delta = delta_from_bytes_untrusted(raw)
-            if len(self._parsed) >= PARSED_MAX:
-                self._parsed.clear()
-            self._parsed[raw] = delta
+            delta = remember(self._parsed, raw, delta_from_bytes_untrusted(raw), PARSED_MAX)
         return delta
 
     def write_delta(self, delta: Delta) -> bytes:
