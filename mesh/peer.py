@@ -263,6 +263,9 @@ class Peer(Port):
     def came_at(self) -> Now | None:
         return self.unsettled
 
+    def put_off(self, now: Now) -> None:
+        self.swim.put_off(now)
+
     def gathers(self) -> bool:
         """Whether blocks of the quorum's log wait for those that come with them."""
         return self.quorum.burst.waiting is not None
@@ -476,9 +479,7 @@ class Peer(Port):
         return self.quorum.durable(ticket, now) or self.transport.has_frames
 
     def committed(self, batch: Batch) -> bool:
-        """The store reports that a batch is durable: its floors may be acknowledged now. True when somebody waited for that, so
-        there is something to send.
-        """
+        """A batch is durable: its floors may be acknowledged now. True when somebody waited for that, who is to be told."""
         if self.config.durable:
             rows = [row for row in batch.journal if type(row) is crdt.HeadSet]
             self.sync.committed({row.shelf: row.seq for row in rows}, self._now)
@@ -567,9 +568,7 @@ class Peer(Port):
         return self.sync.synced
 
     def replicated(self, dot: Dot) -> int:
-        """How many other replicas said that they hold this own write, as durably as they promise. Asks those that
-        have not said so.
-        """
+        """How many others said that they hold this own write, as durably as they promise. Asks those that have not said so."""
         if dot.seq > self._asked_copies_of or self._now.monotonic - self._asked_copies_at >= ASK_COPIES_SECONDS:
             self._asked_copies_at, self._asked_copies_of = self._now.monotonic, dot.seq
             self.sync.ask_for_copies()

@@ -25,7 +25,7 @@ from threading import get_ident
 from typing import Final, Protocol
 
 from crdt.ops import Key
-from mesh.effects import REST_SECONDS, Address, Now, Transmit
+from mesh.effects import COURTESY_SECONDS, REST_SECONDS, Address, Now, Transmit
 from mesh.errors import NodeClosed
 from mesh.events import Event
 from mesh.net.clock import Clock
@@ -56,6 +56,9 @@ class Core(Protocol):
 
     def gathers(self) -> bool:
         """Whether something waits for company before it goes to the disk."""
+
+    def put_off(self, now: Now) -> None:
+        """There was news: what is due soon, and in no hurry, may wait while others of this machine take it in."""
 
     def came_at(self) -> Now | None:
         """When the first of what a turn is to settle soon came in, or was pushed, since the last one; None: nothing did."""
@@ -186,11 +189,14 @@ class Turns:
             self.turn()
             self.wait_until(core.deadline)
             return
+        is_as_due = True
         if changes := self._changes():
             self._on_changes(changes)
+            is_as_due = not self._put_off(now)
         sent = self._send(now)
         came = self._came_at()  # None: all is done with, perhaps what was waited for: an answer to a ping
-        self.wait_until(self._settled_by(came, self.due if came is not None and not sent else core.deadline))
+        is_as_due = is_as_due and not sent and came is not None
+        self.wait_until(self._settled_by(came, self.due if is_as_due else core.deadline))
 
     def receive(self) -> Now:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
@@ -263,10 +269,18 @@ class Turns:
                 return False
             if changes := self._changes():
                 self._on_changes(changes)
+                self._put_off(now)
         except Exception:
             self.has_failed = True
             raise
         return True
+
+    def _put_off(self, now: Now) -> bool:
+        """Whether the time may be another one now."""
+        is_soon = self.due < now.monotonic + COURTESY_SECONDS
+        if is_soon:
+            self.core.put_off(now)
+        return is_soon
 
     @property
     def wanted(self) -> float:

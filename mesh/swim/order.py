@@ -64,6 +64,9 @@ class ProbeOrder:
         self.round(now)
         return self._round_at
 
+    def round_ends(self, now: float) -> float:
+        return self.round_began(now) + self._interval
+
     def moment(self, now: float) -> float:
         """When to probe in the next round: at any time of it, so that all members do not speak at once."""
         return self.round_began(now) + self._interval * (1.0 + self._rng.random())

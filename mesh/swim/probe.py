@@ -22,8 +22,9 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
+from crdt.codec import decode_untrusted, encode
 from crdt.ids import REPLICA_ID_BYTES, ReplicaId
 from mesh.effects import Address, Now
 from mesh.errors import Malformed
@@ -36,7 +37,6 @@ from mesh.swim.health import LocalHealth
 from mesh.swim.order import PLACES, ProbeOrder
 from mesh.swim.roster import BUCKET_HASH_BYTES, Record, Roster, State
 from mesh.swim.roundtrip import RoundTrips
-from mesh.wire.cbor import decode_untrusted, encode
 from mesh.wire.frames import Frame, Lane
 
 STAGE_BITS: Final = 2
@@ -474,7 +474,7 @@ def _is_number(number: int) -> bool:
     return 0 <= number < 1 << NUMBER_BITS
 
 
-def _is_place(place: object) -> bool:
+def _is_place(place: object) -> TypeGuard[int | None]:
     """A round and how far it is, or none."""
     return place is None or (isinstance(place, int) and 0 <= place < PLACES)
 

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from crdt.ids import ReplicaId
 from mesh.effects import Address
 from mesh.overlay import Overlay
+from mesh.store.rows import KnownPeer
 from mesh.swim.claims import Alive, Held, Left, Signed
 from mesh.swim.suspicion import Credit, Suspicion
 
@@ -148,6 +149,15 @@ class Record:
         incarnation = self.incarnation
         finality = _FINALITY[self.held]
         return Rank(incarnation, finality, 0 if finality else self.birth) if incarnation >= 0 else None
+
+    def as_member(self, rtt: float | None) -> Member:
+        """As its user sees it."""
+        meta = self.alive.meta if self.alive is not None else b""
+        return Member(self.replica, self.name, self.state, self.address, max(self.incarnation, 0), self.birth, rtt, meta)
+
+    def known_peer(self) -> KnownPeer:
+        """For the disk, but for the public key, which membership does not know."""
+        return KnownPeer(self.replica, b"", self.address, max(self.incarnation, 0), self.name, self.heard_wall)
 
     def copy(self) -> Record:
         other = Record(self.replica, self.since)

@@ -24,7 +24,7 @@ from math import inf
 from typing import Final
 
 from crdt.ids import ReplicaId, ShelfId, shelf_id
-from mesh.effects import Address, Now
+from mesh.effects import COURTESY_SECONDS, Address, Now
 from mesh.port import Port
 from mesh.store.rows import KnownPeer
 from mesh.swim.beliefs import Beliefs
@@ -121,6 +121,8 @@ class Swim:
         self._looks: dict[ReplicaId, float] = {}
         """Members to probe out of turn, and when."""
         self._next_probe = 0.0
+        self._may_wait = False
+        """It was not put off before."""
         self._started = False
         self._called_at = self._stalled_at = -inf
         self._stall_seconds = config.stall_seconds
@@ -278,6 +280,12 @@ class Swim:
             self._farewell.deadline,
         )
 
+    def put_off(self, now: Now) -> None:
+        """There was news, and other agents of this machine have it yet to take in: a probe that is due soon lets them, once."""
+        at, ends = now.monotonic + COURTESY_SECONDS, self._order.round_ends(now.monotonic)
+        if self._may_wait and self._next_probe < at and (at < ends or ends <= self._next_probe):
+            self._next_probe, self._may_wait, self._stale = at, False, True
+
     # ---- what there is to know
 
     def members(self) -> list[Member]:
@@ -371,7 +379,7 @@ class Swim:
 
     def snapshot(self) -> list[KnownPeer]:
         """Rows for the disk of all members. Their public keys are left empty: membership does not know them."""
-        return [_row(record) for record in self._roster.in_order() if _row(record).address[1]]
+        return [record.known_peer() for record in self._roster.in_order() if record.address[1]]
 
     def take_changed(self) -> list[KnownPeer]:
         """Rows, as in `snapshot`, that changed since the last call."""
@@ -379,7 +387,7 @@ class Swim:
             return []
         changed, self._beliefs.changed = self._beliefs.changed, {}
         records = [self._roster.get(replica) for replica in changed]
-        return [_row(record) for record in records if record is not None and record.address[1]]
+        return [record.known_peer() for record in records if record is not None and record.address[1]]
 
     # ---- what the node wants
 
@@ -475,7 +483,7 @@ class Swim:
 
     def _probe_in_next_round(self, now: Now) -> None:
         pause = self._config.probe_interval_seconds * (self.health.factor - 1)
-        self._next_probe = self._order.moment(now.monotonic) + pause
+        self._next_probe, self._may_wait = self._order.moment(now.monotonic) + pause, True
 
     def _probe_out_of_turn(self, now: Now) -> None:
         for target in sorted(target for target, at in self._looks.items() if at <= now.monotonic):
@@ -554,8 +562,7 @@ class Swim:
         if digest is None or not self._roster.is_living(peer):
             return
         order, at = self._order, now.monotonic
-        ends = order.round_began(at) + self._config.probe_interval_seconds
-        may_be_skipped = self._next_probe < ends and not order.is_own and not self._prober.lacks_clocks(now)
+        may_be_skipped = self._next_probe < order.round_ends(at) and not order.is_own and not self._prober.lacks_clocks(now)
         if may_be_skipped and order.partner(self._roster.living, at) == peer:
             order.skip()  # it came first
             self._probe_in_next_round(now)
@@ -589,12 +596,4 @@ class Swim:
             self._roster.moved[peer.replica] = False
 
     def _member(self, record: Record) -> Member:
-        rtt = self._prober.round_trips.measured(record.replica)
-        meta = record.alive.meta if record.alive is not None else b""
-        return Member(
-            record.replica, record.name, record.state, record.address, max(record.incarnation, 0), record.birth, rtt, meta
-        )
-
-
-def _row(record: Record) -> KnownPeer:
-    return KnownPeer(record.replica, b"", record.address, max(record.incarnation, 0), record.name, record.heard_wall)
+        return record.as_member(self._prober.round_trips.measured(record.replica))

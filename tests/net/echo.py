@@ -30,6 +30,7 @@ class EchoCore:
         self.gone: list[Address] = []
         self.poison = False
         self.rests = self.waits = False
+        self.courtesy = 0.0
         self.settles_at_once = False
         self.unsettled: Now | None = None
         self._transmits: list[Transmit] = []
@@ -64,6 +65,10 @@ class EchoCore:
 
     def may_rest(self) -> bool:
         return self.rests
+
+    def put_off(self, now: Now) -> None:
+        if not math.isinf(self.deadline):
+            self.deadline += self.courtesy
 
     def gathers(self) -> bool:
         return self.waits

@@ -312,6 +312,20 @@ async def test_what_leaves_nothing_to_settle_wakes_nobody_before_the_deadline() 
         nursery.cancel_scope.cancel()
 
 
+async def test_news_puts_off_what_is_due_soon_and_nothing_else() -> None:
+    async with agent() as reader, agent() as writer:
+        turns, core = reader.driver.turns, reader.core
+        turns.rest_seconds = 3600.0
+        core.rests, core.courtesy = True, 1.0
+        for number, seconds in enumerate((3600.0, 0.0)):
+            core.deadline = due = SystemClock().now().monotonic + seconds
+            turns.wait_until(due)
+            writer.socket.send(b"%d" % number, reader.socket.address)
+            await trio.lowlevel.wait_readable(reader.socket.fileno())
+            turns.take_in()
+            assert turns.due == core.deadline == (due if seconds else due + core.courtesy)
+
+
 async def test_what_the_disk_brings_may_bring_the_next_turn_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader's own disk was ready, its followers were slow: what waited for company was cut at the next heartbeat, for the loop
     did not hear that it was due sooner."""

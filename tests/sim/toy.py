@@ -50,6 +50,9 @@ class Toy:
     def may_rest(self) -> bool:
         return False
 
+    def put_off(self, now: Now) -> None:
+        """It has nothing that could wait."""
+
     def came_at(self) -> Now | None:
         return self.unsettled
 

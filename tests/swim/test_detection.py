@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import inf
 
 from crdt.ids import ReplicaId
-from mesh.effects import Now
+from mesh.effects import COURTESY_SECONDS, Now
 from mesh.events import MemberDown, MemberSuspected, MemberUp
 from mesh.presets import LAN, LOCAL
 from mesh.swim.claims import Reason
@@ -38,6 +38,21 @@ def test_a_crash_is_known_to_all_within_two_intervals_a_probe_and_the_shortest_s
         mesh.start(victim, incarnation=1)
         mesh.settle()
         mesh.run(2.0)
+
+
+def test_news_puts_each_probe_off_once_and_a_crash_is_found_all_the_same() -> None:
+    """Where news never ends, a probe that waits for each of them is never sent."""
+    mesh = settled(8)
+    put_off, crashed = 0, mesh.crash(5)
+    while not mesh.all_see(5, State.DEAD):
+        for agent in mesh.running:
+            due = agent.swim.deadline
+            mesh.do(agent.number, lambda swim, now: swim.put_off(now))
+            assert agent.swim.deadline in (due, mesh.time + COURTESY_SECONDS)
+            put_off += agent.swim.deadline > due
+        mesh.run(0.001)
+        assert mesh.time - crashed < 2 * SWIM.probe_interval_seconds + PROBE_SECONDS + SWIM.suspicion_min_seconds + SPREAD_SECONDS
+    assert put_off > len(mesh.running)
 
 
 def test_a_crash_is_told_as_suspected_then_down_by_two_accusers_at_least() -> None:

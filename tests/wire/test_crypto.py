@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from nacl import bindings
@@ -13,7 +14,7 @@ RNG = random.Random(1)
 KEY, NONCE = RNG.randbytes(32), RNG.randbytes(NONCE_BYTES)
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 1_169])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 1_169, 2_032, 2_048, 70_000])
 @pytest.mark.parametrize("associated", [b"", b"head"])
 def test_seals_and_opens_as_the_wrappers_do(size: int, associated: bytes) -> None:
     message = RNG.randbytes(size)
@@ -54,3 +55,16 @@ def test_never_lets_libsodium_read_past_a_short_key_or_nonce() -> None:
         assert LIBSODIUM.open(KEY, bytes(size), bytes(32), b"") is None, (
             "an encrypted value of a liar was a traceback at its readers"
         )
+
+
+def test_agents_in_several_threads_do_not_share_what_libsodium_writes_to() -> None:
+    """It lets other threads run meanwhile."""
+
+    def work(number: int) -> bool:
+        rng = random.Random(number)
+        messages = [rng.randbytes(rng.randrange(2_000)) for _ in range(500)]
+        sealed = [LIBSODIUM.seal(KEY, NONCE, message, b"") for message in messages]
+        return [LIBSODIUM.open(KEY, NONCE, each, b"") for each in sealed] == messages
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(32)))
