@@ -1,10 +1,12 @@
-"""Which functions of the compiled build a write and its delivery run through, so that `setup.py` can put them side by side.
+"""Which functions of the compiled build a write and its delivery run through, then a probe, so that `setup.py` can put them side
+by side.
 
     python -m tools.bench.hot_functions --write    renew tools/hot.txt
 
 Two agents in this process meet; one writes, the other is told. What Python calls from the write until it is told, and until the
 event loop has come round, is noted in the order of the first call. What only some of the writes ran through (a probe that came
-meanwhile) is left out. It needs the interpreted protocol: compiled functions tell no profiler of their calls.
+meanwhile) is left out. Then they rest, and what goes on meanwhile follows: where many agents share a machine, one of them probes
+nearly always while a write goes round. It needs the interpreted protocol: compiled functions tell no profiler of their calls.
 """
 
 from __future__ import annotations
@@ -30,10 +32,21 @@ COMMON: Final = 0.8
 """Of the writes: what fewer of them ran through has other reasons. Guess."""
 
 
-async def _calls() -> list[list[CodeType]]:
-    """Of each write, what was called, each function once."""
+IDLE_SECONDS: Final = 9.0
+IDLE_OFTEN: Final = 10
+"""Calls in that time; two agents probe thirty times."""
+
+
+async def _calls() -> tuple[list[list[CodeType]], Counter[CodeType]]:
+    """Of each write, what was called, each function once; how often what was called without one, in the order of first calls."""
     authority = mesh.Authority.generate()
     runs: list[list[CodeType]] = []
+    idle: Counter[CodeType] = Counter()
+
+    def count(frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call":
+            idle[frame.f_code] += 1
+
     async with AsyncExitStack() as stack:
 
         async def opened(name: str, seeds: list[str]) -> mesh.Node:
@@ -63,7 +76,13 @@ async def _calls() -> list[list[CodeType]]:
                 finally:
                     sys.setprofile(None)
                 runs.append(list(called))
-    return runs
+        await trio.sleep(1.0)  # until what the last write left to do is done
+        sys.setprofile(count)
+        try:
+            await trio.sleep(IDLE_SECONDS)
+        finally:
+            sys.setprofile(None)
+    return runs, idle
 
 
 def _compiled() -> dict[str, str]:
@@ -74,14 +93,15 @@ def _compiled() -> dict[str, str]:
 
 def hot_functions() -> list[str]:
     """`module function` or `module Class.function`, in the order in which they are called."""
-    runs = trio.run(_calls)
+    runs, idle = trio.run(_calls)
     often = Counter(code for run in runs for code in run)
+    common = [code for run in runs for code in run if often[code] >= COMMON * len(runs)]
+    common += [code for code in idle if idle[code] >= IDLE_OFTEN]
     modules = _compiled()
     found = {
         f"{modules[code.co_filename]} {code.co_qualname}": None
-        for run in runs
-        for code in run
-        if often[code] >= COMMON * len(runs) and code.co_filename in modules and "<" not in code.co_qualname
+        for code in common
+        if code.co_filename in modules and "<" not in code.co_qualname
     }
     return list(found)
 
