@@ -102,6 +102,12 @@ def test_what_was_kept_is_shown_without_running_anything(tmp_path: Path) -> None
     shown = CliRunner().invoke(cli, ["bench", "--from", str(kept), "--markdown"])
     assert shown.exit_code == 0
     assert "| alone, bytes |" in shown.stdout
+    again = tmp_path / "again.json"
+    asked = ["bench", "--from", str(kept), "--only", "size", "--keep", str(again), "--json"]
+    assert json.loads(CliRunner().invoke(cli, asked).stdout) == json.loads(again.read_text()) == json.loads(kept.read_text())
+    for option, says in ((["--only", "idle"], "has no idle: it has size"), (["--runs", "2"], "runs nothing")):
+        refused = CliRunner().invoke(cli, ["bench", "--from", str(kept), *option])
+        assert (refused.exit_code, says in refused.stderr) == (2, True), "regression: it was ignored"
 
 
 def processes_marked(mark: str) -> list[int]:

@@ -77,7 +77,10 @@ def command(
     if update is not None:
         _around_tables(update)  # what cannot be written is said before an hour has gone by
     if kept:
-        result = results.together([_read(path) for path in kept])
+        if quick or runs or shared_network:
+            raise click.UsageError("--from runs nothing: --quick, --runs and --shared-network say how to run")
+        result = _chosen(results.together([_read(path) for path in kept]), only)
+        _keep(keep, result)
     else:
         if keep is not None:
             keep.open("a").close()
@@ -134,6 +137,14 @@ def _read(kept: Path) -> dict[str, Any]:
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise click.UsageError(f"{kept} is nothing that `mesh bench --keep` wrote", click.get_current_context()) from error
     return cast(dict[str, Any], result)
+
+
+def _chosen(result: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
+    """Of what was kept; all of it where none is named."""
+    there = {benchmark["name"]: benchmark for benchmark in result["benchmarks"]}
+    if missing := sorted(set(only) - there.keys()):
+        raise click.UsageError(f"what was kept has no {', '.join(missing)}: it has {', '.join(sorted(there))}")
+    return {**result, "benchmarks": [benchmark for name, benchmark in there.items() if not only or name in only]}
 
 
 def _keep(path: Path | None, result: dict[str, Any]) -> None:
