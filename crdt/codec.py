@@ -2,7 +2,8 @@
 
 The data model is `crdt.ops.Value`: null, booleans, integers of 64 bits and a sign, floats, text, bytes, arrays, maps with
 text or bytes keys. A value has exactly one encoding, byte-identical to `cbor2.dumps(value, canonical=True)`, which `mesh`
-injects in place of this module because it is ten times faster.
+injects in place of this module because it is written in C. For the few bytes of a ping this one is half as fast, and where it is
+compiled faster, above all with cold caches: so those use it.
 """
 
 from __future__ import annotations

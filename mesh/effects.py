@@ -18,9 +18,9 @@ of its own (with 0.1 s and ten writes a second, half of the deliveries had one, 
 
 
 COURTESY_SECONDS: Final = 0.01
-"""How long after news a probe of one's own may wait, where it is not late for its round. Of 32 agents that share two processors,
-one has its probe due in the time that a write takes to reach the others, and the question and its answer wake up three. Measured:
-about as long as that takes.
+"""By how much news puts off a probe of one's own that is due so soon, within its round: all by as much, so that they do not speak
+at once. Of 32 agents that share two processors, one has its probe due in the time that a write takes to reach the others, and
+the question and its answer wake up three. Measured: about as long as that takes.
 """
 
 

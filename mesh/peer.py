@@ -263,8 +263,8 @@ class Peer(Port):
     def came_at(self) -> Now | None:
         return self.unsettled
 
-    def put_off(self, now: Now) -> None:
-        self.swim.put_off(now)
+    def put_off(self, now: Now) -> bool:
+        return self.swim.put_off(now)
 
     def gathers(self) -> bool:
         """Whether blocks of the quorum's log wait for those that come with them."""

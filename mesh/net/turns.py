@@ -57,8 +57,8 @@ class Core(Protocol):
     def gathers(self) -> bool:
         """Whether something waits for company before it goes to the disk."""
 
-    def put_off(self, now: Now) -> None:
-        """There was news: what is due soon, and in no hurry, may wait while others of this machine take it in."""
+    def put_off(self, now: Now) -> bool:
+        """There was news: what is due soon, and in no hurry, may wait while others of this machine see it. Whether it does."""
 
     def came_at(self) -> Now | None:
         """When the first of what a turn is to settle soon came in, or was pushed, since the last one; None: nothing did."""
@@ -276,11 +276,8 @@ class Turns:
         return True
 
     def _put_off(self, now: Now) -> bool:
-        """Whether the time may be another one now."""
-        is_soon = self.due < now.monotonic + COURTESY_SECONDS
-        if is_soon:
-            self.core.put_off(now)
-        return is_soon
+        """Whether something that was due soon waits now: to ask the core costs more than to look at the time."""
+        return self.due < now.monotonic + COURTESY_SECONDS and self.core.put_off(now)
 
     @property
     def wanted(self) -> float:

@@ -64,8 +64,8 @@ class ProbeOrder:
         self.round(now)
         return self._round_at
 
-    def round_ends(self, now: float) -> float:
-        return self.round_began(now) + self._interval
+    def are_of_one_round(self, one: float, other: float) -> bool:
+        return (one - self._round_at) // self._interval == (other - self._round_at) // self._interval
 
     def moment(self, now: float) -> float:
         """When to probe in the next round: at any time of it, so that all members do not speak at once."""

@@ -155,7 +155,7 @@ class Record:
         meta = self.alive.meta if self.alive is not None else b""
         return Member(self.replica, self.name, self.state, self.address, max(self.incarnation, 0), self.birth, rtt, meta)
 
-    def known_peer(self) -> KnownPeer:
+    def as_known_peer(self) -> KnownPeer:
         """For the disk, but for the public key, which membership does not know."""
         return KnownPeer(self.replica, b"", self.address, max(self.incarnation, 0), self.name, self.heard_wall)
 

@@ -121,8 +121,7 @@ class Swim:
         self._looks: dict[ReplicaId, float] = {}
         """Members to probe out of turn, and when."""
         self._next_probe = 0.0
-        self._may_wait = False
-        """It was not put off before."""
+        self._may_wait = False  # it may be put off yet
         self._started = False
         self._called_at = self._stalled_at = -inf
         self._stall_seconds = config.stall_seconds
@@ -280,11 +279,13 @@ class Swim:
             self._farewell.deadline,
         )
 
-    def put_off(self, now: Now) -> None:
-        """There was news, and other agents of this machine have it yet to take in: a probe that is due soon lets them, once."""
-        at, ends = now.monotonic + COURTESY_SECONDS, self._order.round_ends(now.monotonic)
-        if self._may_wait and self._next_probe < at and (at < ends or ends <= self._next_probe):
-            self._next_probe, self._may_wait, self._stale = at, False, True
+    def put_off(self, now: Now) -> bool:
+        """There was news, which others of this machine have yet to take in: a probe that is due soon lets them, once."""
+        due, later = self._next_probe, self._next_probe + COURTESY_SECONDS
+        if not self._may_wait or due >= now.monotonic + COURTESY_SECONDS or not self._order.are_of_one_round(due, later):
+            return False
+        self._next_probe, self._may_wait, self._stale = later, False, True
+        return True
 
     # ---- what there is to know
 
@@ -378,16 +379,15 @@ class Swim:
         return self._prober.clocks.outvoted(limit, now)
 
     def snapshot(self) -> list[KnownPeer]:
-        """Rows for the disk of all members. Their public keys are left empty: membership does not know them."""
-        return [record.known_peer() for record in self._roster.in_order() if record.address[1]]
+        """Rows for the disk of all members."""
+        return [record.as_known_peer() for record in self._roster.in_order() if record.address[1]]
 
     def take_changed(self) -> list[KnownPeer]:
         """Rows, as in `snapshot`, that changed since the last call."""
         if not self._beliefs.changed:
             return []
         changed, self._beliefs.changed = self._beliefs.changed, {}
-        records = [self._roster.get(replica) for replica in changed]
-        return [record.known_peer() for record in records if record is not None and record.address[1]]
+        return [row.as_known_peer() for each in changed if (row := self._roster.get(each)) is not None and row.address[1]]
 
     # ---- what the node wants
 
@@ -562,7 +562,8 @@ class Swim:
         if digest is None or not self._roster.is_living(peer):
             return
         order, at = self._order, now.monotonic
-        may_be_skipped = self._next_probe < order.round_ends(at) and not order.is_own and not self._prober.lacks_clocks(now)
+        ends = order.round_began(at) + self._config.probe_interval_seconds
+        may_be_skipped = self._next_probe < ends and not order.is_own and not self._prober.lacks_clocks(now)
         if may_be_skipped and order.partner(self._roster.living, at) == peer:
             order.skip()  # it came first
             self._probe_in_next_round(now)

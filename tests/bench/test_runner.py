@@ -105,7 +105,11 @@ def test_what_was_kept_is_shown_without_running_anything(tmp_path: Path) -> None
     again = tmp_path / "again.json"
     asked = ["bench", "--from", str(kept), "--only", "size", "--keep", str(again), "--json"]
     assert json.loads(CliRunner().invoke(cli, asked).stdout) == json.loads(again.read_text()) == json.loads(kept.read_text())
-    for option, says in ((["--only", "idle"], "has no idle: it has size"), (["--runs", "2"], "runs nothing")):
+    for option, says in (
+        (["--only", "idle"], "has no idle: it has size"),
+        (["--runs", "2"], "runs nothing"),
+        (["--keep", str(kept)], "would overwrite"),
+    ):
         refused = CliRunner().invoke(cli, ["bench", "--from", str(kept), *option])
         assert (refused.exit_code, says in refused.stderr) == (2, True), "regression: it was ignored"
 

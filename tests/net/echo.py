@@ -31,6 +31,7 @@ class EchoCore:
         self.poison = False
         self.rests = self.waits = False
         self.courtesy = 0.0
+        self.news = 0
         self.settles_at_once = False
         self.unsettled: Now | None = None
         self._transmits: list[Transmit] = []
@@ -66,9 +67,10 @@ class EchoCore:
     def may_rest(self) -> bool:
         return self.rests
 
-    def put_off(self, now: Now) -> None:
-        if not math.isinf(self.deadline):
-            self.deadline += self.courtesy
+    def put_off(self, now: Now) -> bool:
+        self.news += 1
+        self.deadline += self.courtesy
+        return self.courtesy > 0
 
     def gathers(self) -> bool:
         return self.waits

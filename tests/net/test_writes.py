@@ -46,6 +46,15 @@ async def test_what_rests_after_a_write_is_settled_soon_also_of_who_writes_on() 
         assert len(receiver.drain()) > 1
 
 
+async def test_a_write_that_is_sent_puts_off_what_is_due_soon() -> None:
+    async with writing() as (writer, receiver):
+        for number, seconds in enumerate((3600.0, 0.0)):
+            writer.core.draft(number, receiver.address)
+            writer.driver.turns.due = SystemClock().now().monotonic + seconds
+            writer.driver.turns.woken()
+            assert (len(receiver.drain()), writer.core.news) == (1, number)
+
+
 @pytest.mark.parametrize("first", ["wake", "wrote"])
 async def test_who_wants_more_than_a_write_sent_has_a_whole_turn(first: str) -> None:
     """In whichever order both are called for in one step."""

@@ -99,6 +99,7 @@ def test_once_a_write_was_sent_the_rest_of_its_turn_rests_as_in_the_driver() -> 
         host.wrote()
     world.run(0.0)
     assert (resting.pushes, told, resting.ticks) == (1, [b"0", b"1"], turns)
+    assert resting.news == 1, "what is due soon may wait"
     world.run(REST_SECONDS / 2)
     host.wrote()
     world.run(REST_SECONDS / 2 - 0.001)

@@ -39,7 +39,7 @@ class Toy:
     def __init__(self, boot: Boot, peers: Sequence[Address]) -> None:
         self.facts: set[bytes] = set(boot.restored or ())
         self.heard: list[tuple[float, bytes]] = []
-        self.ticks = 0
+        self.ticks = self.news = 0
         self._peers = [peer for peer in peers if peer != boot.address]
         self._rng: random.Random = boot.rng
         self._out: list[Transmit] = []
@@ -50,8 +50,9 @@ class Toy:
     def may_rest(self) -> bool:
         return False
 
-    def put_off(self, now: Now) -> None:
-        """It has nothing that could wait."""
+    def put_off(self, now: Now) -> bool:
+        self.news += 1
+        return False
 
     def came_at(self) -> Now | None:
         return self.unsettled

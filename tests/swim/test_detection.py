@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from math import inf
 
@@ -40,19 +41,31 @@ def test_a_crash_is_known_to_all_within_two_intervals_a_probe_and_the_shortest_s
         mesh.run(2.0)
 
 
-def test_news_puts_each_probe_off_once_and_a_crash_is_found_all_the_same() -> None:
+def test_news_puts_each_probe_off_once_within_its_round_and_a_crash_is_found_all_the_same() -> None:
     """Where news never ends, a probe that waits for each of them is never sent."""
     mesh = settled(8)
-    put_off, crashed = 0, mesh.crash(5)
-    while not mesh.all_see(5, State.DEAD):
+    seen = Counter[bool]()
+
+    def pass_with_news() -> None:
         for agent in mesh.running:
-            due = agent.swim.deadline
-            mesh.do(agent.number, lambda swim, now: swim.put_off(now))
-            assert agent.swim.deadline in (due, mesh.time + COURTESY_SECONDS)
-            put_off += agent.swim.deadline > due
+            swim, due = agent.swim, agent.swim._next_probe
+            waits = swim.put_off(agent.now())
+            later = due + COURTESY_SECONDS
+            assert swim._next_probe == (later if waits else due)
+            if waits or due < mesh.time + 0.001:
+                seen[swim._order.are_of_one_round(due, later)] += 1
+                assert not waits or swim._order.are_of_one_round(due, later)
         mesh.run(0.001)
-        assert mesh.time - crashed < 2 * SWIM.probe_interval_seconds + PROBE_SECONDS + SWIM.suspicion_min_seconds + SPREAD_SECONDS
-    assert put_off > len(mesh.running)
+
+    for _ in range(5_000):
+        pass_with_news()
+    assert seen[True] > 100
+    assert seen[False] > 0, "else nothing was seen of the end of a round"
+    crashed = mesh.crash(5)
+    while not mesh.all_see(5, State.DEAD):
+        pass_with_news()
+        limit = 2 * SWIM.probe_interval_seconds + PROBE_SECONDS + SWIM.suspicion_min_seconds + SPREAD_SECONDS
+        assert mesh.time - crashed < limit
 
 
 def test_a_crash_is_told_as_suspected_then_down_by_two_accusers_at_least() -> None:

@@ -432,6 +432,24 @@ def test_the_clock_offset_is_a_median_that_one_liar_does_not_move() -> None:
     assert clocks.offset(now) == 0  # of the two in the middle, 0 and 50, the one nearer to ours
 
 
+def test_one_right_clock_among_wrong_ones_outvotes_nobody_however_late_it_comes() -> None:
+    """The short cut asks how far the widest is, not the last."""
+    clocks, now = PeerClocks(), Now(7.0, 1_000_000)
+    for number, offset_us in enumerate((10**12, -(10**12), 10**12, 0)):
+        clocks.add(replica(number), 1_000_000 + offset_us, now, 0.0)
+    assert clocks.outvoted(10**9, now) == 0
+    assert clocks.outvoted(10**12, now) is None
+
+
+def test_which_moments_are_of_one_round() -> None:
+    order = ProbeOrder(replica(0), 0.5, random.Random(1))
+    order.heard(3 * STEPS, 10.0)  # the third round begins now
+    assert order.are_of_one_round(10.0, 10.49)
+    assert order.are_of_one_round(10.51, 10.99)
+    assert not order.are_of_one_round(10.49, 10.5)
+    assert not order.are_of_one_round(9.99, 10.0), "one that is late for its round"
+
+
 def test_what_was_measured_before_the_clock_was_set_is_forgotten() -> None:
     """Found by `mesh sim --scenario clock-jumps`: an agent whose clock had jumped ten years ahead wrote on for 10 s, and when the
     clock was right again it was refused for as long: peers say what time it is only now and then."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from nacl import bindings
 
+from mesh.wire import crypto
 from mesh.wire.crypto import LIBSODIUM, NONCE_BYTES, TAG_BYTES
 
 RNG = random.Random(1)
@@ -32,7 +33,7 @@ def test_opens_nothing_that_was_altered() -> None:
     assert LIBSODIUM.open(KEY, NONCE, bytes(TAG_BYTES - 1), b"") is None
 
 
-@pytest.mark.parametrize("size", [0, 1, 100, 1_000])
+@pytest.mark.parametrize("size", [0, 1, 100, 1_000, 1_984, 1_985, 2_048, 70_000])
 def test_verifies_what_the_wrappers_sign(size: int) -> None:
     public_key, secret_key = bindings.crypto_sign_seed_keypair(KEY)
     message = RNG.randbytes(size)
@@ -68,3 +69,12 @@ def test_agents_in_several_threads_do_not_share_what_libsodium_writes_to() -> No
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(32)))
+
+
+def test_where_libsodium_wrote_it_writes_again() -> None:
+    LIBSODIUM.seal(KEY, NONCE, b"message", b"")
+    ready = len(crypto._FREE)
+    for _ in range(10):
+        LIBSODIUM.open(KEY, NONCE, LIBSODIUM.seal(KEY, NONCE, b"message", b""), b"")
+        LIBSODIUM.seal(KEY, NONCE, bytes(70_000), b"")
+    assert len(crypto._FREE) == ready > 0

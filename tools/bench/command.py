@@ -76,14 +76,14 @@ def command(
         return
     if update is not None:
         _around_tables(update)  # what cannot be written is said before an hour has gone by
+    if keep is not None:
+        _try_to_write(keep, kept)
     if kept:
         if quick or runs or shared_network:
             raise click.UsageError("--from runs nothing: --quick, --runs and --shared-network say how to run")
         result = _chosen(results.together([_read(path) for path in kept]), only)
         _keep(keep, result)
     else:
-        if keep is not None:
-            keep.open("a").close()
         chosen = runner.choose(BENCHMARKS, only)
         if not shared_network and not enter_private_network():
             click.echo("no network namespace: traffic counts include whatever else uses loopback on this machine", err=True)
@@ -139,11 +139,21 @@ def _read(kept: Path) -> dict[str, Any]:
     return cast(dict[str, Any], result)
 
 
+def _try_to_write(keep: Path, kept: tuple[Path, ...]) -> None:
+    """What fails is said before an hour has gone by."""
+    if keep.resolve() in [path.resolve() for path in kept]:
+        raise click.UsageError(f"--keep {keep} would overwrite what --from shows: take another name")
+    try:
+        keep.open("a").close()
+    except OSError as error:
+        raise click.UsageError(f"--keep {keep}: {error.strerror}") from error
+
+
 def _chosen(result: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
     """Of what was kept; all of it where none is named."""
     there = {benchmark["name"]: benchmark for benchmark in result["benchmarks"]}
     if missing := sorted(set(only) - there.keys()):
-        raise click.UsageError(f"what was kept has no {', '.join(missing)}: it has {', '.join(sorted(there))}")
+        raise click.UsageError(f"what was kept has no {', '.join(missing)}: it has {', '.join(sorted(there)) or 'nothing'}")
     return {**result, "benchmarks": [benchmark for name, benchmark in there.items() if not only or name in only]}
 
 

@@ -34,11 +34,13 @@ COMMON: Final = 0.8
 
 IDLE_SECONDS: Final = 9.0
 IDLE_OFTEN: Final = 10
-"""Calls in that time; two agents probe thirty times."""
+"""Calls in that time; two agents probe thirty times. Guess."""
 
 
 async def _calls() -> tuple[list[list[CodeType]], Counter[CodeType]]:
-    """Of each write, what was called, each function once; how often what was called without one, in the order of first calls."""
+    """Of each write, what was called, each function once; and how often each was called while nobody wrote. In the order of first
+    calls.
+    """
     authority = mesh.Authority.generate()
     runs: list[list[CodeType]] = []
     idle: Counter[CodeType] = Counter()
