@@ -45,6 +45,7 @@ def test_news_puts_each_probe_off_once_within_its_round_and_a_crash_is_found_all
     """Where news never ends, a probe that waits for each of them is never sent."""
     mesh = settled(8)
     seen = Counter[bool]()
+    late: set[tuple[int, float]] = set()
 
     def pass_with_news() -> None:
         for agent in mesh.running:
@@ -52,6 +53,9 @@ def test_news_puts_each_probe_off_once_within_its_round_and_a_crash_is_found_all
             waits = swim.put_off(agent.now())
             later = due + COURTESY_SECONDS
             assert swim._next_probe == (later if waits else due)
+            assert not (waits and (agent.number, due) in late), "twice"
+            if waits:
+                late.add((agent.number, later))
             if waits or due < mesh.time + 0.001:
                 seen[swim._order.are_of_one_round(due, later)] += 1
                 assert not waits or swim._order.are_of_one_round(due, later)
