@@ -252,6 +252,7 @@ def test_an_old_serial_brings_nothing_back() -> None:
         known.add_untrusted(raw, at(0))
     assert known.revoked(member.replica_id)
     assert known.rights(member.replica_id) is None
+    assert known._ledger.standings[member.replica_id].open_serial(member.public_key) is None
     grant = known.credential(member.replica_id)
     assert grant is not None
     assert grant.terms.may_write == ("a/**",)
