@@ -3,7 +3,7 @@
 The data model is `crdt.ops.Value`: null, booleans, integers of 64 bits and a sign, floats, text, bytes, arrays, maps with
 text or bytes keys. A value has exactly one encoding, byte-identical to `cbor2.dumps(value, canonical=True)`, which `mesh`
 injects in place of this module because it is written in C. For the few bytes of a ping this one is half as fast, and where it is
-compiled faster, above all with cold caches: so those use it.
+compiled as fast; with cold caches it then fetches 380 lines of memory to read and answer one, and cbor2 830: so those use it.
 """
 
 from __future__ import annotations

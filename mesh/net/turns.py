@@ -189,13 +189,13 @@ class Turns:
             self.turn()
             self.wait_until(core.deadline)
             return
-        is_as_due = True
+        waits = False
         if changes := self._changes():
             self._on_changes(changes)
-            is_as_due = not self._put_off(now)
+            waits = self._put_off(now)
         sent = self._send(now)
         came = self._came_at()  # None: all is done with, perhaps what was waited for: an answer to a ping
-        is_as_due = is_as_due and not sent and came is not None
+        is_as_due = came is not None and not (sent or waits)
         self.wait_until(self._settled_by(came, self.due if is_as_due else core.deadline))
 
     def receive(self) -> Now:
