@@ -7,6 +7,7 @@ Where many agents share a machine, to wake a task that waits is an eighth of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from inspect import iscoroutinefunction
 from types import TracebackType
 
@@ -28,6 +29,7 @@ class Listener:
         if iscoroutinefunction(callback):
             raise TypeError(f"listen(prefix, callback): nobody would await {callback!r:.80}: a task is what `watch` is for")
         self._watchers, self._source, self._prefix, self._callback = watchers, source, prefix, callback
+        self._run = copy_context().run  # who brings a change has other context variables than who listens
         self._is_open = self._is_telling = False
 
     def __enter__(self) -> Listener:
@@ -41,18 +43,20 @@ class Listener:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.end()
 
-    def changed(self, keys: Iterable[Key]) -> None:
-        if self._feed.changed(keys):
-            self.wake()
+    def changed(self, keys: Iterable[Key]) -> bool:
+        if not self._feed.changed(keys):
+            return False
+        self.wake()
+        return True
 
     def wake(self) -> None:
         if self._is_telling:  # by the callback itself: it is told when it has returned
             return
-        source, feed, callback = self._source, self._feed, self._callback
+        source, feed, callback, run = self._source, self._feed, self._callback, self._run
         self._is_telling = True
         try:
             while self._is_open and (change := feed.next(hold=not source.caught_up)) is not None:
-                callback(change)
+                run(callback, change)
                 if feed.is_quiet:
                     break
         except BaseException as error:  # noqa: BLE001 - whoever brought the change has nothing to do with it, and others wait for it

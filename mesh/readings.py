@@ -22,9 +22,13 @@ class Readings:
         self._peer = peer
         self._watchers = Watchers()
 
-    def _tell(self, keys: Sequence[Key]) -> None:
+    def _tell(self, keys: Sequence[Key]) -> bool:
+        """Whether a program's own code was called."""
+        called = False
         for watcher in self._watchers.all:
-            watcher.changed(keys)
+            if watcher.changed(keys):
+                called = True
+        return called
 
     @property
     def caught_up(self) -> bool:

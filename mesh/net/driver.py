@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import trio
 
 from mesh.errors import NodeClosed
+from mesh.net.event_loop import wait_inside
 from mesh.net.turns import Turns
 from mesh.nursery import open_plain_nursery
 
@@ -50,6 +51,7 @@ class Driver:
         try:
             async with open_plain_nursery() as self._nursery:
                 self._nursery.start_soon(self._listen)
+                self._nursery.start_soon(wait_inside, self.turns)
                 try:
                     await self._keep_time()
                 except trio.Cancelled:
@@ -65,9 +67,9 @@ class Driver:
         """A turn whenever one is due or somebody calls `wake` or `wrote`."""
         self._task, turns = trio.lowlevel.current_task(), self.turns
         while True:
-            turns.due, self._is_due = turns.wanted, False
+            self._is_due = False
             self._trio_ahead = trio.current_time() - turns.clock.now().monotonic
-            with trio.CancelScope(deadline=turns.due + self._trio_ahead) as self._waiting:
+            with trio.CancelScope(deadline=turns.begin_wait() + self._trio_ahead) as self._waiting:
                 while not self._is_due and not turns.awake:
                     turns.asleep = True
                     await trio.lowlevel.wait_task_rescheduled(self._over)

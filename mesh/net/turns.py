@@ -146,7 +146,7 @@ class Turns:
         journal: UrgentSink,
         clock: Clock,
         *,
-        on_changes: Callable[[Sequence[Key]], None],
+        on_changes: Callable[[Sequence[Key]], bool],
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
         self.core, self.socket, self.clock = core, socket, clock
@@ -174,31 +174,58 @@ class Turns:
         """... and not only to have sent what was written here."""
         self.awaited = False
         """Somebody waits for a turn."""
+        self.is_attended = False
+        """Somebody looks at `due` himself (`mesh.net.io_wait`)."""
+        self._alarm_at = inf
+        self.has_told = False
+        """The user's own code was called, and may have done anything."""
         self.has_failed = False
         self.has_ended = False
         self._home = get_ident()
         self.on_turn: Callable[[], None] = _nothing
 
-    def take_in(self) -> None:
-        """A delivery is told before anything else is done about it, and leaves the time as it is: where many agents share a
+    def visit(self, now: float, *, is_ready: bool) -> bool:
+        """What is to be done now, in no task of trio's. `is_ready`: something may have come; whether it has. Never raises."""
+        try:
+            if is_ready and self.take_in():
+                return True
+            if now >= self.due:
+                self.turn()
+                self.wait_until(self.wanted)
+        except BaseException as error:  # noqa: BLE001 - trio would write it into a log, and go on
+            self.has_failed = True
+            self.alarm.fail(error)
+        return False
+
+    def take_in(self) -> bool:
+        """Whether anything had come.
+
+        A delivery is told before anything else is done about it, and leaves the time as it is: where many agents share a
         machine, each of them has its news sooner when none does its book-keeping first.
         """
-        core, now = self.core, self.receive()
+        first = self.socket.take()
+        if first is None and not self.socket.has_refused:
+            return False
+        core, now = self.core, self._receive(first)
         self._keep_promises(now)
         if self.awaited or not self._may_rest():  # who waits for a turn may wait for this
             self.turn()
             self.wait_until(core.deadline)
-            return
+            return True
         waits = False
         if changes := self._changes():
-            self._on_changes(changes)
+            self.has_told = self._on_changes(changes)
             waits = self._put_off(now)
         sent = self._send(now)
         came = self._came_at()  # None: all is done with, perhaps what was waited for: an answer to a ping
         is_as_due = came is not None and not (sent or waits)
         self.wait_until(self._settled_by(came, self.due if is_as_due else core.deadline))
+        return True
 
-    def receive(self) -> Now:
+    def receive(self) -> None:
+        self._receive(self.socket.take())
+
+    def _receive(self, first: tuple[bytes, Address] | None) -> Now:
         """What has arrived. After a pause it is one datagram, nearly always; to ask for a second one costs as much as to take the
         first, so it waits for the next look, and only then the socket is drained. What goes to the disk had better go together:
         then what came meanwhile is taken, too."""
@@ -209,7 +236,7 @@ class Turns:
         paused = now.monotonic >= self._received_at + PAUSE_SECONDS
         self._received_at = now.monotonic
         socket = self.socket
-        if (first := socket.take()) is not None:
+        if first is not None:
             datagram, address = first
             self._handle_untrusted(datagram, address, now)
             left = DRAIN_MAX - 1
@@ -235,7 +262,7 @@ class Turns:
         if self.has_failed:
             raise NodeClosed("this node has ended")
         self._is_whole = False
-        self._turning = True
+        self._turning = self.has_told = True
         try:
             self._turn(self._read_clocks())
         except Exception:
@@ -399,4 +426,16 @@ class Turns:
         """Trio takes longer to move a deadline than a core to read a header."""
         if due != self.due:
             self.due = due
-            self.alarm.postpone(due)
+            if not self.is_attended:
+                self.set_alarm()
+
+    def set_alarm(self) -> None:
+        """For the time that is due."""
+        if self._alarm_at != self.due:
+            self._alarm_at = self.due
+            self.alarm.postpone(self.due)
+
+    def begin_wait(self) -> float:
+        """The alarm sets itself, for the time returned."""
+        self.due = self._alarm_at = self.wanted
+        return self.due

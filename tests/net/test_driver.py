@@ -84,9 +84,10 @@ async def test_a_wake_during_a_turn_is_not_lost() -> None:
     async with agent() as one, trio.open_nursery() as nursery:
         with await open_udp("127.0.0.1:0") as other:
 
-            def answer(changes: Sequence[Key]) -> None:
+            def answer(changes: Sequence[Key]) -> bool:
                 one.core.write(7, other.address)
                 one.driver.wake()
+                return True
 
             one.driver.turns._on_changes = answer
             await nursery.start(one.driver.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,25 @@ async def test_what_a_callback_raises_at_a_critical_write_ends_only_its_node(tmp
             await write()
         other.register("a").set(1)
         await other.flush()
+
+
+async def test_a_callback_has_the_context_variables_of_who_listens() -> None:
+    """Whoever brings the change: another agent, or a task with its own."""
+    number = ContextVar("number", default=0)
+    heard: list[tuple[str, int]] = []
+    done = trio.Event()
+
+    def hear(change: Change) -> None:
+        if isinstance(change, Changed):
+            heard.append((change.path, number.get()))
+        if len(heard) == 2:
+            done.set()
+
+    async with open_nodes("one", "two") as (one, two):
+        number.set(1)
+        with one.listen("a", hear), trio.fail_after(PATIENCE_S):
+            number.set(2)
+            one.register("a/1").set(1)
+            two.register("a/2").set(2)
+            await done.wait()
+    assert sorted(heard) == [("a/1", 1), ("a/2", 1)]
