@@ -41,8 +41,8 @@ class Source(Protocol):
 class Watcher(Protocol):
     """Whom the node tells which cells changed."""
 
-    def changed(self, keys: Iterable[Key]) -> bool:
-        """These did. Whether a program's own code was called, which may have done anything."""
+    def changed(self, keys: Iterable[Key]) -> None:
+        """These did."""
 
     def wake(self) -> None:
         """Something else may be told now: the node has caught up."""

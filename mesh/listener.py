@@ -43,11 +43,9 @@ class Listener:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.end()
 
-    def changed(self, keys: Iterable[Key]) -> bool:
-        if not self._feed.changed(keys):
-            return False
-        self.wake()
-        return True
+    def changed(self, keys: Iterable[Key]) -> None:
+        if self._feed.changed(keys):
+            self.wake()
 
     def wake(self) -> None:
         if self._is_telling:  # by the callback itself: it is told when it has returned

@@ -400,7 +400,7 @@ class Node(Readings, Handles):
         For what cannot wait until a task has its turn. Until the callback returns nothing else is done here: it must not block.
         What it raises ends the node, and comes out of `open_node`. It has the context variables of who listens, and is called in
         no task of trio's: it may set events, use channels (`send_nowait`), start and cancel tasks and move deadlines, but not
-        what asks who it is, such as `trio.Lock.acquire_nowait`.
+        what asks who it is, such as `trio.Lock.acquire_nowait`. Ctrl-C waits for its end.
         """
         self._check_running()
         return Listener(self._watchers, self, parse_prefix(prefix), callback)

@@ -22,13 +22,9 @@ class Readings:
         self._peer = peer
         self._watchers = Watchers()
 
-    def _tell(self, keys: Sequence[Key]) -> bool:
-        """Whether a program's own code was called."""
-        called = False
+    def _tell(self, keys: Sequence[Key]) -> None:
         for watcher in self._watchers.all:
-            if watcher.changed(keys):
-                called = True
-        return called
+            watcher.changed(keys)
 
     @property
     def caught_up(self) -> bool:

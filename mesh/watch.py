@@ -114,10 +114,9 @@ class Watch(Reader[Change]):
         self._feed = Feed(self._source, self._prefix, self._limit)
         return await super().__aenter__()
 
-    def changed(self, keys: Iterable[Key]) -> bool:
+    def changed(self, keys: Iterable[Key]) -> None:
         if self._feed.changed(keys):
             self.wake()
-        return False
 
     def next_nowait(self) -> Change | None:
         return self._feed.next(hold=not self._source.caught_up)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import trio
 
 from mesh.errors import NodeClosed
-from mesh.net.event_loop import wait_inside
-from mesh.net.turns import Turns
+from mesh.net.event_loop import waiting_inside
+from mesh.net.turns import LATE_SECONDS, Turns
 from mesh.nursery import open_plain_nursery
-
-LATE_SECONDS: Final = 0.003
-"""A turn that is as late as this comes after a look at the socket: an answer may be there for which it would give up waiting. The
-event loop's own clock has steps of a millisecond; beyond that something kept this process from running.
-"""
 
 
 class Driver:
@@ -51,9 +46,9 @@ class Driver:
         try:
             async with open_plain_nursery() as self._nursery:
                 self._nursery.start_soon(self._listen)
-                self._nursery.start_soon(wait_inside, self.turns)
                 try:
-                    await self._keep_time()
+                    with waiting_inside(self.turns):
+                        await self._keep_time()
                 except trio.Cancelled:
                     if not self.turns.has_failed:
                         self.turns.turn()

@@ -1,4 +1,4 @@
-"""What an agent's wait (`mesh.net.io_wait`) needs of trio and of Linux, and the task for which trio comes round."""
+"""What an agent's wait (`mesh.net.io_wait`) needs of trio and of Linux, and how it gets into trio's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, cast
 
@@ -22,14 +22,13 @@ log: Final = logging.getLogger("mesh.net.event_loop")
 
 
 class TrioLoop:
-    """The event loop of this thread."""
+    """The event loop of this thread. Raises OSError where there is no descriptor to be had."""
 
     def __init__(self) -> None:
         self.now = time.monotonic  # as the agents' clock (`mesh.net.clock.SystemClock`)
-        self.bells: list[int] = []
-        """Event counters (eventfd(2)), for each of which a task waits. `TrioToken.run_sync_soon` does the same by a lock, a queue
-        and a socket: told by a task, a write took 1.12 of the time to be with all of 32 processes."""
         self.deadline = _next_deadline()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        trio.lowlevel.spawn_system_task(_woken, self._wakeup, name="gossipmesh: woken up")
 
     def poll(self, agents: Sequence[Turns]) -> Poll | None:
         epolls = epolls_with(agents[0].socket.fileno())
@@ -42,13 +41,25 @@ class TrioLoop:
     def seconds_to_deadline(self) -> float:
         return self.deadline() - trio.current_time()
 
-    def kick(self) -> None:
-        os.eventfd_write(self.bells[0], 1)
+    def wake_up(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+
+async def _woken(wakeup: int) -> None:
+    """Trio ends its wait since a task waits for this event counter (eventfd(2)). It is no task of an agent's: a callback may
+    cancel those. `TrioToken.run_sync_soon` would do the same by a lock, a queue and a socket: a write that a task is told of
+    takes 1.12 times as long to be with all of 32 processes (measured)."""
+    try:
+        while True:
+            await trio.lowlevel.wait_readable(wakeup)
+            os.eventfd_read(wakeup)
+    finally:
+        os.close(wakeup)
 
 
 def _next_deadline() -> Callable[[], float]:
-    """What `trio.lowlevel.current_statistics` tells, in one call instead of ten: it is asked at each delivery that calls anybody,
-    and where 32 agents share two cores a write was with all of them in 0.92 of the time. No part of what trio promises: where it
+    """What `trio.lowlevel.current_statistics` tells, in one call instead of ten: it is asked at each delivery, and where 32
+    agents share two cores a write is with all of them in 0.92 of the time (measured). No part of what trio promises: where it
     is not found, the statistics are read."""
 
     def by_statistics() -> float:
@@ -79,64 +90,49 @@ def _has(epoll: int, descriptor: int) -> bool:
         return any(line.split()[:2] == ["tfd:", str(descriptor)] for line in lines)
 
 
-class _Inside:
-    """trio's wait of this event loop, and what waits in it."""
-
-    def __init__(self) -> None:
-        self._loop = TrioLoop()
-        self._wait = IoWait(self._loop)
-        self._instrument = cast("trio.abc.Instrument", self._wait)  # by its shape: what is compiled inherits from nothing else
-
-    @property
-    def agents(self) -> Sequence[Turns]:
-        return self._wait.agents
-
-    def add(self, turns: Turns, bell: int) -> None:
-        if not self._wait.agents:
-            trio.lowlevel.add_instrument(self._instrument)
-        self._loop.bells.append(bell)
-        self._wait.agents.append(turns)
-
-    def remove(self, turns: Turns, bell: int) -> None:
-        self._wait.agents.remove(turns)
-        self._loop.bells.remove(bell)
-        if not self._wait.agents:
-            trio.lowlevel.remove_instrument(self._instrument)
+_WAIT: Final = trio.lowlevel.RunVar[IoWait]("gossipmesh.net.io_wait")
 
 
-_INSIDE: Final = trio.lowlevel.RunVar[_Inside]("gossipmesh.net.event_loop")
-
-
-async def wait_inside(turns: Turns) -> None:
-    """While it runs, what comes for this agent is taken in where the event loop waits. Returns at once where that cannot be."""
-    if sys.platform != "linux" or not _waits_in_this_thread() or not isinstance(turns.clock, SystemClock):
-        await trio.lowlevel.checkpoint()
+@contextmanager
+def waiting_inside(turns: Turns) -> Iterator[None]:
+    """What comes for this agent is taken in where the event loop waits, if that is possible here."""
+    wait = _wait_of_this_run() if isinstance(turns.clock, SystemClock) else None
+    if wait is None:
+        yield
         return
+    instrument = cast("trio.abc.Instrument", wait)  # by its shape: what is compiled inherits from nothing else
+    if not wait.agents:
+        trio.lowlevel.add_instrument(instrument)
+    wait.agents.append(turns)
     try:
-        inside = _INSIDE.get()
-    except LookupError:
-        inside = _Inside()
-        _INSIDE.set(inside)
-    try:
-        bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    except OSError as error:  # too many files, or a kernel without it
-        log.debug("trio takes in the datagrams: %s", error)
-        return
-    inside.add(turns, bell)
-    try:
-        while True:
-            await trio.lowlevel.wait_readable(bell)
-            os.eventfd_read(bell)
+        yield
     finally:
-        inside.remove(turns, bell)
-        os.close(bell)
+        wait.agents.remove(turns)
+        if not wait.agents:
+            trio.lowlevel.remove_instrument(instrument)
+
+
+def _wait_of_this_run() -> IoWait | None:
+    if sys.platform != "linux" or not hasattr(os, "eventfd") or not _waits_in_this_thread():
+        return None
+    try:
+        return _WAIT.get()
+    except LookupError:
+        try:
+            wait = IoWait(TrioLoop())
+        except OSError as error:  # too many files
+            log.debug("trio takes in the datagrams: %s", error)
+            return None
+    _WAIT.set(wait)
+    return wait
 
 
 def _waits_in_this_thread() -> bool:
     """Not so in guest mode: there another event loop runs this one."""
+    run = getattr(trio.run, "__code__", None)
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        if frame.f_code is trio.run.__code__:
+        if frame.f_code is run:
             return True
         frame = frame.f_back
     return False

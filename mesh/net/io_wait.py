@@ -4,7 +4,8 @@ For each datagram trio looks up who waits for it, makes that task runnable, runs
 when the next timer is due: half of what a delivery costs an agent whose caches are cold. So just before trio asks the kernel
 (`before_io_wait`, of the instruments that it offers), this waits for the same things by a poll of trio's own epoll. What is for
 an agent, a datagram or a turn that is due, is done here and now, and the wait goes on. Anything else is trio's as ever: another
-descriptor that is ready, somebody's timer, a task that what was done here made runnable.
+descriptor that is ready, somebody's timer, a task that what was done here made runnable. Trio has computed its time-out before,
+so it is woken up for what it does not see itself. To an instrument that comes after this one all of it looks like work.
 
 Pure but for the poll, which is injected, as the clock is.
 """
@@ -17,16 +18,23 @@ from typing import Final, Protocol
 
 from mesh.net.turns import Turns
 
-LEAST_SECONDS: Final = 0.05
-"""A timer of somebody else's that is as near is left to trio: to tell it of one (`EventLoop.kick`) costs it a round. Guess: a
+AGENTS_MAX: Final = 4
+"""In one event loop: all are asked whether what is ready is theirs. Guess: as many questions as a round of trio's costs."""
+NEAR_SECONDS: Final = 0.05
+"""A timer of somebody else's that is as near is left to trio: to tell it of one (`EventLoop.wake_up`) costs it a round. Guess: a
 control loop of 20 Hz and more pays nothing, and what is slower hardly anything."""
 SLACK_SECONDS: Final = 0.001
-"""Timers that are as near to each other are one: the kernel's have steps of a millisecond here."""
+"""Timers that are as near to each other are one: poll(2) and epoll_wait(2) count milliseconds."""
+WAIT_MAX_SECONDS: Final = 86_400.0
+"""The longest wait of trio's, and of this."""
+VISIT_MAX_SECONDS: Final = 1.0
+"""Of agents' timers, until trio has a round to see what it keeps to itself: that somebody waits until all is quiet
+(`trio.testing`). Guess: it costs a hundredth of a percent of the time."""
 BUSY_SECONDS: Final = 0.004
-"""Without a pause, until trio may do all else: no flood of datagrams keeps it from that. As long as one look at the socket may
-take (`mesh.net.udp.DRAIN_MAX`)."""
-PAUSE_SECONDS: Final = 0.0001
-"""A look that took as long has waited, or did not have the processor. Guess: a hundred times what it takes where something is
+"""Without a pause, until trio may do all else that is ready. As long as one look at the socket may take
+(`mesh.net.udp.DRAIN_MAX`)."""
+BLOCKED_SECONDS: Final = 0.0001
+"""A look that took as long was a pause, or did not have the processor. Guess: a hundred times what it takes where something is
 ready."""
 
 Poll = Callable[[float], Sequence[object]]
@@ -40,25 +48,26 @@ class EventLoop(Protocol):
         """Monotonic seconds, by the agents' clock."""
 
     def poll(self, agents: Sequence[Turns]) -> Poll | None:
-        """None: what it waits for is not to be found."""
+        """None: its epoll is not to be found."""
 
     def deadline(self) -> float:
-        """Of the tasks, the next one, by trio's own clock; infinity when there is none."""
+        """The next one, by trio's own clock, the agents' alarms among them; infinity when there is none."""
 
     def seconds_to_deadline(self) -> float:
         """Until then; negative when it has passed."""
 
-    def kick(self) -> None:
-        """Whatever it waits for next ends at once."""
+    def wake_up(self) -> None:
+        """Its next wait ends at once."""
 
 
 class IoWait:
-    """An instrument (`trio.abc.Instrument`) for all agents of an event loop that waits in this thread."""
+    """An instrument (`trio.abc.Instrument`) for the agents of an event loop that waits in this thread."""
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop, self._now = loop, loop.now
         self._poll: Poll | None = None
-        self._is_sought = False
+        self._has_looked = False
+        """For the epoll."""
         self._is_called = False
         """A task is to run."""
         self.agents: list[Turns] = []
@@ -68,62 +77,66 @@ class IoWait:
 
     def before_io_wait(self, timeout: float) -> None:
         """`timeout`: trio will wait for so long, whatever is done here. What a core raises ends its driver, as ever."""
-        if timeout < SLACK_SECONDS:
+        agents, loop = self.agents, self._loop
+        if timeout < SLACK_SECONDS or len(agents) > AGENTS_MAX:
             return
-        due, agents = inf, self.agents
+        due = inf
         for turns in agents:
             if not turns.asleep or turns.has_failed:
                 return
             due = min(due, turns.due)
+        if timeout + SLACK_SECONDS < min(loop.seconds_to_deadline(), WAIT_MAX_SECONDS):
+            return  # somebody waits until all is quiet (`trio.testing`)
         now = self._now()
-        if due > now + timeout + SLACK_SECONDS and (
-            timeout < LEAST_SECONDS or timeout + SLACK_SECONDS < self._loop.seconds_to_deadline()
-        ):
-            return  # a near timer of somebody else's, or somebody waits until all is quiet (`trio.testing`)
-        if not self._is_sought:
-            self._is_sought, self._poll = True, self._loop.poll(agents)
+        if timeout < NEAR_SECONDS and due > now + timeout + SLACK_SECONDS:
+            return
+        if not self._has_looked:
+            self._has_looked, self._poll = True, loop.poll(agents)
         if (poll := self._poll) is None:
             return
+        self._is_called = sees = False
         for turns in agents:
             turns.is_attended = True
-        self._is_called = False
-        is_over = self._attend(poll, now, now + timeout)
-        for turns in agents:
-            turns.is_attended = False
-            turns.set_alarm()
-        if not is_over:
-            self._loop.kick()
+        try:
+            sees = self._attend(poll, now, now + timeout)
+        finally:
+            for turns in agents:
+                turns.is_attended = False
+                turns.set_alarm()
+            if not sees:
+                loop.wake_up()
 
-    def _attend(self, poll: Poll, now: float, until: float) -> bool:
-        """`until`: when the next timer of trio's is due. Returns whether trio finds by itself what it is to do next."""
+    def _attend(self, poll: Poll, began: float, until: float) -> bool:
+        """`until`: when the next timer of trio's is due. Returns whether trio sees for itself what it is to do next."""
         agents, loop = self.agents, self._loop
-        deadline, began, ended = loop.deadline(), now, now
+        deadline, since, ended = loop.deadline(), began, began
         while True:
-            due = until
+            due = min(until, ended + WAIT_MAX_SECONDS)
             for turns in agents:
                 due = min(due, turns.due)
             is_ready = bool(poll(max(0.0, due - ended) * 1000))
             now = self._now()
-            if now > ended + PAUSE_SECONDS:
-                began = now
-            elif now > began + BUSY_SECONDS:
+            if now > ended + BLOCKED_SECONDS:
+                since = now
+            elif now > since + BUSY_SECONDS:
                 return False
-            came = has_told = False
+            was_mine = False
             for turns in agents:
-                turns.has_told = False
-                came |= turns.visit(now, is_ready=is_ready)
-                has_told |= turns.has_told
+                if turns.visit(now, is_ready=is_ready):
+                    was_mine = True
                 if not turns.asleep or turns.has_failed:
                     return False
             ended = self._now()
             if self._is_called:
                 return False
-            if is_ready and not came and poll(0):
+            if is_ready and not was_mine and poll(0):
                 return True
             if now >= until:
+                if now > began + VISIT_MAX_SECONDS:
+                    return False
                 for turns in agents:
                     turns.set_alarm()  # trio may have heard of an earlier one
-            elif not has_told or loop.deadline() == deadline:  # who was told may have moved any
+            elif loop.deadline() == deadline:  # nobody who was told anything moved one
                 continue
             deadline, until = loop.deadline(), ended + loop.seconds_to_deadline()
             if ended >= until:

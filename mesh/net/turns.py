@@ -1,4 +1,5 @@
-"""What the real driver does between two waits, as one synchronous step each; the waits are trio's, in `mesh.net.driver`.
+"""What the real driver does between two waits, as one synchronous step each; the waits are in `mesh.net.driver` and
+`mesh.net.io_wait`.
 
     a datagram                -> core.handle_untrusted
     who is said to be gone    -> core.refused
@@ -35,6 +36,11 @@ from mesh.store.rows import Batch
 
 PAUSE_SECONDS: Final = 0.002
 """Without a look at the socket. Guess: a few times what a datagram of a burst takes to be handled."""
+
+LATE_SECONDS: Final = 0.003
+"""A turn that is as late as this comes after a look at the socket: an answer may be there for which it would give up waiting. The
+event loop's own clock has steps of a millisecond; beyond that something kept this process from running.
+"""
 
 
 class Core(Protocol):
@@ -146,7 +152,7 @@ class Turns:
         journal: UrgentSink,
         clock: Clock,
         *,
-        on_changes: Callable[[Sequence[Key]], bool],
+        on_changes: Callable[[Sequence[Key]], None],
         on_events: Callable[[Sequence[Event]], None],
     ) -> None:
         self.core, self.socket, self.clock = core, socket, clock
@@ -177,25 +183,30 @@ class Turns:
         self.is_attended = False
         """Somebody looks at `due` himself (`mesh.net.io_wait`)."""
         self._alarm_at = inf
-        self.has_told = False
-        """The user's own code was called, and may have done anything."""
+        """What the alarm is set for: while this is attended, `due` may have moved on."""
         self.has_failed = False
         self.has_ended = False
         self._home = get_ident()
         self.on_turn: Callable[[], None] = _nothing
 
     def visit(self, now: float, *, is_ready: bool) -> bool:
-        """What is to be done now, in no task of trio's. `is_ready`: something may have come; whether it has. Never raises."""
+        """What is to be done now, in no task of trio's. `is_ready`: something may have come. Whether it has, or a turn was due.
+        What the core raises ends the driver, as it always does."""
+        if self.has_failed:
+            return False
         try:
             if is_ready and self.take_in():
                 return True
-            if now >= self.due:
-                self.turn()
-                self.wait_until(self.wanted)
+            if now < self.due:
+                return False
+            if now > self.due + LATE_SECONDS:
+                self.receive()
+            self.turn()
+            self.wait_until(self.wanted)
         except BaseException as error:  # noqa: BLE001 - trio would write it into a log, and go on
             self.has_failed = True
             self.alarm.fail(error)
-        return False
+        return True
 
     def take_in(self) -> bool:
         """Whether anything had come.
@@ -214,7 +225,7 @@ class Turns:
             return True
         waits = False
         if changes := self._changes():
-            self.has_told = self._on_changes(changes)
+            self._on_changes(changes)
             waits = self._put_off(now)
         sent = self._send(now)
         came = self._came_at()  # None: all is done with, perhaps what was waited for: an answer to a ping
@@ -223,6 +234,7 @@ class Turns:
         return True
 
     def receive(self) -> None:
+        """What has arrived, before a turn that is late."""
         self._receive(self.socket.take())
 
     def _receive(self, first: tuple[bytes, Address] | None) -> Now:
@@ -262,7 +274,7 @@ class Turns:
         if self.has_failed:
             raise NodeClosed("this node has ended")
         self._is_whole = False
-        self._turning = self.has_told = True
+        self._turning = True
         try:
             self._turn(self._read_clocks())
         except Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -39,14 +39,10 @@ class Agent:
             self,
             self.journal,
             SystemClock(),
-            on_changes=self.told,
+            on_changes=self.changes.extend,
             on_events=self.events.extend,
         )
         self.driver = Driver(turns)
-
-    def told(self, changes: Sequence[Key]) -> bool:
-        self.changes.extend(changes)
-        return True
 
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)

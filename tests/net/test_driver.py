@@ -12,9 +12,9 @@ import trio.testing
 
 from crdt.ops import Key
 from mesh.effects import REST_SECONDS, Now
-from mesh.net import driver
 from mesh.net.clock import SystemClock
 from mesh.net.open_udp import open_udp
+from mesh.net.turns import LATE_SECONDS
 from mesh.net.udp import DRAIN_MAX, UdpSocket
 from mesh.quorum.rows import QuorumBatch
 from mesh.store.memory_journal import MemoryJournal
@@ -84,10 +84,9 @@ async def test_a_wake_during_a_turn_is_not_lost() -> None:
     async with agent() as one, trio.open_nursery() as nursery:
         with await open_udp("127.0.0.1:0") as other:
 
-            def answer(changes: Sequence[Key]) -> bool:
+            def answer(changes: Sequence[Key]) -> None:
                 one.core.write(7, other.address)
                 one.driver.wake()
-                return True
 
             one.driver.turns._on_changes = answer
             await nursery.start(one.driver.run)
@@ -406,7 +405,7 @@ async def test_what_has_arrived_counts_before_a_turn_that_is_late(number: int) -
         reader.core.deadline = due = SystemClock().now().monotonic
         reader.driver.turns.wait_until(due)
         writer.socket.send(b"%d" % number, reader.socket.address)
-        while SystemClock().now().monotonic < due + 2 * driver.LATE_SECONDS:
+        while SystemClock().now().monotonic < due + 2 * LATE_SECONDS:
             pass  # stands still
         await until(lambda: reader.core.ticks)
         assert reader.core.received == [number]
