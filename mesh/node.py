@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from math import inf
+from types import FunctionType
 from typing import Any, Final, NoReturn
 
 import trio
@@ -400,9 +401,11 @@ class Node(Readings, Handles):
         For what cannot wait until a task has its turn. Until the callback returns nothing else is done here: it must not block.
         What it raises ends the node, and comes out of `open_node`. It has the context variables of who listens, and is called in
         no task of trio's: it may set events, use channels (`send_nowait`), start and cancel tasks and move deadlines, but not
-        what asks who it is, such as `trio.Lock.acquire_nowait`. Ctrl-C waits for its end.
+        what asks who it is, such as `trio.Lock.acquire_nowait`.
         """
         self._check_running()
+        if isinstance(function := getattr(callback, "__func__", callback), FunctionType):
+            trio.lowlevel.disable_ki_protection(function)  # Ctrl-C ends it, also where trio itself must not be interrupted
         return Listener(self._watchers, self, parse_prefix(prefix), callback)
 
     def events(self, *, limit: int = LIMIT) -> EventStream:

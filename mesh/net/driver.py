@@ -17,7 +17,7 @@ class Driver:
 
     Two tasks share the work. One listens, and nothing ever cancels its wait; the other keeps the time. A single one that waits
     for both has to be cancelled at each deadline, which cost an idle agent a quarter of that wake-up: an exception, and two
-    more registrations of the socket.
+    more registrations of the socket. While the event loop waits, `mesh.net.io_wait` does both, where that is possible.
     """
 
     def __init__(self, turns: Turns) -> None:

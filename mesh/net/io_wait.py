@@ -27,9 +27,6 @@ SLACK_SECONDS: Final = 0.001
 """Timers that are as near to each other are one: poll(2) and epoll_wait(2) count milliseconds."""
 WAIT_MAX_SECONDS: Final = 86_400.0
 """The longest wait of trio's, and of this."""
-VISIT_MAX_SECONDS: Final = 1.0
-"""Of agents' timers, until trio has a round to see what it keeps to itself: that somebody waits until all is quiet
-(`trio.testing`). Guess: it costs a hundredth of a percent of the time."""
 BUSY_SECONDS: Final = 0.004
 """Without a pause, until trio may do all else that is ready. As long as one look at the socket may take
 (`mesh.net.udp.DRAIN_MAX`)."""
@@ -55,6 +52,9 @@ class EventLoop(Protocol):
 
     def seconds_to_deadline(self) -> float:
         """Until then; negative when it has passed."""
+
+    def is_quiet_awaited(self) -> bool:
+        """Somebody waits until nothing is to be done (`trio.testing.wait_all_tasks_blocked`, a mock clock)."""
 
     def wake_up(self) -> None:
         """Its next wait ends at once."""
@@ -85,10 +85,8 @@ class IoWait:
             if not turns.asleep or turns.has_failed:
                 return
             due = min(due, turns.due)
-        if timeout + SLACK_SECONDS < min(loop.seconds_to_deadline(), WAIT_MAX_SECONDS):
-            return  # somebody waits until all is quiet (`trio.testing`)
         now = self._now()
-        if timeout < NEAR_SECONDS and due > now + timeout + SLACK_SECONDS:
+        if (timeout < NEAR_SECONDS and due > now + timeout + SLACK_SECONDS) or loop.is_quiet_awaited():
             return
         if not self._has_looked:
             self._has_looked, self._poll = True, loop.poll(agents)
@@ -106,10 +104,10 @@ class IoWait:
             if not sees:
                 loop.wake_up()
 
-    def _attend(self, poll: Poll, began: float, until: float) -> bool:
+    def _attend(self, poll: Poll, ended: float, until: float) -> bool:
         """`until`: when the next timer of trio's is due. Returns whether trio sees for itself what it is to do next."""
         agents, loop = self.agents, self._loop
-        deadline, since, ended = loop.deadline(), began, began
+        deadline, since = loop.deadline(), ended
         while True:
             due = min(until, ended + WAIT_MAX_SECONDS)
             for turns in agents:
@@ -120,10 +118,12 @@ class IoWait:
                 since = now
             elif now > since + BUSY_SECONDS:
                 return False
-            was_mine = False
+            was_mine, is_stale = False, now >= until
             for turns in agents:
                 if turns.visit(now, is_ready=is_ready):
                     was_mine = True
+                if turns.alarm_at < turns.due:
+                    is_stale = True
                 if not turns.asleep or turns.has_failed:
                     return False
             ended = self._now()
@@ -131,11 +131,9 @@ class IoWait:
                 return False
             if is_ready and not was_mine and poll(0):
                 return True
-            if now >= until:
-                if now > began + VISIT_MAX_SECONDS:
-                    return False
+            if is_stale:  # else it wakes up for nothing, when trio's alarm was to
                 for turns in agents:
-                    turns.set_alarm()  # trio may have heard of an earlier one
+                    turns.set_alarm()
             elif loop.deadline() == deadline:  # nobody who was told anything moved one
                 continue
             deadline, until = loop.deadline(), ended + loop.seconds_to_deadline()

@@ -182,7 +182,7 @@ class Turns:
         """Somebody waits for a turn."""
         self.is_attended = False
         """Somebody looks at `due` himself (`mesh.net.io_wait`)."""
-        self._alarm_at = inf
+        self.alarm_at = inf
         """What the alarm is set for: while this is attended, `due` may have moved on."""
         self.has_failed = False
         self.has_ended = False
@@ -443,11 +443,11 @@ class Turns:
 
     def set_alarm(self) -> None:
         """For the time that is due."""
-        if self._alarm_at != self.due:
-            self._alarm_at = self.due
+        if self.alarm_at != self.due:
+            self.alarm_at = self.due
             self.alarm.postpone(self.due)
 
     def begin_wait(self) -> float:
         """The alarm sets itself, for the time returned."""
-        self.due = self._alarm_at = self.wanted
+        self.due = self.alarm_at = self.wanted
         return self.due

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from math import inf
 from queue import SimpleQueue
+from types import SimpleNamespace as Namespace
 from typing import Any, cast
 
 import pytest
@@ -25,9 +26,7 @@ from tests.net.agents import agent
 from tests.node.agents import open_nodes
 
 
-class Elsewhere:
-    """Another clock."""
-
+class AnotherClock:
     def now(self) -> Now:
         return Now(0.0, 0)
 
@@ -127,16 +126,43 @@ def test_in_guest_mode_the_host_is_never_kept_waiting() -> None:
     assert outcomes[0].unwrap() == 5
 
 
-async def test_the_next_deadline_is_what_the_statistics_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = event_loop._next_deadline()
-    monkeypatch.delattr(trio.lowlevel.current_task()._runner, "deadlines")
-    slow = event_loop._next_deadline()
-    monkeypatch.undo()
-    assert quick is not slow
+async def test_the_next_deadline_is_what_the_statistics_say() -> None:
+    loop = event_loop.TrioLoop()
     for seconds in (50.0, 5.0, inf):
         with trio.move_on_after(seconds):
             await trio.lowlevel.checkpoint()
-            assert quick() == pytest.approx(slow(), abs=1.0)
+            assert loop.seconds_to_deadline() == pytest.approx(
+                trio.lowlevel.current_statistics().seconds_to_next_deadline, abs=1.0
+            )
+
+
+async def test_another_trio_is_left_to_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    class Elsewhere:
+        deadlines = None
+
+    def current_task() -> Any:
+        return Namespace(_runner=Elsewhere())
+
+    monkeypatch.setattr(trio.lowlevel, "current_task", current_task)
+    assert event_loop._wait_of_this_run() is None
+    assert "next_deadline" in caplog.text
+
+
+async def test_who_waits_for_quiet_finds_it_beside_agents() -> None:
+    """Regression: where an agent had a turn before the time had passed, trio never saw that somebody waits."""
+    async with open_nodes("one", "two"):
+        for _ in range(5):
+            with trio.fail_after(60):
+                await trio.testing.wait_all_tasks_blocked(0.1)
+
+
+async def test_a_mock_clock_jumps_beside_agents(autojump_clock: trio.testing.MockClock) -> None:
+    autojump_clock.autojump_threshold = 0.02
+    async with agent() as one, trio.open_nursery() as nursery:
+        await nursery.start(one.driver.run)
+        with trio.fail_after(1000):
+            await trio.sleep(900)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_callback_may_cancel_the_agent_that_calls_it() -> None:
@@ -196,7 +222,7 @@ async def test_an_agent_with_another_clock_and_what_is_no_epoll_of_trios_alone_a
     async with agent() as one, trio.open_nursery() as nursery:
         with waiting_inside(one.driver.turns):
             assert event_loop._WAIT.get().agents == [one.driver.turns]
-        one.driver.turns.clock = Elsewhere()
+        one.driver.turns.clock = AnotherClock()
         with waiting_inside(one.driver.turns):
             assert not event_loop._WAIT.get().agents
         one.driver.turns.clock = SystemClock()

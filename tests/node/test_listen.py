@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from functools import partial
@@ -219,3 +220,24 @@ async def test_a_callback_has_the_context_variables_of_who_listens() -> None:
             two.register("a/2").set(2)
             await done.wait()
     assert sorted(heard) == [("a/1", 1), ("a/2", 1)]
+
+
+def test_ctrl_c_ends_a_callback_that_hangs() -> None:
+    """Also where trio itself must not be interrupted."""
+    reached: list[str] = []
+
+    def hang(change: Change) -> None:
+        if isinstance(change, Changed):
+            reached.append("begun")
+            signal.raise_signal(signal.SIGINT)
+            reached.append("ended")
+
+    async def main() -> None:
+        async with open_nodes("one", "two") as (one, two):
+            with one.listen("", hang), trio.fail_after(PATIENCE_S):
+                two.register("a").set(1)
+                await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert reached == ["begun"]
